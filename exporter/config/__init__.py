@@ -1,0 +1,142 @@
+"""The configuration: a YAML file, variables and flags in, frozen structs out; or every mistake at once."""
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from exporter.config.accounts import AccountMaker
+from exporter.config.addresses import ListenAddress
+from exporter.config.mistakes import Mistakes
+from exporter.config.schema import read, write
+from exporter.config.settings import (
+    Account,
+    AccountSection,
+    Authorization,
+    Log,
+    Poll,
+    State,
+    Tasks,
+    TlsConfig,
+    Web,
+)
+from exporter.config.yaml_document import read_yaml
+
+
+__all__ = [
+    "Account",
+    "Authorization",
+    "Config",
+    "ListenAddress",
+    "Log",
+    "Poll",
+    "State",
+    "Tasks",
+    "TlsConfig",
+    "Web",
+    "load",
+    "redacted",
+]
+
+# Accepted by the contract, but without effect so far: delete a line here with the change that adds it.
+_NOT_YET_SUPPORTED: Final = (
+    ("state", "directory"),
+    ("web", "config_file"),
+    ("web", "enable_lifecycle"),
+)
+
+_FLAGS: Final = {"web.config_file": "--web.config.file"}
+_READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """All that the operator decides.
+
+    Attributes:
+        accounts: One or more, with names of their own.
+        warnings: Sentences on what is accepted, but questionable.
+    """
+
+    accounts: tuple[Account, ...]
+    state: State = State()
+    web: Web = Web()
+    log: Log = Log()
+    warnings: tuple[str, ...] = ()
+
+
+class _File(Struct, frozen=True, kw_only=True):
+    """The sections of the file."""
+
+    accounts: tuple[AccountSection, ...] = ()
+    poll: Poll = Poll()
+    tasks: Tasks = Tasks()
+    state: State = State()
+    web: Web = Web()
+    log: Log = Log()
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: The file; None for none. Relative paths in it start from its directory.
+        environ: Environment variables: tokens, and the account where the file has none.
+        overrides: Values of flags by dotted key, such as ``web.listen_address``; None where not given.
+
+    Raises:
+        ConfigError: All mistakes, each with file, line, key, what is wrong and what is expected. None of
+            them shows a token.
+    """
+    mistakes = Mistakes("" if path is None else str(path))
+    data, mode = ({}, 0) if path is None else read_yaml(path, mistakes)
+    _override(data, overrides, mistakes)
+    given = read(_File, data, (), mistakes)
+    for section, key in _NOT_YET_SUPPORTED:
+        if given.get(section, {}).get(key):
+            mistakes.add((section, key), "is not yet supported; expected to be left out")
+    maker = AccountMaker(
+        given,
+        base=Path() if path is None else path.parent,
+        exposed=bool(mode & _READABLE_BY_OTHERS),
+        environ=environ,
+        mistakes=mistakes,
+    )
+    accounts = maker.accounts()
+    mistakes.raise_any()
+    return Config(
+        accounts=accounts,
+        state=State(**given.get("state", {})),
+        web=Web(**given.get("web", {})),
+        log=Log(**given.get("log", {})),
+        warnings=tuple(maker.warnings),
+    )
+
+
+def redacted(config: Config) -> dict[str, Any]:
+    """Give a configuration as plain data in the file's shape, every secret as ``<secret>``."""
+    return {
+        "accounts": [_redacted_account(account) for account in config.accounts],
+        "state": write(State, config.state),
+        "web": write(Web, config.web),
+        "log": write(Log, config.log),
+    }
+
+
+def _redacted_account(account: Account) -> dict[str, Any]:
+    authorization = {"type": account.authorization.type, **account.authorization.credentials.written()}
+    plain = write(Account, account)
+    return {**dict.fromkeys(("name", "endpoint", "authorization")), **plain, "authorization": authorization}
+
+
+def _override(data: dict[str, Any], overrides: Mapping[str, object], mistakes: Mistakes) -> None:
+    """Put the values of flags in place of the file's; a section that is no map is left to be refused."""
+    for dotted, value in overrides.items():
+        section, key = dotted.split(".")
+        if data.get(section) is None:
+            data[section] = {}
+        if value is not None and isinstance(data[section], dict):
+            data[section][key] = value
+            flag = _FLAGS.get(dotted) or f"--{dotted.replace('_', '-')}"
+            mistakes.sources[section, key] = flag
