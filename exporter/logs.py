@@ -1,0 +1,73 @@
+"""structlog, set up once: one event a line on standard error, as logfmt, JSON or for a person's console."""
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+_UNPRINTABLE: Final = {
+    code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != ord("\n")
+}
+
+
+def configure_logs(level: str, style: str) -> None:
+    """Set up logging, again if need be.
+
+    Args:
+        level: debug, info, warning or error.
+        style: logfmt, json or console.
+    """
+    renderer: Processor
+    match style:
+        case "json":
+            renderer = structlog.processors.JSONRenderer()
+        case "console":
+            # A fancier traceback would show local variables, tokens among them.
+            renderer = structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        case _:
+            renderer = structlog.processors.LogfmtRenderer(
+                key_order=["timestamp", "level", "event", "account"], drop_missing=True, bool_as_flag=False
+            )
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Processor] = [structlog.processors.format_exc_info, _printable, renderer]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    _route_libraries(shared, last)
+
+
+def _route_libraries(shared: list[Processor], last: list[Processor]) -> None:
+    """Bring what libraries log into the same form; only what is serious, as our own lines tell the rest."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
+
+
+def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Spell control characters out: what a server sends must not steer a terminal or forge a line."""
+    spelt = {key: _spelt(value) for key, value in event.items()}
+    # The renderers spell the line feeds of all values but this one, where console prints them.
+    spelt["event"] = str(spelt["event"]).replace("\n", "\\n")
+    return spelt
+
+
+def _spelt(value: Any) -> Any:  # noqa: ANN401 whatever is logged
+    """Text without control characters but line feeds; numbers and collections are the renderers' business."""
+    plain = value is None or isinstance(value, (int, float, list, tuple, dict))
+    return value if plain else str(value).translate(_UNPRINTABLE)

@@ -1,0 +1,376 @@
+"""The catalogue of metrics, one row each, and the collector that renders it for every account.
+
+Pure: a row reads an :class:`AccountView`, which carries its own `now`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from exporter.snapshot import Snapshot
+from exporter.task import DOCUMENTED_STATUSES, INVALID_REASONS, WAITING_OR_RUNNING, Status
+from exporter.telemetry import Histogram, Telemetry
+
+
+POLL_FAILURE_REASONS: Final = (
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "client_error",
+    "server_error",
+    "timeout",
+    "connection",
+    "tls",
+    "malformed",
+    "too_large",
+    "internal",
+)
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one scrape may know of one account.
+
+    Attributes:
+        account: The configured name.
+        now: Unix seconds on the server's clock, as far as it is known.
+        snapshot: The last complete listing, or None before the first.
+        fresh: Whether that listing is young enough to be shown.
+        telemetry: What the exporter counted.
+        clock_offset: Server clock minus local clock in seconds; None until known.
+        limit: Seconds after which an open task of a status and type is stuck.
+        poll_interval: Seconds.
+    """
+
+    account: str
+    now: float
+    snapshot: Snapshot | None
+    fresh: bool
+    telemetry: Telemetry
+    clock_offset: float | None
+    limit: Callable[[Status, str], float]
+    poll_interval: float
+
+
+class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one scrape may know of the process.
+
+    Attributes:
+        reload_successful: Whether the last load of the configuration went well.
+        reload_success_timestamp: Unix seconds of the last one that did.
+        version: Of the exporter.
+        python_version: Of the interpreter.
+    """
+
+    reload_successful: bool
+    reload_success_timestamp: float
+    version: str
+    python_version: str
+
+
+Sample: TypeAlias = tuple[tuple[str, ...], float | Histogram]
+"""Values of a row's own labels, and the number or histogram."""
+
+Type: TypeAlias = Literal["gauge", "counter", "histogram"]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One metric.
+
+    Attributes:
+        name: As exposed.
+        type: Of the metric.
+        help: One sentence.
+        labels: Without `account`.
+        samples: What to expose of a view; nothing where nothing is known.
+    """
+
+    name: str
+    type: Type
+    help: str
+    labels: tuple[str, ...]
+    samples: Callable[[Any], Iterable[Sample]]
+
+
+def _one(value: float | Histogram | None) -> Iterator[Sample]:
+    if value is not None:
+        yield (), value
+
+
+def _counted(counts: Mapping[str, int], reasons: Iterable[str] = ()) -> Iterator[Sample]:
+    """One sample a reason; the given reasons even at 0."""
+    known = dict(counts)
+    for reason in (*reasons, *sorted(known.keys() - set(reasons))):
+        yield (reason,), known.get(reason, 0)
+
+
+def _tasks(view: AccountView) -> Iterator[Sample]:
+    if view.fresh and (snapshot := view.snapshot):
+        every = {(status, label) for status in DOCUMENTED_STATUSES for label in snapshot.types.labels}
+        for key in sorted(every.union(snapshot.counts)):
+            yield key, snapshot.counts.get(key, 0)
+
+
+def _open_pairs(view: AccountView) -> Iterator[tuple[Snapshot, Status, str]]:
+    if view.fresh and (snapshot := view.snapshot):
+        for status in WAITING_OR_RUNNING:
+            for label in snapshot.types.labels:
+                yield snapshot, status, label
+
+
+def _oldest_age(view: AccountView) -> Iterator[Sample]:
+    for snapshot, status, label in _open_pairs(view):
+        oldest = snapshot.oldest(status, label)
+        yield (status, label), 0.0 if oldest is None else max(0.0, view.now - oldest)
+
+
+def _oldest_created(view: AccountView) -> Iterator[Sample]:
+    for snapshot, status, label in _open_pairs(view):
+        oldest = snapshot.oldest(status, label)
+        if oldest is not None:
+            yield (status, label), oldest
+
+
+def _stuck(view: AccountView) -> Iterator[Sample]:
+    for snapshot, status, label in _open_pairs(view):
+        limit = view.limit(status, label)
+        yield (status, label), snapshot.older_than(view.now - limit, status, label)
+
+
+def _stuck_after(view: AccountView) -> Iterator[Sample]:
+    for _, status, label in _open_pairs(view):
+        yield (status, label), view.limit(status, label)
+
+
+def _requests(view: AccountView) -> Iterator[Sample]:
+    yield from sorted(dict(view.telemetry.requests).items())
+
+
+def _request_duration(view: AccountView) -> Iterator[Sample]:
+    for operation, histogram in sorted(dict(view.telemetry.request_duration).items()):
+        yield (operation,), histogram
+
+
+CATALOGUE: Final[tuple[Row, ...]] = (
+    Row("datarobot_tasks", "gauge", "Tasks listed.", ("status", "task_type"), _tasks),
+    Row(
+        "datarobot_oldest_task_age_seconds",
+        "gauge",
+        "Age of the oldest task that waits or runs, at scrape time on the server's clock; "
+        "0 if there is none.",
+        ("status", "task_type"),
+        _oldest_age,
+    ),
+    Row(
+        "datarobot_oldest_task_created_timestamp_seconds",
+        "gauge",
+        "Unix time at which the oldest task that waits or runs was created; absent if there is none.",
+        ("status", "task_type"),
+        _oldest_created,
+    ),
+    Row(
+        "datarobot_tasks_stuck",
+        "gauge",
+        "Tasks that have waited or run longer than their limit, at scrape time.",
+        ("status", "task_type"),
+        _stuck,
+    ),
+    Row(
+        "datarobot_task_stuck_after_seconds",
+        "gauge",
+        "Age from which a task counts as stuck, from the configuration.",
+        ("status", "task_type"),
+        _stuck_after,
+    ),
+    Row(
+        "datarobot_up",
+        "gauge",
+        "1 if the last poll was complete, else 0; absent before the first poll ended.",
+        (),
+        lambda view: _one(view.telemetry.up),
+    ),
+    Row(
+        "datarobot_exporter_polls_total",
+        "counter",
+        "Polls ended, well or badly.",
+        (),
+        lambda view: _one(view.telemetry.polls),
+    ),
+    Row(
+        "datarobot_exporter_poll_failures_total",
+        "counter",
+        "Polls that failed, by reason.",
+        ("reason",),
+        lambda view: _counted(view.telemetry.poll_failures, POLL_FAILURE_REASONS),
+    ),
+    Row(
+        "datarobot_exporter_poll_duration_seconds",
+        "histogram",
+        "Wall time of a poll.",
+        (),
+        lambda view: _one(view.telemetry.poll_duration),
+    ),
+    Row(
+        "datarobot_exporter_last_poll_timestamp_seconds",
+        "gauge",
+        "Unix time at which the last poll ended, well or badly.",
+        (),
+        lambda view: _one(view.telemetry.last_poll),
+    ),
+    Row(
+        "datarobot_exporter_last_success_timestamp_seconds",
+        "gauge",
+        "Unix time at which the last complete poll ended.",
+        (),
+        lambda view: _one(view.telemetry.last_success),
+    ),
+    Row(
+        "datarobot_exporter_poll_interval_seconds",
+        "gauge",
+        "Time between the starts of two polls, from the configuration.",
+        (),
+        lambda view: _one(view.poll_interval),
+    ),
+    Row(
+        "datarobot_exporter_poll_pages",
+        "gauge",
+        "Pages of the last complete listing.",
+        (),
+        lambda view: _one(view.snapshot and view.snapshot.pages),
+    ),
+    Row(
+        "datarobot_exporter_poll_tasks",
+        "gauge",
+        "Tasks of the last complete listing, without duplicates.",
+        (),
+        lambda view: _one(view.snapshot and view.snapshot.tasks),
+    ),
+    Row(
+        "datarobot_exporter_api_requests_total",
+        "counter",
+        "Requests to the API, every attempt, by operation and HTTP status (none: no answer).",
+        ("operation", "code"),
+        _requests,
+    ),
+    Row(
+        "datarobot_exporter_api_request_duration_seconds",
+        "histogram",
+        "Time from sending a request to the last byte of its answer, every attempt.",
+        ("operation",),
+        _request_duration,
+    ),
+    Row(
+        "datarobot_exporter_api_retries_total",
+        "counter",
+        "Requests repeated within a poll, by the reason that made it necessary.",
+        ("reason",),
+        lambda view: _counted(view.telemetry.retries),
+    ),
+    Row(
+        "datarobot_exporter_invalid_tasks_total",
+        "counter",
+        "Records that were not as documented, by reason.",
+        ("reason",),
+        lambda view: _counted(view.telemetry.invalid_tasks, INVALID_REASONS),
+    ),
+    Row(
+        "datarobot_exporter_duplicate_tasks_total",
+        "counter",
+        "Rows seen twice in one listing, which shifted while it was read.",
+        (),
+        lambda view: _one(view.telemetry.duplicate_tasks),
+    ),
+    Row(
+        "datarobot_exporter_folded_task_types",
+        "gauge",
+        "Task types of the last complete listing that are counted as other.",
+        (),
+        lambda view: _one(view.snapshot and view.snapshot.folded_types),
+    ),
+    Row(
+        "datarobot_exporter_clock_offset_seconds",
+        "gauge",
+        "Server clock minus local clock; 0 where they agree within the second that HTTP can tell.",
+        (),
+        lambda view: _one(view.clock_offset),
+    ),
+)
+
+PROCESS_CATALOGUE: Final[tuple[Row, ...]] = (
+    Row(
+        "datarobot_exporter_config_last_reload_successful",
+        "gauge",
+        "1 if the last load of the configuration went well, else 0.",
+        (),
+        lambda view: _one(view.reload_successful),
+    ),
+    Row(
+        "datarobot_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "Unix time of the last load of the configuration that went well.",
+        (),
+        lambda view: _one(view.reload_success_timestamp),
+    ),
+    Row(
+        "datarobot_exporter_build_info",
+        "gauge",
+        "1, labelled with the versions of the exporter and of Python.",
+        ("version", "python_version"),
+        lambda view: [((view.version, view.python_version), 1.0)],
+    ),
+)
+
+_FAMILIES: Final = {
+    "gauge": GaugeMetricFamily,
+    "counter": CounterMetricFamily,
+    "histogram": HistogramMetricFamily,
+}
+
+
+class SnapshotCollector:
+    """Collector for a client-library registry.
+
+    Args:
+        accounts: Gives the present view of every account.
+        process: Gives the present view of the process.
+    """
+
+    def __init__(
+        self, accounts: Callable[[], Iterable[AccountView]], process: Callable[[], ProcessView]
+    ) -> None:
+        self._accounts = accounts
+        self._process = process
+
+    def describe(self) -> Iterator[Metric]:
+        """All families, empty; the registry checks their names without a view."""
+        for row in (*CATALOGUE, *PROCESS_CATALOGUE):
+            yield _FAMILIES[row.type](row.name, row.help)
+
+    def collect(self) -> Iterator[Metric]:
+        """All families that have samples."""
+        accounts = [((view.account,), view) for view in self._accounts()]
+        for row in CATALOGUE:
+            yield from _collected(row, ("account", *row.labels), accounts)
+        for row in PROCESS_CATALOGUE:
+            yield from _collected(row, row.labels, [((), self._process())])
+
+
+def _collected(
+    row: Row, labels: tuple[str, ...], views: Iterable[tuple[tuple[str, ...], object]]
+) -> Iterator[Metric]:
+    family: Any = _FAMILIES[row.type](row.name, row.help, labels=labels)
+    for prefix, view in views:
+        for values, value in row.samples(view):
+            if isinstance(value, Histogram):
+                buckets = [("+Inf" if le == float("inf") else str(le), n) for le, n in value.buckets()]
+                family.add_metric((*prefix, *values), buckets, value.sum)
+            else:
+                family.add_metric((*prefix, *values), value)
+    if family.samples:
+        yield family

@@ -1,0 +1,265 @@
+"""What is logged, as the reader of standard error gets it."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from exporter.logs import configure_logs
+
+
+_NASTY = "a\r\nlevel=info event=forged \x1b[31mred\x00\x7f\x85\x9b"
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    configured, config = structlog.is_configured(), structlog.get_config()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    if configured:
+        structlog.configure(**config)
+    else:
+        structlog.reset_defaults()
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What went to standard error, without the time of day."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    return [re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "NOW", line) for line in err.split("\n")[:-1]]
+
+
+def _crash(secret: str, message: str = "it broke") -> None:
+    del secret
+    raise ValueError(message)
+
+
+class TestForm:
+    def test_logfmt(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "logfmt")
+        structlog.get_logger().info(
+            "poll.completed", tasks=3, account="eu", seconds=0.5, first=True, reason=None, text='two "words"'
+        )
+        (line,) = _lines(capsys)
+        assert line == (
+            "timestamp=NOW level=info event=poll.completed account=eu tasks=3 seconds=0.5 first=true reason= "
+            r'text="two \"words\""'
+        )
+
+    def test_logfmt_without_an_account(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "logfmt")
+        structlog.get_logger().info("config.loaded")
+        assert _lines(capsys) == ["timestamp=NOW level=info event=config.loaded"]
+
+    def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "json")
+        structlog.get_logger().info("poll.completed", account="eu", tasks=3, reason=None, words=["a", "b"])
+        assert [json.loads(line) for line in _lines(capsys)] == [
+            {
+                "timestamp": "NOW",
+                "level": "info",
+                "event": "poll.completed",
+                "account": "eu",
+                "tasks": 3,
+                "reason": None,
+                "words": ["a", "b"],
+            }
+        ]
+
+    def test_console(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Without colours, as this is no terminal."""
+        configure_logs("info", "console")
+        structlog.get_logger().info("poll.completed", account="eu", tasks=3)
+        assert [line.split() for line in _lines(capsys)] == [
+            ["NOW", "[info", "]", "poll.completed", "account=eu", "tasks=3"]
+        ]
+
+    def test_is_that_of_the_last_configuration(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A logger that is older than the configuration follows it; libraries too, and only once."""
+        log = structlog.get_logger()
+        configure_logs("info", "logfmt")
+        log.info("config.loaded")
+        configure_logs("error", "json")
+        log.info("config.loaded")
+        log.error("config.rejected")
+        logging.getLogger("library").error("broken")
+        first, *others = _lines(capsys)
+        assert first == "timestamp=NOW level=info event=config.loaded"
+        assert [json.loads(line)["event"] for line in others] == ["config.rejected", "broken"]
+
+
+class TestLevel:
+    @pytest.mark.parametrize(
+        ("level", "expected"),
+        [
+            ("debug", ["debug", "info", "warning", "error"]),
+            ("info", ["info", "warning", "error"]),
+            ("warning", ["warning", "error"]),
+            ("error", ["error"]),
+        ],
+    )
+    def test_is_the_least_that_is_logged(
+        self, capsys: pytest.CaptureFixture[str], level: str, expected: list[str]
+    ) -> None:
+        configure_logs(level, "json")
+        log = structlog.get_logger()
+        log.debug("thing.done")
+        log.info("thing.done")
+        log.warning("thing.done")
+        log.error("thing.done")
+        assert [json.loads(line)["level"] for line in _lines(capsys)] == expected
+
+
+class TestForgery:
+    """What a server sends must not steer a terminal or look like a line of ours."""
+
+    def test_logfmt(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "logfmt")
+        structlog.get_logger().info("poll.failed", error=_NASTY)
+        (line,) = _lines(capsys)
+        assert line == (
+            "timestamp=NOW level=info event=poll.failed "
+            r'error="a\\x0d\nlevel=info event=forged \\x1b[31mred\\x00\\x7f\\x85\\x9b"'
+        )
+
+    def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "json")
+        structlog.get_logger().info("poll.failed", error=_NASTY)
+        lines = _lines(capsys)
+        assert [json.loads(line)["error"] for line in lines] == [
+            "a\\x0d\nlevel=info event=forged \\x1b[31mred\\x00\\x7f\\x85\\x9b"
+        ]
+
+    @pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            pytest.param(_NASTY, id="text"),
+            pytest.param(ValueError(_NASTY), id="error"),
+            pytest.param([_NASTY], id="list"),
+            pytest.param((_NASTY, 1), id="tuple"),
+            pytest.param({_NASTY: _NASTY}, id="dict"),
+            pytest.param(frozenset({_NASTY}), id="set"),
+        ],
+    )
+    def test_fails_with_any_value(
+        self, capsys: pytest.CaptureFixture[str], style: str, value: object
+    ) -> None:
+        configure_logs("info", style)
+        structlog.get_logger().info("poll.failed", error=value)
+        lines = _lines(capsys)
+        assert len(lines) == 1
+        assert [character for character in lines[0] if not character.isprintable()] == []
+
+    @pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+    def test_fails_with_what_a_library_says(self, capsys: pytest.CaptureFixture[str], style: str) -> None:
+        configure_logs("info", style)
+        logging.getLogger("library").error("got %s", _NASTY)
+        lines = _lines(capsys)
+        assert len(lines) == 1
+        assert [character for character in lines[0] if not character.isprintable()] == []
+
+    @pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+    def test_fails_with_an_exception(self, capsys: pytest.CaptureFixture[str], style: str) -> None:
+        configure_logs("info", style)
+        try:
+            _crash("secret", _NASTY)
+        except ValueError:
+            structlog.get_logger().exception("poll.crashed")
+        text = "".join(_lines(capsys))
+        assert [character for character in text if not character.isprintable()] == []
+
+
+class TestException:
+    @pytest.mark.parametrize("style", ["logfmt", "json"])
+    def test_is_a_field_of_the_one_line(self, capsys: pytest.CaptureFixture[str], style: str) -> None:
+        configure_logs("info", style)
+        try:
+            _crash("secret")
+        except ValueError:
+            structlog.get_logger().exception("poll.crashed", account="eu")
+        lines = _lines(capsys)
+        assert len(lines) == 1
+        assert "Traceback (most recent call last):\\n" in lines[0]
+        assert "ValueError: it broke" in lines[0]
+        assert "exc_info" not in lines[0]
+
+    def test_is_readable_on_a_console(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "console")
+        try:
+            _crash("secret")
+        except ValueError:
+            structlog.get_logger().exception("poll.crashed", account="eu")
+        lines = _lines(capsys)
+        assert lines[0].split() == ["NOW", "[error", "]", "poll.crashed", "account=eu"]
+        assert lines[1] == "Traceback (most recent call last):"
+        assert lines[-1] == "ValueError: it broke"
+
+    @pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+    def test_does_not_show_variables(self, capsys: pytest.CaptureFixture[str], style: str) -> None:
+        """One of them may be a token."""
+        configure_logs("info", style)
+        token = "tok-en"
+        try:
+            _crash(token)
+        except ValueError:
+            structlog.get_logger().exception("poll.crashed")
+        assert "tok-en" not in "\n".join(_lines(capsys))
+
+
+class TestLibraries:
+    def test_speak_logfmt(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "logfmt")
+        logging.getLogger("uvicorn.error").error("it %s", "broke")
+        assert _lines(capsys) == ['timestamp=NOW level=error event="it broke" logger=uvicorn.error']
+
+    def test_speak_json(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "json")
+        logging.getLogger("uvicorn.error").critical("it %s", "broke")
+        assert [json.loads(line) for line in _lines(capsys)] == [
+            {"timestamp": "NOW", "level": "critical", "event": "it broke", "logger": "uvicorn.error"}
+        ]
+
+    def test_speak_on_a_console(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "console")
+        logging.getLogger("uvicorn.error").error("broken")
+        assert [line.split() for line in _lines(capsys)] == [
+            ["NOW", "[error", "]", "broken", "[uvicorn.error]"]
+        ]
+
+    def test_tell_their_exceptions_in_the_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "logfmt")
+        try:
+            _crash("secret")
+        except ValueError:
+            logging.getLogger("uvicorn.error").exception("broken")
+        lines = _lines(capsys)
+        assert len(lines) == 1
+        assert "ValueError: it broke" in lines[0]
+
+    def test_are_silent_below_error(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Whatever our own level is."""
+        configure_logs("debug", "logfmt")
+        logging.getLogger("urllib3").warning("connection pool is full")
+        assert _lines(capsys) == []
+
+
+def test_events_can_be_captured() -> None:
+    """Tests of other modules read what was logged; loggers made before or after do not matter."""
+    log = structlog.get_logger()
+    configure_logs("info", "logfmt")
+    log.info("thing.begun")
+    with capture_logs() as captured:
+        log.info("thing.done", count=2)
+        structlog.get_logger().warning("thing.failed", account="eu")
+    assert captured == [
+        {"event": "thing.done", "count": 2, "log_level": "info"},
+        {"event": "thing.failed", "account": "eu", "log_level": "warning"},
+    ]
