@@ -1,0 +1,275 @@
+"""One HTTP request, bounded: by a deadline up to its last byte, by the size of its body, by a stop event.
+
+requests' timeout is per socket read, so a server that drips a byte a second would hold a poll for ever.
+Here every read from the socket, those of the status line and the headers too, waits only for what is left
+of the attempt, and looks up often enough to give way when the exporter stops.
+"""
+
+import io
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from http.client import HTTPResponse
+from typing import Any, Final
+
+import msgspec
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.poolmanager import PoolManager
+
+from exporter.errors import (
+    ApiError,
+    ConnectionFailed,
+    Interrupted,
+    Malformed,
+    RequestTimedOut,
+    TlsFailed,
+    TooLarge,
+)
+
+
+_SLICE_SECONDS: Final = 0.25
+_CHUNK_BYTES: Final = 256 * 1024
+_ERROR_BODY_BYTES: Final = 64 * 1024
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back.
+
+    Attributes:
+        status: HTTP status code; redirects are answers like any other.
+        headers: Case-insensitive.
+        body: Decompressed. Of an answer that is no success, at most the first 64 KiB, and nothing if it
+            cannot be decompressed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport:
+    """A kept session with one API.
+
+    Args:
+        base: The API's URL; decides which of the environment's proxies apply.
+        verify: Path of a CA bundle, False for no verification at all, or None for what the environment
+            says (``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``), else the usual authorities.
+        certificate: Paths of the client's certificate and key.
+        proxy_url: Instead of the environment's proxies.
+        stop: When set, whatever is under way ends.
+        monotonic: Seconds; the clock of all deadlines.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        verify: str | bool | None,
+        certificate: tuple[str, str] | None,
+        proxy_url: str | None,
+        stop: threading.Event,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._stop = stop
+        self._monotonic = monotonic
+        self._deadline = monotonic()
+        self._session = requests.Session()
+        proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
+        self._options: dict[str, Any] = {
+            **self._session.merge_environment_settings(
+                base, proxies, stream=True, verify=verify, cert=certificate
+            )
+        }
+        if verify is False:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._adapter = _BoundedAdapter(self._wait_readable)
+        self._session.mount("http://", self._adapter)
+        self._session.mount("https://", self._adapter)
+
+    def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], deadline: float, max_size: int
+    ) -> Answer:
+        """Send a request and read the whole answer.
+
+        Args:
+            method: HTTP method.
+            url: Where to.
+            headers: All of them; nothing is added but what HTTP itself needs.
+            deadline: On the monotonic clock, for everything from connecting to the last byte.
+            max_size: Bytes of body, decompressed.
+
+        Raises:
+            Interrupted: The exporter is stopping.
+            RequestTimedOut, ConnectionFailed, TlsFailed, TooLarge, Malformed: As they say.
+        """
+        left = deadline - self._monotonic()
+        if left <= 0:
+            raise RequestTimedOut("no time was left for the request")
+        self._deadline = deadline
+        request = requests.Request(method, url, headers=dict(headers)).prepare()
+        with (
+            _translated(),
+            closing(self._adapter.send(request, timeout=left, **self._options)) as response,
+        ):
+            success = 200 <= response.status_code < 300  # noqa: PLR2004 the range of success is HTTP's
+            body = b"".join(_chunks(response, max_size)) if success else _quotable(response)
+            return Answer(response.status_code, response.headers, body)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._session.close()
+
+    def _wait_readable(self, sock: socket.socket) -> None:
+        """Give a socket the time that its next read may take."""
+        if self._stop.is_set():
+            raise Interrupted("the exporter is stopping")
+        left = self._deadline - self._monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer was not complete in time")
+        sock.settimeout(min(left, _SLICE_SECONDS))
+
+
+def _chunks(response: requests.Response, limit: int) -> Iterator[bytes]:
+    """The decompressed body; past `limit` bytes it is refused."""
+    size = 0
+    while chunk := response.raw.read(min(_CHUNK_BYTES, limit + 1), decode_content=True):
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes (poll.max_response_size)")
+        yield chunk
+
+
+def _quotable(response: requests.Response) -> bytes:
+    """The decompressed body of an answer whose status says enough: its start, or nothing if it is garbage."""
+    try:
+        return bytes(response.raw.read(_ERROR_BODY_BYTES, decode_content=True))
+    except urllib3.exceptions.DecodeError:
+        return b""
+
+
+class _BoundedReader(io.RawIOBase):
+    """The reading side of a socket; `wait` is asked before every read."""
+
+    def __init__(self, sock: socket.socket, wait: Callable[[socket.socket], None]) -> None:
+        self._sock = sock
+        self._wait = wait
+        # Keeps the socket open until this reader is closed, as the socket's own makefile() does.
+        self._hold = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 any writable buffer
+        while True:
+            self._wait(self._sock)
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                continue
+
+    def close(self) -> None:
+        self._hold.close()
+        super().close()
+
+
+def _bounded_response(
+    wait: Callable[[socket.socket], None],
+    sock: socket.socket,
+    *args: Any,  # noqa: ANN401 http.client's
+    **kwargs: Any,  # noqa: ANN401 likewise
+) -> HTTPResponse:
+    response = HTTPResponse(sock, *args, **kwargs)
+    response.fp.close()
+    response.fp = io.BufferedReader(_BoundedReader(sock, wait))
+    return response
+
+
+class _BoundedAdapter(HTTPAdapter):
+    """An adapter whose connections, direct or through a proxy, read through `wait`."""
+
+    def __init__(self, wait: Callable[[socket.socket], None]) -> None:
+        response_class = staticmethod(partial(_bounded_response, wait))
+        namespace = {"response_class": response_class}
+        self._pools = {
+            "http": type(
+                "BoundedHTTPConnectionPool",
+                (HTTPConnectionPool,),
+                {"ConnectionCls": type("BoundedHTTPConnection", (HTTPConnection,), namespace)},
+            ),
+            "https": type(
+                "BoundedHTTPSConnectionPool",
+                (HTTPSConnectionPool,),
+                {"ConnectionCls": type("BoundedHTTPSConnection", (HTTPSConnection,), namespace)},
+            ),
+        }
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 the parent's
+        super().init_poolmanager(*args, **kwargs)
+        self._bound(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ANN401 the parent's
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        self._bound(manager)
+        return manager
+
+    def _bound(self, manager: PoolManager) -> None:
+        manager.pool_classes_by_scheme = self._pools
+        # Left alone, a pool's connections stay open until the garbage collector finds it.
+        manager.pools.dispose_func = HTTPConnectionPool.close
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the errors of requests, urllib3 and the socket into our own."""
+    try:
+        yield
+    except ApiError:
+        raise
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise _translate(error) from error
+
+
+def _translate(error: Exception) -> ApiError:
+    chain = list(_chain(error))
+    root = str(chain[-1]) or type(chain[-1]).__name__
+    kinds = tuple(type(link) for link in chain)
+
+    def caused_by(*types: type[BaseException]) -> bool:
+        return any(issubclass(kind, types) for kind in kinds)
+
+    if caused_by(urllib3.exceptions.DecodeError):
+        return Malformed(f"the body cannot be decompressed: {root}")
+    if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return ConnectionFailed(f"the proxy does not work: {root}")
+    # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it; and an
+    # unknown host or network is none that took too long, though urllib3 derives its error from that one.
+    if caused_by(
+        ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError, urllib3.exceptions.NewConnectionError
+    ):
+        return ConnectionFailed(root)
+    if caused_by(TimeoutError, urllib3.exceptions.TimeoutError, requests.exceptions.Timeout):
+        return RequestTimedOut(root)
+    if caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        return TlsFailed(root)
+    return ConnectionFailed(root)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what caused it, down to the first cause."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        nested = (part for part in link.args if isinstance(part, BaseException))
+        link = link.__cause__ or getattr(link, "reason", None) or next(nested, None) or link.__context__
+        if not isinstance(link, BaseException):
+            link = None
