@@ -1,0 +1,237 @@
+"""The command line: flags over variables over file, then the daemon or a command."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import structlog
+from prometheus_client import generate_latest
+
+from exporter import config
+from exporter.config.addresses import parse_listen_address
+from exporter.daemon import STOP_SIGNALS, Daemon
+from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
+from exporter.errors import ConfigError, ExporterError
+from exporter.logs import configure_logs
+from exporter.simulator.profiles import PROFILES
+from exporter.version import VERSION
+
+
+_DEFAULT_FILE: Final = Path("config.yaml")
+_OPERATOR_MUST_MEND: Final = 2
+
+log = structlog.get_logger()
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
+    """A flag, the variable that it reads too, and the dotted key of the file that it overrides."""
+    variable = "DATAROBOT_EXPORTER_" + name.replace(".", "_").replace("-", "_").upper()
+    return click.option(
+        f"--{name}",
+        key.replace(".", "__"),
+        envvar=variable,
+        show_envvar=True,
+        default=None,
+        **attributes,
+    )
+
+
+def _overrides(flags: Mapping[str, Any]) -> dict[str, object]:
+    return {key.replace("__", "."): value for key, value in flags.items() if value is not None}
+
+
+_LOG_FLAGS: Final = (
+    _flag("log.level", "log.level", metavar="LEVEL", help="debug, info, warning or error. [default: info]"),
+    _flag("log.format", "log.format", metavar="FORMAT", help="logfmt, json or console. [default: logfmt]"),
+)
+_WEB_FLAGS: Final = (
+    _flag(
+        "web.listen-address",
+        "web.listen_address",
+        metavar="ADDRESS",
+        help="Where to serve: host:port, [v6]:port or :port. [default: :10072]",
+    ),
+    _flag(
+        "web.telemetry-path",
+        "web.telemetry_path",
+        metavar="PATH",
+        help="Path of the exposition. [default: /metrics]",
+    ),
+)
+_PROCESS_METRICS_FLAG: Final = click.option(
+    "--web.disable-exporter-metrics",
+    "without_process_metrics",
+    is_flag=True,
+    envvar="DATAROBOT_EXPORTER_WEB_DISABLE_EXPORTER_METRICS",
+    show_envvar=True,
+    help="Leave out process_* and python_*.",
+)
+
+
+def _with(*flags: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for flag in reversed(flags):
+            command = flag(command)
+        return command
+
+    return decorate
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config.file",
+    "file",
+    type=click.Path(path_type=Path),
+    envvar="DATAROBOT_EXPORTER_CONFIG_FILE",
+    show_envvar=True,
+    help="Configuration file. [default: config.yaml where it exists]",
+)
+@click.option(
+    "--config.check",
+    "check",
+    is_flag=True,
+    envvar="DATAROBOT_EXPORTER_CONFIG_CHECK",
+    show_envvar=True,
+    help="Say what is wrong with the configuration, and end.",
+)
+@click.option(
+    "--once",
+    is_flag=True,
+    envvar="DATAROBOT_EXPORTER_ONCE",
+    show_envvar=True,
+    help="Poll every account once, print the exposition, and end.",
+)
+@_with(
+    *_WEB_FLAGS,
+    _flag(
+        "web.config.file",
+        "web.config_file",
+        metavar="PATH",
+        help="TLS and basic auth, in the format of the Prometheus exporter toolkit.",
+    ),
+    _flag("web.enable-lifecycle", "web.enable_lifecycle", is_flag=True, help="Allow POST /-/reload."),
+    _PROCESS_METRICS_FLAG,
+    *_LOG_FLAGS,
+)
+@click.version_option(VERSION, prog_name="datarobot-exporter")
+@click.pass_context
+def command_line(
+    context: click.Context,
+    /,
+    *,
+    file: Path | None,
+    check: bool,
+    once: bool,
+    without_process_metrics: bool,
+    **flags: Any,  # noqa: ANN401 as click hands them over
+) -> None:
+    """Prometheus exporter for the async tasks of DataRobot.
+
+    Without a command it polls every configured account and serves the metrics until it is stopped.
+    Without a file it polls one account, from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if file is None and _DEFAULT_FILE.exists():
+        file = _DEFAULT_FILE
+    settings = config.load(file, os.environ, _overrides(flags))
+    if check:
+        for warning in settings.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s)")
+        return
+    configure_logs(settings.log.level, settings.log.format)
+    daemon = Daemon(settings, process_metrics=not without_process_metrics)
+    for warning in settings.warnings:
+        log.warning("config.questionable", warning=warning)
+    if not once:
+        daemon.run()
+        return
+    complete = daemon.poll_once()
+    click.echo(generate_latest(daemon.registry).decode(), nl=False)
+    if not complete:
+        context.exit(1)
+
+
+@command_line.command("demo")
+@_with(*_WEB_FLAGS, *_LOG_FLAGS)
+def run_demo(**flags: Any) -> None:  # noqa: ANN401 as click hands them over
+    """Run the exporter on a simulated DataRobot; nothing else is needed."""
+    with make_simulator(DEMO_ACCOUNTS, address=("127.0.0.1", 0), seed=0) as simulator:
+        settings = demo_config(simulator, _overrides(flags))
+        configure_logs(settings.log.level, settings.log.format)
+        address, path = settings.web.listen_address, settings.web.telemetry_path
+        click.echo(
+            f"A simulated DataRobot with the accounts {', '.join(DEMO_ACCOUNTS)}: {simulator.url}\n"
+            f"Its truth, to compare:  {simulator.origin}/simulator/truth\n"
+            f"The exporter's page:    http://{address.host or 'localhost'}:{address.port}/\n"
+            f"The metrics:            http://{address.host or 'localhost'}:{address.port}{path}\n"
+            "Ctrl-C ends it."
+        )
+        Daemon(settings).run()
+
+
+@command_line.command("simulate")
+@click.option(
+    "--listen",
+    default="127.0.0.1:10073",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where to serve: host:port, [v6]:port or :port.",
+)
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    metavar="NAME=PROFILE",
+    help=f"An account; again for more. Profiles: {', '.join(PROFILES)}. [default: the demo's accounts]",
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed lives the same life.")
+def run_simulator(listen: str, accounts: tuple[str, ...], seed: int) -> None:
+    """Run a simulated DataRobot alone, for tests, load and dashboards."""
+    profiles = dict(_named_profile(account) for account in accounts) or DEMO_ACCOUNTS
+    simulator = make_simulator(profiles, address=_host_and_port(listen), seed=seed)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    with simulator:
+        click.echo(f"DATAROBOT_ENDPOINT={simulator.url}")
+        for name in profiles:
+            click.echo(f"DATAROBOT_API_TOKEN={simulated_token(name)}  # {name}")
+        signal.sigwait(STOP_SIGNALS)
+
+
+def _named_profile(account: str) -> tuple[str, str]:
+    name, _, profile = account.partition("=")
+    return name, profile or "steady"
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    try:
+        parsed = parse_listen_address(address)
+    except ValueError as error:
+        raise ConfigError([f"--listen: {error}"]) from error
+    return parsed.host, parsed.port
+
+
+def main() -> None:
+    """Run the command line; the process ends with 0, 1 or 2."""
+    try:
+        status = command_line.main(standalone_mode=False, prog_name="datarobot-exporter")
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except click.Abort:
+        status = 1
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            click.echo(mistake, err=True)
+        status = _OPERATOR_MUST_MEND
+    except ExporterError as error:
+        click.echo(str(error), err=True)
+        status = 1
+    sys.exit(status or 0)

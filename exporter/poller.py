@@ -1,0 +1,181 @@
+"""One account's loop: at a fixed rhythm, walk the listing and publish what it says, whole or not at all."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from exporter.config import Account
+from exporter.errors import ApiError, Interrupted
+from exporter.metrics import AccountView
+from exporter.snapshot import Snapshot, TypeNames, take_snapshot
+from exporter.task import DOCUMENTED_TYPES, Page
+from exporter.telemetry import Telemetry
+
+
+_GRACE_SECONDS: Final = 30.0
+_MOST_WORDS_LOGGED: Final = 1000
+
+log = structlog.get_logger()
+
+
+class TaskSource(Protocol):
+    """Where tasks come from; :class:`exporter.client.Client` in earnest."""
+
+    clock_offset: float | None
+
+    def list_tasks(self, deadline: float) -> Iterable[Page]:
+        """All pages of the listing, until the deadline on the monotonic clock."""
+        ...
+
+    def close(self) -> None:
+        """Let connections go."""
+        ...
+
+
+class _Published(msgspec.Struct, frozen=True):
+    snapshot: Snapshot
+    at: float
+    """On the monotonic clock."""
+
+
+class Poller:
+    """Polls one account and holds its last complete snapshot.
+
+    Args:
+        account: What to poll, how often and with which limits.
+        source: Where the tasks come from.
+        telemetry: Where polls are counted.
+        stop: When set, the loop ends.
+        clock: Unix seconds.
+        monotonic: Seconds; the clock of rhythm, deadlines and staleness.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        source: TaskSource,
+        *,
+        telemetry: Telemetry,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.account = account
+        self.telemetry = telemetry
+        self._source = source
+        self._stop = stop
+        self._clock = clock
+        self._monotonic = monotonic
+        self._types = TypeNames(
+            known=frozenset({*DOCUMENTED_TYPES, *account.tasks.stuck_after_by_type}),
+            limit=account.tasks.max_types,
+        )
+        self._published: _Published | None = None
+        self._words_logged: set[str] = set()
+        self._next_beat = monotonic() + _GRACE_SECONDS
+        self._thread: threading.Thread | None = None
+
+    def start(self, *, delay: float) -> None:
+        """Start the loop in a thread; its first poll comes after `delay` seconds."""
+        self._expect_beat(delay)
+        # A daemon: a look-up of a host name cannot be interrupted, and must not hold up the end.
+        self._thread = threading.Thread(
+            target=self.run, args=(delay,), name=f"poll-{self.account.name}", daemon=True
+        )
+        self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the loop to end, at most `timeout` seconds."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def run(self, delay: float) -> None:
+        """Poll until stopped; starts are `interval` apart, and those that were missed are left out."""
+        interval = self.account.poll.interval
+        start = self._monotonic() + delay
+        while not self._stop.wait(max(0.0, start - self._monotonic())):
+            self._expect_beat(self.account.poll.timeout)
+            self.poll()
+            missed = max(0.0, self._monotonic() - start) // interval
+            start += interval * (missed + 1)
+            self._expect_beat(start - self._monotonic())
+        self._source.close()
+
+    def poll(self) -> bool:
+        """Walk the listing once and publish it if it is complete; say whether it was."""
+        started = self._monotonic()
+        try:
+            snapshot = take_snapshot(
+                self._source.list_tasks(started + self.account.poll.timeout), types=self._types
+            )
+        except Interrupted:
+            return False
+        except ApiError as error:
+            self._failed(error.reason, str(error), started)
+            return False
+        except Exception:
+            log.exception("poll.crashed", account=self.account.name)
+            self._failed("internal", "a defect of the exporter; see poll.crashed", started)
+            return False
+        self._completed(snapshot, started)
+        return True
+
+    def beats(self) -> bool:
+        """Whether the loop lives: its thread runs and is not overdue, whatever the API does."""
+        thread = self._thread
+        return thread is not None and thread.is_alive() and self._monotonic() <= self._next_beat
+
+    def view(self) -> AccountView:
+        """What a scrape may know now."""
+        published = self._published
+        offset = self._source.clock_offset
+        return AccountView(
+            account=self.account.name,
+            now=self._clock() + (offset or 0.0),
+            snapshot=None if published is None else published.snapshot,
+            fresh=published is not None and self._monotonic() - published.at < self.account.poll.stale_after,
+            telemetry=self.telemetry,
+            clock_offset=offset,
+            limit=self.account.tasks.limit,
+            poll_interval=self.account.poll.interval,
+        )
+
+    def _completed(self, snapshot: Snapshot, started: float) -> None:
+        self._types = snapshot.types
+        self.telemetry.invalid_tasks.update(snapshot.invalid)
+        self.telemetry.duplicate_tasks += snapshot.duplicates
+        now = self._monotonic()
+        self._published = _Published(snapshot, now)
+        self.telemetry.poll_ended(at=self._clock(), seconds=now - started, failure=None)
+        for word in sorted(snapshot.unknown_words - self._words_logged):
+            if len(self._words_logged) < _MOST_WORDS_LOGGED:
+                self._words_logged.add(word)
+                log.warning("status.unknown", account=self.account.name, status=word)
+        log.info(
+            "poll.completed",
+            account=self.account.name,
+            duration=round(now - started, 3),
+            pages=snapshot.pages,
+            tasks=snapshot.tasks,
+            duplicates=snapshot.duplicates,
+            invalid=sum(snapshot.invalid.values()),
+        )
+
+    def _failed(self, reason: str, error: str, started: float) -> None:
+        seconds = self._monotonic() - started
+        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=reason)
+        log.warning(
+            "poll.failed",
+            account=self.account.name,
+            duration=round(seconds, 3),
+            reason=reason,
+            error=error,
+        )
+
+    def _expect_beat(self, seconds: float) -> None:
+        """Promise a sign of life within so many seconds, and some grace."""
+        self._next_beat = self._monotonic() + max(0.0, seconds) + _GRACE_SECONDS

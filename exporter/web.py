@@ -1,0 +1,218 @@
+"""The endpoint: Starlette's routes on a uvicorn server that runs in a thread of its own."""
+
+import gzip
+import html
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Final, Protocol, cast
+from urllib.parse import parse_qs
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from exporter.config import ListenAddress
+from exporter.errors import ConfigError
+from exporter.version import VERSION
+
+
+_DRAIN_SECONDS: Final = 3
+_PAGE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+log = structlog.get_logger()
+
+
+class Subject(Protocol):
+    """What the endpoint speaks for."""
+
+    registry: CollectorRegistry
+
+    def stalled(self) -> Iterable[str]:
+        """Accounts whose poll loop is dead or hung."""
+        ...
+
+    def pending(self) -> Iterable[str]:
+        """Accounts whose first poll has not ended."""
+        ...
+
+    def configuration(self) -> str:
+        """The running configuration as YAML, without secrets."""
+        ...
+
+
+def make_app(subject: Subject, *, telemetry_path: str) -> Starlette:
+    """Make the application.
+
+    Args:
+        subject: What is asked; its methods may be called from several threads at once.
+        telemetry_path: Where the exposition is. At `/` there is no landing page.
+    """
+
+    def metrics(request: Request) -> Response:
+        return exposition(subject.registry, request)
+
+    def landing(_request: Request) -> Response:
+        return HTMLResponse(_landing_page(telemetry_path), headers=_PAGE_HEADERS)
+
+    async def healthy(_request: Request) -> Response:
+        return _verdict(subject.stalled(), "Healthy: every poll loop beats.", "Poll loops dead or hung")
+
+    async def ready(_request: Request) -> Response:
+        return _verdict(subject.pending(), "Ready: every account has been polled.", "Not polled yet")
+
+    def configuration(_request: Request) -> Response:
+        return PlainTextResponse(subject.configuration(), headers=_PAGE_HEADERS)
+
+    async def reload(_request: Request) -> Response:
+        return PlainTextResponse("Reload over HTTP is not enabled (--web.enable-lifecycle).\n", 403)
+
+    routes = [
+        Route(telemetry_path, metrics),
+        Route("/", landing),
+        Route("/-/healthy", healthy),
+        Route("/-/ready", ready),
+        Route("/-/reload", reload, methods=["POST"]),
+        Route("/config", configuration),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+    app.router.redirect_slashes = False
+    return app
+
+
+def exposition(registry: CollectorRegistry, request: Request) -> Response:
+    """Render the registry in the format and encoding that the request accepts.
+
+    Repeated `name[]` parameters restrict it to those metrics, as in the client library's own endpoint.
+    """
+    try:
+        encode, content_type = choose_encoder(",".join(request.headers.getlist("Accept")))
+    except (TypeError, ValueError):  # a version that is no version
+        encode, content_type = choose_encoder("")
+    names = parse_qs(request.url.query).get("name[]")
+    body = encode(registry.restricted_registry(names) if names else registry)
+    headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
+    if gzip_accepted(",".join(request.headers.getlist("Accept-Encoding"))):
+        body = gzip.compress(body, compresslevel=1)
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, headers=headers)
+
+
+def _verdict(offenders: Iterable[str], well: str, badly: str) -> Response:
+    names = sorted(offenders)
+    if names:
+        return PlainTextResponse(f"{badly}: {', '.join(names)}.\n", 503)
+    return PlainTextResponse(f"{well}\n")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    refusal = cast("HTTPException", error)  # the only kind it is registered for
+    headers = dict(refusal.headers or {})
+    sentence = (
+        f"{request.method} is not allowed here; use {headers['Allow']}."
+        if "Allow" in headers
+        else "There is nothing here; / links to what there is."
+    )
+    return PlainTextResponse(f"{sentence}\n", refusal.status_code, headers)
+
+
+def _landing_page(telemetry_path: str) -> str:
+    links = [
+        (telemetry_path, "Metrics"),
+        ("/config", "Configuration"),
+        ("/-/healthy", "Health"),
+        ("/-/ready", "Readiness"),
+    ]
+    items = "".join(f'<li><a href="{html.escape(path)}">{text}</a></li>' for path, text in links)
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<title>DataRobot exporter</title></head>"
+        f"<body><main><h1>DataRobot exporter</h1><p>Version {html.escape(VERSION)}</p>"
+        f"<ul>{items}</ul></main></body></html>\n"
+    )
+
+
+def listen(address: ListenAddress) -> socket.socket:
+    """Open the listening socket; without a host, on all interfaces of both families where there are two.
+
+    Raises:
+        ConfigError: The address is taken, forbidden, or not this machine's.
+    """
+    host, port = address.host, address.port
+    dual = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            [f"web.listen_address: cannot listen on {address}: {error}; choose another one"]
+        ) from error
+
+
+class WebServer:
+    """Serves an application on a listening socket until it is stopped.
+
+    Args:
+        app: The application.
+        sock: From :func:`listen`; the server owns it.
+    """
+
+    def __init__(self, app: Starlette, sock: socket.socket) -> None:
+        self._sock = sock
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                loop="asyncio",
+                interface="asgi3",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=_DRAIN_SECONDS,
+            )
+        )
+        self._died = False
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port in use, also where 0 was asked for."""
+        port: int = self._sock.getsockname()[1]
+        return port
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Stop accepting, finish what is being served in three seconds; say whether it served until now."""
+        self._server.should_exit = True
+        self._thread.join(_DRAIN_SECONDS + 1)
+        return not self._died
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._sock])
+        except Exception:
+            log.exception("web.crashed")
+        if not self._server.should_exit:
+            self._died = True
+            os.kill(os.getpid(), signal.SIGTERM)

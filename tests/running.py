@@ -1,0 +1,150 @@
+"""The exporter as a process of its own, as its user runs it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Self
+
+import requests
+from conftest import DEADLINE_SECONDS, eventually, program
+
+
+class RunningExporter:
+    """`python -m exporter` with some flags; its log is read all the time.
+
+    Args:
+        arguments: Flags and commands.
+        environ: Added to the environment; `DATAROBOT_*` variables of the surroundings are left out.
+        cwd: Working directory.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("DATAROBOT_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "exporter", *arguments],
+            env={**clean, **(environ or {})},
+            cwd=cwd,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.lines: list[str] = []
+        self.printed: list[str] = []
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._streams = {self.process.stdout: self.printed, self.process.stderr: self.lines}
+        self._readers = [threading.Thread(target=self._read, args=pair) for pair in self._streams.items()]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(stream: IO[str], lines: list[str]) -> None:
+
+        lines.extend(line.rstrip("\n") for line in stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.wait()
+
+    @property
+    def port(self) -> int:
+        """Where it serves, once it says so."""
+
+        def started() -> int:
+            assert self.process.poll() is None, self.log
+            for line in list(self.lines):
+                if "event=exporter.started" in line:
+                    (address,) = (word for word in line.split() if word.startswith("address="))
+                    return int(address.rpartition(":")[2])
+            return 0
+
+        return eventually(started)
+
+    @property
+    def log(self) -> str:
+        """All that it wrote to standard error so far."""
+        return "\n".join(self.lines)
+
+    def get(self, path: str, **options: object) -> requests.Response:
+        """GET something from it."""
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10, **options)  # type: ignore[arg-type]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status, when it has ended."""
+        status = self.process.wait(DEADLINE_SECONDS)
+        for reader in self._readers:
+            reader.join(DEADLINE_SECONDS)
+        for stream in self._streams:
+            stream.close()
+        return status
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Prometheus:
+    """A real Prometheus on loopback.
+
+    Args:
+        directory: For its configuration and data.
+        targets: Host and port of each exporter.
+    """
+
+    def __init__(self, directory: Path, *, targets: Sequence[str]) -> None:
+        binary = program("prometheus")
+        self.url = f"http://127.0.0.1:{free_port()}"
+        config = directory / "prometheus.json"
+        jobs = [{"job_name": "datarobot", "static_configs": [{"targets": list(targets)}]}]
+        config.write_text(json.dumps({"global": {"scrape_interval": "250ms"}, "scrape_configs": jobs}))
+        with (directory / "prometheus.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    binary,
+                    f"--config.file={config}",
+                    f"--storage.tsdb.path={directory / 'prometheus-data'}",
+                    f"--web.listen-address={self.url.removeprefix('http://')}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    def __enter__(self) -> Self:
+        eventually(self._ready)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.terminate()
+        self._process.wait(DEADLINE_SECONDS)
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, "Prometheus has ended; see prometheus.log"
+        try:
+            return requests.get(f"{self.url}/-/ready", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+    def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
+        """An instant query: labels and value of every series found."""
+        answer = requests.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10).json()
+        assert answer["status"] == "success", answer
+        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
