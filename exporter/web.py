@@ -121,6 +121,8 @@ def _verdict(offenders: Iterable[str], well: str, badly: str) -> Response:
 async def _refuse(request: Request, error: Exception) -> Response:
     refusal = cast("HTTPException", error)  # the only kind it is registered for
     headers = dict(refusal.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
     sentence = (
         f"{request.method} is not allowed here; use {headers['Allow']}."
         if "Allow" in headers
