@@ -25,7 +25,7 @@ def configure_logs(level: str, style: str) -> None:
         case "json":
             renderer = structlog.processors.JSONRenderer()
         case "console":
-            # A fancier traceback would show local variables, tokens among them.
+            # Tracebacks come as text already: the renderer's own would show local variables, so tokens.
             renderer = structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             )

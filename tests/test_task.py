@@ -1,7 +1,8 @@
 """Decoding: what is documented, and everything that is not."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
@@ -70,6 +71,15 @@ def _only(page: Page) -> Task:
     (task,) = page.tasks
     assert page.skipped == 0
     return task
+
+
+@pytest.fixture
+def _far_from_greenwich() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "EST+5")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 class TestStatus:
@@ -348,9 +358,10 @@ class TestRecord:
         assert (task.created, task.created_timestamp) == (created, timestamp)
 
     @pytest.mark.parametrize("code", [0, "odd"])
-    def test_created_without_an_offset_is_utc(self, code: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.usefixtures("_far_from_greenwich")
+    def test_created_without_an_offset_is_utc(self, code: object) -> None:
         """Wherever the exporter runs."""
-        monkeypatch.setenv("TZ", "America/New_York")
+        assert time.timezone == 5 * 3600
         task = _only(decode_page(_page(_record(created="2019-08-24T14:15:22", code=code))))
         assert task.created_timestamp == 1566656122.0
 
