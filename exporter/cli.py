@@ -147,7 +147,8 @@ def command_line(
         click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s)")
         return
     configure_logs(settings.log.level, settings.log.format)
-    daemon = Daemon(settings, process_metrics=not without_process_metrics)
+    # One poll has nothing to remember, and the daemon may be running on the same directory.
+    daemon = Daemon(settings, process_metrics=not without_process_metrics, keeps_state=not once)
     for warning in settings.warnings:
         log.warning("config.questionable", warning=warning)
     if not once:

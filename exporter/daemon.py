@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -18,6 +19,7 @@ from exporter.config import Account, Config, ListenAddress, redacted
 from exporter.errors import ServingEnded
 from exporter.metrics import AccountView, ProcessView, SnapshotCollector
 from exporter.poller import Poller
+from exporter.state import StateDirectory
 from exporter.telemetry import Telemetry
 from exporter.version import VERSION
 from exporter.web import WebServer, listen, make_app
@@ -35,13 +37,19 @@ class Daemon:
     Args:
         config: What to run.
         process_metrics: Whether `process_*` and `python_*` are exposed too.
+        keeps_state: Whether `state.directory` is used.
+
+    Raises:
+        ConfigError: The state directory cannot be used.
 
     Attributes:
         registry: What `/metrics` renders.
     """
 
-    def __init__(self, config: Config, *, process_metrics: bool = True) -> None:
+    def __init__(self, config: Config, *, process_metrics: bool = True, keeps_state: bool = True) -> None:
         self._config = config
+        directory = config.state.directory if keeps_state else None
+        self._state = None if directory is None else StateDirectory(Path(directory))
         self._stop = threading.Event()
         self._loaded_at = time.time()
         self._pollers = [self._make_poller(account) for account in config.accounts]
@@ -115,7 +123,8 @@ class Daemon:
     def _make_poller(self, account: Account) -> Poller:
         telemetry = Telemetry()
         client = Client(account, telemetry=telemetry, stop=self._stop)
-        return Poller(account, client, telemetry=telemetry, stop=self._stop)
+        state = self._state.file(account.name, account.endpoint) if self._state else None
+        return Poller(account, client, telemetry=telemetry, stop=self._stop, state=state)
 
     def _views(self) -> Iterator[AccountView]:
         return (poller.view() for poller in self._pollers)

@@ -14,8 +14,9 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
+from exporter.ledger import Counts
 from exporter.snapshot import Snapshot
-from exporter.task import DOCUMENTED_STATUSES, INVALID_REASONS, WAITING_OR_RUNNING, Status
+from exporter.task import DOCUMENTED_STATUSES, FINISHED, INVALID_REASONS, WAITING_OR_RUNNING, Status
 from exporter.telemetry import Histogram, Telemetry
 
 
@@ -42,6 +43,9 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
         now: Unix seconds on the server's clock, as far as it is known.
         snapshot: The last complete listing, or None before the first.
         fresh: Whether that listing is young enough to be shown.
+        counts: What happened to tasks since the first complete listing, or None before it.
+        tracked: Open tasks remembered.
+        backlog: Vanished tasks to be looked up.
         telemetry: What the exporter counted.
         clock_offset: Server clock minus local clock in seconds; None until known.
         limit: Seconds after which an open task of a status and type is stuck.
@@ -52,6 +56,9 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     snapshot: Snapshot | None
     fresh: bool
+    counts: Counts | None
+    tracked: int
+    backlog: int
     telemetry: Telemetry
     clock_offset: float | None
     limit: Callable[[Status, str], float]
@@ -148,6 +155,27 @@ def _stuck_after(view: AccountView) -> Iterator[Sample]:
         yield (status, label), view.limit(status, label)
 
 
+def _submitted(view: AccountView) -> Iterator[Sample]:
+    if view.snapshot and view.counts:
+        for label in view.snapshot.types.labels:
+            yield (label,), view.counts.submitted.get(label, 0)
+
+
+def _finished(view: AccountView) -> Iterator[Sample]:
+    if view.snapshot and view.counts:
+        for status in (*FINISHED, "UNKNOWN"):
+            by_type = view.counts.finished.get(status, {})
+            for label in view.snapshot.types.labels:
+                yield (status, label), by_type.get(label, 0)
+
+
+def _durations(view: AccountView) -> Iterator[Sample]:
+    if view.counts:
+        for status, by_type in sorted(view.counts.durations.items()):
+            for label, histogram in sorted(by_type.items()):
+                yield (status, label), histogram
+
+
 def _requests(view: AccountView) -> Iterator[Sample]:
     yield from sorted(dict(view.telemetry.requests).items())
 
@@ -187,6 +215,27 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Age from which a task counts as stuck, from the configuration.",
         ("status", "task_type"),
         _stuck_after,
+    ),
+    Row(
+        "datarobot_tasks_submitted_total",
+        "counter",
+        "Tasks first seen after the first complete poll.",
+        ("task_type",),
+        _submitted,
+    ),
+    Row(
+        "datarobot_tasks_finished_total",
+        "counter",
+        "Tasks whose end was observed after the first complete poll, each once; UNKNOWN: no record said how.",
+        ("status", "task_type"),
+        _finished,
+    ),
+    Row(
+        "datarobot_task_duration_seconds",
+        "histogram",
+        "Time from the creation of a task to the moment its end was observed.",
+        ("status", "task_type"),
+        _durations,
     ),
     Row(
         "datarobot_up",
@@ -292,6 +341,27 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Task types of the last complete listing that are counted as other.",
         (),
         lambda view: _one(view.snapshot and view.snapshot.folded_types),
+    ),
+    Row(
+        "datarobot_exporter_tracked_tasks",
+        "gauge",
+        "Open tasks remembered from poll to poll.",
+        (),
+        lambda view: _one(view.tracked if view.snapshot else None),
+    ),
+    Row(
+        "datarobot_exporter_outcome_backlog",
+        "gauge",
+        "Vanished tasks still to be looked up.",
+        (),
+        lambda view: _one(view.backlog if view.snapshot else None),
+    ),
+    Row(
+        "datarobot_exporter_state_write_failures_total",
+        "counter",
+        "Times the state could not be saved in state.directory.",
+        (),
+        lambda view: _one(view.telemetry.state_write_failures),
     ),
     Row(
         "datarobot_exporter_clock_offset_seconds",

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
@@ -10,10 +11,13 @@ import structlog
 
 from exporter.config import Account
 from exporter.errors import ApiError, Interrupted
+from exporter.listing import Listing, take_listing
 from exporter.metrics import AccountView
-from exporter.snapshot import Snapshot, TypeNames, take_snapshot
-from exporter.task import DOCUMENTED_TYPES, Page
+from exporter.snapshot import Snapshot
+from exporter.state import StateFile
+from exporter.task import Page
 from exporter.telemetry import Telemetry
+from exporter.tracker import RecordSource, Tracker
 
 
 _GRACE_SECONDS: Final = 30.0
@@ -22,7 +26,7 @@ _MOST_WORDS_LOGGED: Final = 1000
 log = structlog.get_logger()
 
 
-class TaskSource(Protocol):
+class TaskSource(RecordSource, Protocol):
     """Where tasks come from; :class:`exporter.client.Client` in earnest."""
 
     clock_offset: float | None
@@ -50,6 +54,7 @@ class Poller:
         source: Where the tasks come from.
         telemetry: Where polls are counted.
         stop: When set, the loop ends.
+        state: Where the ledger survives a restart; None for nowhere.
         clock: Unix seconds.
         monotonic: Seconds; the clock of rhythm, deadlines and staleness.
     """
@@ -61,6 +66,7 @@ class Poller:
         *,
         telemetry: Telemetry,
         stop: threading.Event,
+        state: StateFile | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,10 +76,7 @@ class Poller:
         self._stop = stop
         self._clock = clock
         self._monotonic = monotonic
-        self._types = TypeNames(
-            known=frozenset({*DOCUMENTED_TYPES, *account.tasks.stuck_after_by_type}),
-            limit=account.tasks.max_types,
-        )
+        self._tracker = Tracker(account, source, telemetry=telemetry, state=state)
         self._published: _Published | None = None
         self._words_logged: set[str] = set()
         self._next_beat = monotonic() + _GRACE_SECONDS
@@ -108,10 +111,11 @@ class Poller:
     def poll(self) -> bool:
         """Walk the listing once and publish it if it is complete; say whether it was."""
         started = self._monotonic()
+        deadline = started + self.account.poll.timeout
         try:
-            snapshot = take_snapshot(
-                self._source.list_tasks(started + self.account.poll.timeout), types=self._types
-            )
+            listing, now = self._walk(deadline)
+            self._published = _Published(listing.snapshot, self._monotonic())
+            self._tracker.follow(listing, now, deadline)
         except Interrupted:
             return False
         except ApiError as error:
@@ -121,7 +125,7 @@ class Poller:
             log.exception("poll.crashed", account=self.account.name)
             self._failed("internal", "a defect of the exporter; see poll.crashed", started)
             return False
-        self._completed(snapshot, started)
+        self._completed(listing.snapshot, started)
         return True
 
     def beats(self) -> bool:
@@ -135,21 +139,37 @@ class Poller:
         offset = self._source.clock_offset
         return AccountView(
             account=self.account.name,
-            now=self._clock() + (offset or 0.0),
+            now=self._server_time(),
             snapshot=None if published is None else published.snapshot,
             fresh=published is not None and self._monotonic() - published.at < self.account.poll.stale_after,
+            counts=self._tracker.counts,
+            tracked=self._tracker.tracked,
+            backlog=self._tracker.backlog,
             telemetry=self.telemetry,
             clock_offset=offset,
             limit=self.account.tasks.limit,
             poll_interval=self.account.poll.interval,
         )
 
+    def _walk(self, deadline: float) -> tuple[Listing, float]:
+        """The listing, and when it was taken: Unix seconds on the server's clock."""
+        pages = iter(self._source.list_tasks(deadline))
+        first = next(pages)  # which tells the server's clock
+        now = self._server_time()
+        listing = take_listing(
+            chain([first], pages),
+            now=now,
+            types=self._tracker.types,
+            limit=self.account.tasks.limit,
+            settled=self._tracker.settled,
+            reported=self._tracker.reported,
+        )
+        return listing, now
+
     def _completed(self, snapshot: Snapshot, started: float) -> None:
-        self._types = snapshot.types
         self.telemetry.invalid_tasks.update(snapshot.invalid)
         self.telemetry.duplicate_tasks += snapshot.duplicates
         now = self._monotonic()
-        self._published = _Published(snapshot, now)
         self.telemetry.poll_ended(at=self._clock(), seconds=now - started, failure=None)
         for word in sorted(snapshot.unknown_words - self._words_logged):
             if len(self._words_logged) < _MOST_WORDS_LOGGED:
@@ -163,6 +183,7 @@ class Poller:
             tasks=snapshot.tasks,
             duplicates=snapshot.duplicates,
             invalid=sum(snapshot.invalid.values()),
+            backlog=self._tracker.backlog,
         )
 
     def _failed(self, reason: str, error: str, started: float) -> None:
@@ -175,6 +196,10 @@ class Poller:
             reason=reason,
             error=error,
         )
+
+    def _server_time(self) -> float:
+        """Unix seconds on the server's clock, as far as it is known."""
+        return self._clock() + (self._source.clock_offset or 0.0)
 
     def _expect_beat(self, seconds: float) -> None:
         """Promise a sign of life within so many seconds, and some grace."""

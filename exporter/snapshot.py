@@ -1,18 +1,15 @@
 """One complete listing, counted: what every gauge about tasks is read from."""
 
-from array import array
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
-from exporter.task import DOCUMENTED_TYPES, WAITING_OR_RUNNING, InvalidReason, Page, Status
+from exporter.task import DOCUMENTED_TYPES, InvalidReason, Status
 
 
 TYPE_OTHER: Final = "other"
-_MOST_UNKNOWN_WORDS: Final = 100
 
 Key: TypeAlias = tuple[Status, str]
 """Status and task type, as in the labels."""
@@ -76,58 +73,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return bisect_left(self.created.get((status, task_type), ()), instant)
 
 
-def take_snapshot(pages: Iterable[Page], *, types: TypeNames) -> Snapshot:
-    """Count a listing.
+class TypeLabels(dict[str, str]):
+    """The label of each type of one listing; a type met for the first time gets one while there is room.
 
-    Args:
-        pages: All pages of one walk. What their iterator raises is passed on, and nothing is kept.
-        types: The names in use so far.
+    Attributes:
+        folded: The types that are `other`.
     """
-    labels = _Labels(types)
-    counts: Counter[Key] = Counter()
-    created: defaultdict[Key, array[float]] = defaultdict(lambda: array("d"))
-    invalid: Counter[InvalidReason] = Counter()
-    unknown_words: set[str] = set()
-    ids: set[str] = set()
-    walked = duplicates = 0
-    for page in pages:
-        walked += 1
-        invalid["record"] += page.skipped
-        for task in page.tasks:
-            if not task.status_id:
-                invalid["no_id"] += 1
-            elif task.status_id in ids:
-                duplicates += 1
-                continue
-            else:
-                ids.add(task.status_id)
-            status = task.outcome
-            if status == "UNKNOWN":
-                invalid["status"] += 1
-                if len(unknown_words) < _MOST_UNKNOWN_WORDS:
-                    unknown_words.add(task.status)
-            key = (status, labels[task.task_type])
-            counts[key] += 1
-            timestamp = task.created_timestamp
-            if timestamp is None:
-                invalid["created"] += 1
-            elif status in WAITING_OR_RUNNING:
-                created[key].append(timestamp)
-    return Snapshot(
-        counts=dict(counts),
-        created={key: array("d", sorted(times)) for key, times in created.items()},
-        types=labels.names(),
-        folded_types=len(labels.folded),
-        pages=walked,
-        tasks=counts.total(),
-        duplicates=duplicates,
-        invalid=+invalid,
-        unknown_words=frozenset(unknown_words),
-    )
-
-
-class _Labels(dict[str, str]):
-    """The label of each type of one listing; a type met for the first time gets one while there is room."""
 
     def __init__(self, types: TypeNames) -> None:
         super().__init__({name: name for name in types.seen})
@@ -142,6 +93,7 @@ class _Labels(dict[str, str]):
         return task_type
 
     def names(self) -> TypeNames:
+        """The names in use after the listing."""
         return TypeNames(
             known=self._types.known,
             limit=self._types.limit,

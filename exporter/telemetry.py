@@ -5,38 +5,46 @@ Plain numbers with one writer, the account's poll thread; a scrape reads copies.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
 from itertools import accumulate
 from math import inf
 from typing import Final
+
+import msgspec
 
 
 POLL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Histogram:
+class Histogram(msgspec.Struct):
     """Observations counted in buckets.
 
-    Args:
+    Attributes:
         bounds: Upper bounds in the unit of what is observed, ascending, without infinity.
+        counts: Observations in each bucket alone; one more than there are bounds.
+        sum: Of all observations.
+
+    Raises:
+        ValueError: There are not as many counts as buckets.
     """
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    bounds: tuple[float, ...]
+    counts: list[int] = []
+    sum: float = 0.0
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self.sum = 0.0
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+        if len(self.counts) != len(self.bounds) + 1:
+            raise ValueError("a histogram has one count more than it has bounds")
 
     def observe(self, value: float) -> None:
         """Count one observation."""
-        self._counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def buckets(self) -> list[tuple[float, int]]:
         """Upper bounds with the number of observations up to each; the last one is infinity."""
-        return list(zip((*self._bounds, inf), accumulate(self._counts), strict=True))
+        return list(zip((*self.bounds, inf), accumulate(self.counts), strict=True))
 
 
 class Telemetry:
@@ -53,6 +61,7 @@ class Telemetry:
         retries: Attempts repeated within a poll, by reason.
         invalid_tasks: By reason.
         duplicate_tasks: Rows seen twice in one listing.
+        state_write_failures: Times the state could not be saved.
     """
 
     def __init__(self) -> None:
@@ -67,6 +76,7 @@ class Telemetry:
         self.retries: Counter[str] = Counter()
         self.invalid_tasks: Counter[str] = Counter()
         self.duplicate_tasks = 0
+        self.state_write_failures = 0
 
     def poll_ended(self, *, at: float, seconds: float, failure: str | None) -> None:
         """Count a poll.

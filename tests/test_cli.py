@@ -248,6 +248,29 @@ def test_the_simulator_alone_serves_an_exporter(tmp_path: Path) -> None:
         assert simulate.wait() == 0
 
 
+def test_two_exporters_do_not_share_a_state_directory(simulator: Simulator, tmp_path: Path) -> None:
+    """One poll needs no state and may run beside the daemon."""
+    (tmp_path / "config.yaml").write_text("state: {directory: state}\n")
+    flags = ["--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=tmp_path, environ=environment(simulator)) as it:
+        eventually((tmp_path / "state" / "default.json").exists)
+        status, _, lines = run(*flags, cwd=tmp_path, environ=environment(simulator))
+        assert (status, lines) == (
+            2,
+            ["state.directory: state is used by another exporter; expected one for each"],
+        )
+        assert run("--once", cwd=tmp_path, environ=environment(simulator))[0] == 0
+        it.signal(signal.SIGTERM)
+        assert it.wait() == 0
+
+
+def test_a_state_directory_that_cannot_be_written_ends_with_2(simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("state: {directory: config.yaml}\n")
+    status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
+    assert status == 2
+    assert lines[0].startswith("state.directory: cannot write in config.yaml: ")
+
+
 def test_logs_as_json(simulator: Simulator, tmp_path: Path) -> None:
     status, _, lines = run("--once", "--log.format=json", cwd=tmp_path, environ=environment(simulator))
     assert status == 0

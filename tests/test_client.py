@@ -4,6 +4,7 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -28,11 +29,12 @@ from exporter.errors import (
     TooLarge,
     Unauthorized,
 )
+from exporter.listing import take_listing
 from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
-from exporter.snapshot import Key, TypeNames, take_snapshot
+from exporter.snapshot import Key, TypeNames
 from exporter.telemetry import Telemetry
 
 
@@ -83,7 +85,7 @@ def make_client(simulator: Simulator, telemetry: Telemetry, stop: threading.Even
 def walk(client: Client, seconds: float = PATIENCE) -> Mapping[Key, int]:
     """Counts of one complete walk."""
     pages = client.list_tasks(time.monotonic() + seconds)
-    return take_snapshot(pages, types=TypeNames()).counts
+    return take_listing(pages, now=0.0, types=TypeNames(), limit=lambda *_: inf).snapshot.counts
 
 
 def truth(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], int]:

@@ -105,6 +105,13 @@ def test_limits_by_type_replace_the_defaults_and_accounts_add_to_them(make_file:
     assert load(path, ENVIRON, {}).accounts[0].tasks.stuck_after_by_type == {}
 
 
+def test_a_relative_state_directory_starts_from_the_file(make_file: MakeFile, tmp_path: Path) -> None:
+    path = make_file("state: {directory: state}\n" + one_account())
+    assert load(path, ENVIRON, {}).state.directory == str(path.parent / "state")
+    path = make_file(f"state: {{directory: {tmp_path}}}\n" + one_account())
+    assert load(path, ENVIRON, {}).state.directory == str(tmp_path)
+
+
 def test_a_byte_order_mark_is_skipped(make_file: MakeFile) -> None:
     path = make_file("")
     path.write_bytes(b"\xef\xbb\xbf" + one_account().encode())

@@ -8,7 +8,16 @@ from conftest import eventually
 from structlog.testing import capture_logs
 
 from exporter import config, metrics
-from exporter.errors import ApiError, Forbidden, Interrupted, Malformed, RateLimited, RequestTimedOut
+from exporter.client import Lookup
+from exporter.errors import (
+    ApiError,
+    Forbidden,
+    Interrupted,
+    Malformed,
+    NotFound,
+    RateLimited,
+    RequestTimedOut,
+)
 from exporter.poller import Poller
 from exporter.task import Page, decode_page
 from exporter.telemetry import Telemetry
@@ -42,6 +51,9 @@ class FakeSource:
             if isinstance(part, Exception):
                 raise part
             yield part
+
+    def get_task(self, status_id: str, deadline: float) -> Lookup:
+        raise NotFound(f"404: {status_id} until {deadline}")
 
     def close(self) -> None:
         self.closed.set()
@@ -222,6 +234,7 @@ def test_one_line_per_poll() -> None:
             "tasks": 1,
             "duplicates": 0,
             "invalid": 0,
+            "backlog": 0,
         },
         {
             "event": "poll.failed",

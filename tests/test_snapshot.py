@@ -1,9 +1,10 @@
 """Counting one complete listing."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
+from math import inf
 from types import EllipsisType
 from uuid import uuid4
 
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import ServerError
-from exporter.snapshot import Snapshot, TypeNames, take_snapshot
+from exporter.listing import take_listing
+from exporter.snapshot import Snapshot, TypeNames
 from exporter.task import InvalidReason, Page, Task
 
 
@@ -34,6 +36,10 @@ def _task(
 
 def _page(*tasks: Task, skipped: int = 0) -> Page:
     return Page(tasks=list(tasks), next=None, skipped=skipped)
+
+
+def take_snapshot(pages: Iterable[Page], *, types: TypeNames) -> Snapshot:
+    return take_listing(pages, now=0.0, types=types, limit=lambda *_: inf).snapshot
 
 
 def _taken(*tasks: Task, types: TypeNames | None = None) -> Snapshot:

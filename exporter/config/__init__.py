@@ -42,7 +42,6 @@ __all__ = [
 
 # Accepted by the contract, but without effect so far: delete a line here with the change that adds it.
 _NOT_YET_SUPPORTED: Final = (
-    ("state", "directory"),
     ("web", "config_file"),
     ("web", "enable_lifecycle"),
 )
@@ -96,9 +95,10 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     for section, key in _NOT_YET_SUPPORTED:
         if given.get(section, {}).get(key):
             mistakes.add((section, key), "is not yet supported; expected to be left out")
+    base = Path() if path is None else path.parent
     maker = AccountMaker(
         given,
-        base=Path() if path is None else path.parent,
+        base=base,
         exposed=bool(mode & _READABLE_BY_OTHERS),
         environ=environ,
         mistakes=mistakes,
@@ -107,11 +107,16 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     mistakes.raise_any()
     return Config(
         accounts=accounts,
-        state=State(**given.get("state", {})),
+        state=_state(given.get("state", {}), base),
         web=Web(**given.get("web", {})),
         log=Log(**given.get("log", {})),
         warnings=tuple(maker.warnings),
     )
+
+
+def _state(given: Mapping[str, Any], base: Path) -> State:
+    directory = given.get("directory")
+    return State(directory=None if directory is None else str(base / directory))
 
 
 def redacted(config: Config) -> dict[str, Any]:

@@ -1,0 +1,165 @@
+"""Follows single tasks from listing to listing: the ledger with its look-ups, its state file and its log."""
+
+import copy
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from exporter.client import Lookup
+from exporter.config import Account
+from exporter.errors import ApiError, ClientError, Interrupted, Malformed, NotFound, TooLarge
+from exporter.events import tell_ends, tell_stuck
+from exporter.ledger import Counts, Ledger
+from exporter.listing import Listing, TaskReport
+from exporter.snapshot import TypeNames
+from exporter.state import Remembered, StateFile
+from exporter.task import DOCUMENTED_TYPES, FINISHED
+from exporter.telemetry import Telemetry
+
+
+# Errors of one look-up that say nothing of the next.
+_ONE_RECORDS_ERRORS: Final = (ClientError, Malformed, TooLarge)
+
+log = structlog.get_logger()
+
+
+class RecordSource(Protocol):
+    """Where single records come from; :class:`exporter.client.Client` in earnest."""
+
+    def get_task(self, status_id: str, deadline: float) -> Lookup:
+        """One record, until the deadline on the monotonic clock.
+
+        Raises:
+            NotFound: There is none.
+            ApiError: Nothing was learnt.
+        """
+        ...
+
+
+class Tracker:
+    """Knows the open tasks of one account and counts their ends.
+
+    Args:
+        account: Limits and budget.
+        source: Where vanished tasks are looked up.
+        telemetry: Where failures to write are counted.
+        state: Where the ledger survives a restart; None for nowhere.
+
+    Attributes:
+        types: Type names in use after the last complete listing.
+        counts: What happened to tasks; None before this process' first complete listing.
+    """
+
+    def __init__(
+        self, account: Account, source: RecordSource, *, telemetry: Telemetry, state: StateFile | None
+    ) -> None:
+        self._account = account
+        self._source = source
+        self._telemetry = telemetry
+        self._state = state
+        self.types = TypeNames(
+            known=frozenset({*DOCUMENTED_TYPES, *account.tasks.stuck_after_by_type}),
+            limit=account.tasks.max_types,
+        )
+        self.counts: Counts | None = None
+        self._ledger = Ledger(bounds=account.tasks.duration_buckets, looks_up=account.tasks.outcomes)
+        if state is not None:
+            self._remember(state.load())
+        self._saved_revision = self._ledger.revision
+
+    @property
+    def tracked(self) -> int:
+        """Open tasks remembered."""
+        return len(self._ledger.open)
+
+    @property
+    def backlog(self) -> int:
+        """Vanished tasks to be looked up."""
+        return len(self._ledger.due) if self._ledger.looks_up else 0
+
+    @property
+    def settled(self) -> Ledger:
+        """Contains the ids whose end is known."""
+        return self._ledger
+
+    @property
+    def reported(self) -> dict[str, None]:
+        """Contains the ids of tasks that were reported as stuck."""
+        return self._ledger.reported
+
+    def follow(self, listing: Listing, now: float, deadline: float) -> None:
+        """Enter a complete listing, look up what has vanished, and tell what became of it.
+
+        Args:
+            listing: All of it.
+            now: When it was taken: Unix seconds on the server's clock.
+            deadline: For all look-ups, on the monotonic clock.
+        """
+        self.types = listing.snapshot.types
+        ends = self._ledger.advance(listing, now)
+        ends += self._look_up(deadline)
+        self._save()
+        # Only now: what was scraped must not be counted again by the process that comes after a crash.
+        self.counts = copy.deepcopy(self._ledger.counts)
+        tell_stuck(self._account.name, listing.stuck)
+        tell_ends(self._account.name, ends)
+
+    def _look_up(self, deadline: float) -> list[TaskReport]:
+        """The ends of vanished tasks, as far as this poll's budget and its deadline go."""
+        ends: list[TaskReport] = []
+        ledger = self._ledger
+        for status_id in ledger.next_due(self._account.tasks.outcome_lookups_per_poll):
+            try:
+                task = self._source.get_task(status_id, deadline).task
+            except NotFound:
+                ends.append(ledger.settle(status_id, "UNKNOWN"))
+                continue
+            except Interrupted:
+                break
+            except ApiError as error:
+                ledger.postpone(status_id)
+                log.warning(
+                    "lookup.failed",
+                    account=self._account.name,
+                    status_id=status_id,
+                    reason=error.reason,
+                    error=str(error),
+                )
+                if isinstance(error, _ONE_RECORDS_ERRORS):
+                    continue
+                break
+            if task is None:
+                ends.append(ledger.settle(status_id, "COMPLETED"))
+            elif task.outcome in FINISHED:
+                ends.append(ledger.settle(status_id, task.outcome, code=task.code, message=task.message_text))
+            else:
+                ledger.reopen(status_id)
+        return ends
+
+    def _remember(self, remembered: Remembered | None) -> None:
+        """Take up what an earlier process knew, under the limits of the present configuration."""
+        if remembered is None:
+            return
+        ledger, tasks = remembered.ledger, self._account.tasks
+        if ledger.bounds != tasks.duration_buckets:
+            ledger.bounds = tasks.duration_buckets
+            ledger.counts.durations = {}
+        ledger.looks_up = tasks.outcomes
+        self._ledger = ledger
+        self.types = msgspec.structs.replace(
+            self.types, seen=remembered.types.seen, folded=remembered.types.folded
+        )
+
+    def _save(self) -> None:
+        if self._state is None or self._ledger.revision == self._saved_revision:
+            return
+        try:
+            self._state.save(self.types, self._ledger)
+        except OSError as error:
+            self._telemetry.state_write_failures += 1
+            log.error(  # noqa: TRY400 a full disk needs no traceback
+                "state.failed", account=self._account.name, error=str(error)
+            )
+        else:
+            self._saved_revision = self._ledger.revision

@@ -1,0 +1,70 @@
+"""Measure what the ledger keeps of a million open tasks, beyond the ids themselves.
+
+The ids are made first and kept, as the listing's decoder makes them; then two listings of the same tasks are
+taken and entered, and tracemalloc tells what stays.
+"""
+
+import argparse
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from math import inf
+
+from exporter.ledger import Ledger
+from exporter.listing import Listing, take_listing
+from exporter.snapshot import TypeNames
+from exporter.task import DOCUMENTED_TYPES, Page, Task
+
+
+PAGE = 1000
+BOUNDS = (5.0, 60.0, 3600.0)
+
+
+def pages(ids: list[str]) -> Iterator[Page]:
+    """Pages of running tasks, all with a creation time of their own."""
+    for start in range(0, len(ids), PAGE):
+        yield Page(
+            tasks=[
+                Task(
+                    status="RUNNING",
+                    created=datetime.fromtimestamp(1.7e9 + start + number, UTC),
+                    status_id=status_id,
+                    type=DOCUMENTED_TYPES[number % len(DOCUMENTED_TYPES)],
+                )
+                for number, status_id in enumerate(ids[start : start + PAGE])
+            ],
+            next=None,
+        )
+
+
+def take(ids: list[str], ledger: Ledger) -> Listing:
+    """A listing of all of them."""
+    return take_listing(
+        pages(ids),
+        now=1.8e9,
+        types=TypeNames(),
+        limit=lambda *_: inf,
+        settled=ledger,
+        reported=ledger.reported,
+    )
+
+
+def main() -> None:
+    """Print bytes per open task: what stays, and what the second listing takes for a moment."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=1_000_000)
+    count = parser.parse_args().tasks
+    ids = [f"{number:08x}-0000-4000-8000-{number:012x}" for number in range(count)]
+    ledger = Ledger(bounds=BOUNDS)
+    gc.collect()
+    tracemalloc.start()
+    for _ in range(2):
+        ledger.advance(take(ids, ledger), 1.8e9)
+    gc.collect()
+    kept, peak = tracemalloc.get_traced_memory()
+    print(f"{count} open tasks: {kept / count:.1f} bytes each kept, {peak / count:.1f} at the peak of a poll")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
