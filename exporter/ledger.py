@@ -71,7 +71,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     bounds: tuple[float, ...]
     looks_up: bool = True
     seeded: bool = False
-    open: Mapping[str, OpenTask] = {}
+    open: dict[str, OpenTask] = {}
     reported: dict[str, None] = {}
     due: dict[str, DueTask] = {}
     settled: dict[str, None] = {}
@@ -89,7 +89,7 @@ class Ledger(msgspec.Struct, kw_only=True):
         """Enter a complete listing.
 
         Args:
-            listing: All of it.
+            listing: All of it; its open tasks become the ledger's own.
             now: When it was taken: Unix seconds on the server's clock.
 
         Returns:
@@ -156,7 +156,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     def reopen(self, status_id: str) -> None:
         """Enter that a due task has not ended: the listing had missed it."""
         self._touch()
-        self.open = {**self.open, status_id: self.due.pop(status_id).task}
+        self.open[status_id] = self.due.pop(status_id).task
 
     def postpone(self, status_id: str) -> None:
         """Look a due task up after all others."""

@@ -13,7 +13,7 @@ from exporter.task import FINISHED, WAITING_OR_RUNNING, InvalidReason, Page, Sta
 
 
 _MOST_UNKNOWN_WORDS: Final = 100
-_LONGEST_MESSAGE: Final = 300
+LONGEST_MESSAGE: Final = 300
 
 
 class OpenTask(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -37,7 +37,7 @@ class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
         task_type: As in the label.
         seconds: Its age, or how long it took; None if its creation is not known.
         code: The API's; 0 for none.
-        message: The API's, cut at 300 characters; empty for none.
+        message: The API's, cut at `LONGEST_MESSAGE` characters; empty for none.
     """
 
     status_id: str
@@ -59,7 +59,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     snapshot: Snapshot
-    open: Mapping[str, OpenTask]
+    open: dict[str, OpenTask]
     finished: Mapping[str, TaskReport | None]
     stuck: list[TaskReport]
 
@@ -140,5 +140,5 @@ def _report(task: Task, task_type: str, created: float | None, now: float) -> Ta
         task_type=task_type,
         seconds=None if created is None else max(0.0, now - created),
         code=task.code,
-        message=task.message_text[:_LONGEST_MESSAGE],
+        message=task.message_text[:LONGEST_MESSAGE],
     )

@@ -11,7 +11,7 @@ from exporter.config import Account
 from exporter.errors import ApiError, ClientError, Interrupted, Malformed, NotFound, TooLarge
 from exporter.events import tell_ends, tell_stuck
 from exporter.ledger import Counts, Ledger
-from exporter.listing import Listing, TaskReport
+from exporter.listing import LONGEST_MESSAGE, Listing, TaskReport
 from exporter.snapshot import TypeNames
 from exporter.state import Remembered, StateFile
 from exporter.task import DOCUMENTED_TYPES, FINISHED
@@ -132,7 +132,8 @@ class Tracker:
             if task is None:
                 ends.append(ledger.settle(status_id, "COMPLETED"))
             elif task.outcome in FINISHED:
-                ends.append(ledger.settle(status_id, task.outcome, code=task.code, message=task.message_text))
+                message = task.message_text[:LONGEST_MESSAGE]
+                ends.append(ledger.settle(status_id, task.outcome, code=task.code, message=message))
             else:
                 ledger.reopen(status_id)
         return ends

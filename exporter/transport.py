@@ -63,7 +63,7 @@ class Transport:
             says (``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``), else the usual authorities.
         certificate: Paths of the client's certificate and key.
         proxy_url: Instead of the environment's proxies.
-        stop: When set, whatever is under way ends.
+        stop: When set, reading ends at once; connecting goes on to its deadline.
         monotonic: Seconds; the clock of all deadlines.
     """
 

@@ -123,6 +123,22 @@ def test_vanished_tasks_are_looked_up_and_counted_as_they_ended(
     assert {line["status_id"] for line in logs if line["event"] == "task.finished"} == {ids[0], ids[4]}
 
 
+def test_a_looked_up_end_is_told_with_its_message_cut(
+    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
+) -> None:
+    status_id = account.submit("Dataset", status="RUNNING", message="m" * 500)
+    poller = make_poller()
+    poller.poll()
+    with simulator.lock:
+        account.finish(status_id, "ERROR", listed_for=0)
+        record = account.get(status_id)
+        assert record is not None
+        record.message = "m" * 500
+    with capture_logs() as logs:
+        poller.poll()
+    assert [line["message"] for line in logs if line["event"] == "task.failed"] == ["m" * 300]
+
+
 def test_a_200_that_says_completed_is_completed(
     make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
 ) -> None:
