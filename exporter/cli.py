@@ -8,23 +8,20 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import structlog
 from prometheus_client import generate_latest
 
 from exporter import config
+from exporter.config import Config
 from exporter.config.addresses import parse_listen_address
-from exporter.daemon import STOP_SIGNALS, Daemon
+from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
-from exporter.logs import configure_logs
 from exporter.simulator.profiles import PROFILES
 from exporter.version import VERSION
 
 
 _DEFAULT_FILE: Final = Path("config.yaml")
 _OPERATOR_MUST_MEND: Final = 2
-
-log = structlog.get_logger()
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -140,17 +137,18 @@ def command_line(
         return
     if file is None and _DEFAULT_FILE.exists():
         file = _DEFAULT_FILE
-    settings = config.load(file, os.environ, _overrides(flags))
+
+    def load() -> Config:
+        return config.load(file, os.environ, _overrides(flags))
+
     if check:
+        settings = load()
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
         click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s)")
         return
-    configure_logs(settings.log.level, settings.log.format)
     # One poll has nothing to remember, and the daemon may be running on the same directory.
-    daemon = Daemon(settings, process_metrics=not without_process_metrics, keeps_state=not once)
-    for warning in settings.warnings:
-        log.warning("config.questionable", warning=warning)
+    daemon = Daemon(load, process_metrics=not without_process_metrics, keeps_state=not once)
     if not once:
         daemon.run()
         return
@@ -164,9 +162,9 @@ def command_line(
 @_with(*_WEB_FLAGS, *_LOG_FLAGS)
 def run_demo(**flags: Any) -> None:  # noqa: ANN401 as click hands them over
     """Run the exporter on a simulated DataRobot; nothing else is needed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also in the simulator's threads
     with make_simulator(DEMO_ACCOUNTS, address=("127.0.0.1", 0), seed=0) as simulator:
         settings = demo_config(simulator, _overrides(flags))
-        configure_logs(settings.log.level, settings.log.format)
         address, path = settings.web.listen_address, settings.web.telemetry_path
         click.echo(
             f"A simulated DataRobot with the accounts {', '.join(DEMO_ACCOUNTS)}: {simulator.url}\n"
@@ -175,7 +173,7 @@ def run_demo(**flags: Any) -> None:  # noqa: ANN401 as click hands them over
             f"The metrics:            http://{address.host or 'localhost'}:{address.port}{path}\n"
             "Ctrl-C ends it."
         )
-        Daemon(settings).run()
+        Daemon(lambda: settings).run()
 
 
 @command_line.command("simulate")

@@ -40,10 +40,11 @@ class TaskSource(RecordSource, Protocol):
         ...
 
 
-class _Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True):
+    """A complete listing as scrapes see it, and when it was published on the monotonic clock."""
+
     snapshot: Snapshot
     at: float
-    """On the monotonic clock."""
 
 
 class Poller:
@@ -57,6 +58,10 @@ class Poller:
         state: Where the ledger survives a restart; None for nowhere.
         clock: Unix seconds.
         monotonic: Seconds; the clock of rhythm, deadlines and staleness.
+
+    Attributes:
+        published: The last complete listing, or None.
+        tracker: What is known of single tasks.
     """
 
     def __init__(
@@ -76,8 +81,8 @@ class Poller:
         self._stop = stop
         self._clock = clock
         self._monotonic = monotonic
-        self._tracker = Tracker(account, source, telemetry=telemetry, state=state)
-        self._published: _Published | None = None
+        self.tracker = Tracker(account, source, telemetry=telemetry, state=state)
+        self.published: Published | None = None
         self._words_logged: set[str] = set()
         self._next_beat = monotonic() + _GRACE_SECONDS
         self._thread: threading.Thread | None = None
@@ -90,6 +95,15 @@ class Poller:
             target=self.run, args=(delay,), name=f"poll-{self.account.name}", daemon=True
         )
         self._thread.start()
+
+    def stop(self) -> None:
+        """Tell the loop to end; a poll under way is given up."""
+        self._stop.set()
+
+    def take_over(self, former: "Poller") -> None:
+        """Begin with what a poller of the same tasks knew, which has been stopped; before the loop starts."""
+        self.published = former.published
+        self.tracker.take_over(former.tracker)
 
     def join(self, timeout: float) -> None:
         """Wait for the loop to end, at most `timeout` seconds."""
@@ -114,8 +128,8 @@ class Poller:
         deadline = started + self.account.poll.timeout
         try:
             listing, now = self._walk(deadline)
-            self._published = _Published(listing.snapshot, self._monotonic())
-            self._tracker.follow(listing, now, deadline)
+            self.published = Published(listing.snapshot, self._monotonic())
+            self.tracker.follow(listing, now, deadline)
         except Interrupted:
             return False
         except ApiError as error:
@@ -135,16 +149,16 @@ class Poller:
 
     def view(self) -> AccountView:
         """What a scrape may know now."""
-        published = self._published
+        published = self.published
         offset = self._source.clock_offset
         return AccountView(
             account=self.account.name,
             now=self._server_time(),
             snapshot=None if published is None else published.snapshot,
             fresh=published is not None and self._monotonic() - published.at < self.account.poll.stale_after,
-            counts=self._tracker.counts,
-            tracked=self._tracker.tracked,
-            backlog=self._tracker.backlog,
+            counts=self.tracker.counts,
+            tracked=self.tracker.tracked,
+            backlog=self.tracker.backlog,
             telemetry=self.telemetry,
             clock_offset=offset,
             limit=self.account.tasks.limit,
@@ -159,10 +173,10 @@ class Poller:
         listing = take_listing(
             chain([first], pages),
             now=now,
-            types=self._tracker.types,
+            types=self.tracker.types,
             limit=self.account.tasks.limit,
-            settled=self._tracker.settled,
-            reported=self._tracker.reported,
+            settled=self.tracker.settled,
+            reported=self.tracker.reported,
         )
         return listing, now
 
@@ -183,7 +197,7 @@ class Poller:
             tasks=snapshot.tasks,
             duplicates=snapshot.duplicates,
             invalid=sum(snapshot.invalid.values()),
-            backlog=self._tracker.backlog,
+            backlog=self.tracker.backlog,
         )
 
     def _failed(self, reason: str, error: str, started: float) -> None:

@@ -68,6 +68,11 @@ class Tracker:
             self._remember(state.load())
         self._saved_revision = self._ledger.revision
 
+    def take_over(self, former: "Tracker") -> None:
+        """Begin with what a tracker of the same tasks knew, which follows nothing any more."""
+        self._remember(former.remembered())
+        self.counts = former.counts
+
     @property
     def tracked(self) -> int:
         """Open tasks remembered."""
@@ -137,6 +142,13 @@ class Tracker:
             else:
                 ledger.reopen(status_id)
         return ends
+
+    def remembered(self) -> Remembered:
+        """All that is known, to be saved or handed over."""
+        account = self._account
+        return Remembered(
+            account=account.name, endpoint=account.endpoint, types=self.types, ledger=self._ledger
+        )
 
     def _remember(self, remembered: Remembered | None) -> None:
         """Take up what an earlier process knew, under the limits of the present configuration."""

@@ -49,17 +49,22 @@ class Subject(Protocol):
         """Accounts whose first poll has not ended."""
         ...
 
+    def reload(self) -> None:
+        """Read the configuration again; :class:`exporter.errors.ConfigError` if it is wrong."""
+        ...
+
     def configuration(self) -> str:
         """The running configuration as YAML, without secrets."""
         ...
 
 
-def make_app(subject: Subject, *, telemetry_path: str) -> Starlette:
+def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = False) -> Starlette:
     """Make the application.
 
     Args:
         subject: What is asked; its methods may be called from several threads at once.
         telemetry_path: Where the exposition is. At `/` there is no landing page.
+        enable_lifecycle: Whether reload over HTTP is allowed.
     """
 
     def metrics(request: Request) -> Response:
@@ -77,8 +82,14 @@ def make_app(subject: Subject, *, telemetry_path: str) -> Starlette:
     def configuration(_request: Request) -> Response:
         return PlainTextResponse(subject.configuration(), headers=_PAGE_HEADERS)
 
-    async def reload(_request: Request) -> Response:
-        return PlainTextResponse("Reload over HTTP is not enabled (--web.enable-lifecycle).\n", 403)
+    def reload(_request: Request) -> Response:
+        if not enable_lifecycle:
+            return PlainTextResponse("Reload over HTTP is not enabled (--web.enable-lifecycle).\n", 403)
+        try:
+            subject.reload()
+        except ConfigError as error:
+            return PlainTextResponse("\n".join((*error.mistakes, "")), 500)
+        return PlainTextResponse("Reloaded.\n")
 
     routes = [
         Route(telemetry_path, metrics),

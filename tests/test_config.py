@@ -188,7 +188,6 @@ def test_mistakes_in_flags_name_the_flag(make_file: MakeFile) -> None:
         "--web.listen-address: x is no IPv6 address; expected one such as [::1]",
         "--web.telemetry-path: metrics is no path; expected one that starts with /, such as /metrics",
         "--web.config.file: is not yet supported; expected to be left out",
-        "--web.enable-lifecycle: is not yet supported; expected to be left out",
     )
 
 

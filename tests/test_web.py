@@ -26,12 +26,19 @@ class FakeSubject:
         Counter("pears", "Pears.", registry=self.registry)
         self.stalled_accounts: list[str] = []
         self.pending_accounts: list[str] = []
+        self.reloads = 0
+        self.mistakes: list[str] = []
 
     def stalled(self) -> list[str]:
         return self.stalled_accounts
 
     def pending(self) -> list[str]:
         return self.pending_accounts
+
+    def reload(self) -> None:
+        self.reloads += 1
+        if self.mistakes:
+            raise ConfigError(self.mistakes)
 
     def configuration(self) -> str:
         return "accounts: []\n"
@@ -154,9 +161,20 @@ def test_wrong_methods_are_405_with_a_sentence(url: str, path: str) -> None:
     assert response.headers["Allow"] == "GET, HEAD"
 
 
-def test_reload_is_refused_unless_enabled(url: str) -> None:
+def test_reload_is_refused_unless_enabled(url: str, subject: FakeSubject) -> None:
     assert requests.post(f"{url}/-/reload", timeout=10).status_code == 403
+    assert subject.reloads == 0
     assert get(f"{url}/-/reload").status_code == 405
+
+
+def test_reload_says_what_is_wrong(subject: FakeSubject) -> None:
+    for url in serve(make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)):
+        response = requests.post(f"{url}/-/reload", timeout=10)
+        assert (response.status_code, response.text) == (200, "Reloaded.\n")
+        subject.mistakes = ["config.yaml: wrong", "config.yaml: wrong too"]
+        response = requests.post(f"{url}/-/reload", timeout=10)
+        assert (response.status_code, response.text) == (500, "config.yaml: wrong\nconfig.yaml: wrong too\n")
+    assert subject.reloads == 2
 
 
 def test_another_telemetry_path_and_no_landing_page_at_the_root() -> None:

@@ -41,10 +41,7 @@ __all__ = [
 ]
 
 # Accepted by the contract, but without effect so far: delete a line here with the change that adds it.
-_NOT_YET_SUPPORTED: Final = (
-    ("web", "config_file"),
-    ("web", "enable_lifecycle"),
-)
+_NOT_YET_SUPPORTED: Final = (("web", "config_file"),)
 
 _FLAGS: Final = {"web.config_file": "--web.config.file"}
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
