@@ -134,7 +134,12 @@ def command_line(
     Without a file it polls one account, from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
     """
     if context.invoked_subcommand is not None:
+        # Flags before a command are the command's, as far as it has them.
+        given = {key: value for key, value in flags.items() if value is not None}
+        context.default_map = {context.invoked_subcommand: given}
         return
+    if not (check or once):
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if file is None and _DEFAULT_FILE.exists():
         file = _DEFAULT_FILE
 
@@ -232,5 +237,10 @@ def main() -> None:
         status = _OPERATOR_MUST_MEND
     except ExporterError as error:
         click.echo(str(error), err=True)
+        status = 1
+    except OSError as error:
+        click.echo(f"cannot write to standard output: {error.strerror}", err=True)
+        # What is still buffered would fail again when the interpreter flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status or 0)

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
@@ -33,9 +34,11 @@ from exporter.errors import (
     Malformed,
     NotFound,
     RateLimited,
+    RequestTimedOut,
     ServerError,
     Unauthorized,
 )
+from exporter.logs import hide
 from exporter.task import Page, Task, decode_page, decode_task
 from exporter.telemetry import Telemetry
 from exporter.transport import Answer, Transport
@@ -91,6 +94,7 @@ class Client:
         self._clock = clock
         self._monotonic = monotonic
         self._backoff = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0, 0.25)
+        hide(urlsplit(account.proxy_url or "").password or "")
         tls = account.tls_config
         self._transport = Transport(
             account.endpoint,
@@ -211,9 +215,11 @@ class Client:
     def _attempt(self, operation: str, method: str, path: str, deadline: float) -> Answer:
         if self._stop.is_set():
             raise Interrupted("the exporter is stopping")
+        if self._monotonic() >= deadline:
+            raise RequestTimedOut("no time was left for the request")
         token = self._authorization.credentials.token()
+        hide(token)
         started, sent_at = self._monotonic(), self._clock()
-        code = "none"
         try:
             answer = self._transport.send(
                 method,
@@ -227,8 +233,8 @@ class Client:
                 deadline=min(deadline, started + self._limits.request_timeout),
                 max_size=self._limits.max_response_size,
             )
-            code = str(answer.status)
         finally:
+            code = str(self._transport.status or "none")
             self._telemetry.request_ended(operation, code, self._monotonic() - started)
         self._read_clock(answer.headers.get("Date"), sent_at)
         if answer.status >= HTTPStatus.BAD_REQUEST:
@@ -320,7 +326,9 @@ def _retry_after(answer: Answer, now: float) -> float | None:
 
 
 def _http_date(value: str | None) -> float | None:
+    """Unix seconds of an HTTP date in any of its three forms; the oldest names no zone and means GMT."""
     try:
-        return parsedate_to_datetime(value or "").timestamp()
+        date = parsedate_to_datetime(value or "")
+        return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None

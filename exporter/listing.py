@@ -13,6 +13,7 @@ from exporter.task import FINISHED, WAITING_OR_RUNNING, InvalidReason, Page, Sta
 
 
 _MOST_UNKNOWN_WORDS: Final = 100
+_LONGEST_WORD: Final = 100
 LONGEST_MESSAGE: Final = 300
 
 
@@ -111,7 +112,7 @@ def take_listing(
             else:
                 open_tasks[status_id] = OpenTask(task_type, timestamp)
             if status == "UNKNOWN":
-                unknown_words[task.status] += 1
+                unknown_words[task.status[:_LONGEST_WORD]] += 1
             if timestamp is None:
                 invalid["created"] += 1
             elif status in WAITING_OR_RUNNING:

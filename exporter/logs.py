@@ -1,8 +1,9 @@
 """structlog, set up once: one event a line on standard error, as logfmt, JSON or for a person's console."""
 
+import contextlib
 import logging
 import sys
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -13,6 +14,39 @@ _UNPRINTABLE: Final = {
 }
 
 
+_SHORTEST_SECRET: Final = 8
+_secrets: dict[str, None] = {}
+
+
+def hide(secret: str) -> None:
+    """Never log this text again, whoever sends it back; below eight characters it is no secret."""
+    if len(secret) >= _SHORTEST_SECRET:
+        _secrets[secret] = None
+
+
+class _Unfailing:
+    """A stream whose writes never fail: a full disk or a closed pipe must not end a poll.
+
+    Args:
+        stream: Standard error; None where there is none, and then nothing is written.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what can be written."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.flush()
+
+
 def configure_logs(level: str, style: str) -> None:
     """Set up logging, again if need be.
 
@@ -20,6 +54,7 @@ def configure_logs(level: str, style: str) -> None:
         level: debug, info, warning or error.
         style: logfmt, json or console.
     """
+    stream = cast("TextIO", _Unfailing(sys.stderr))
     renderer: Processor
     match style:
         case "json":
@@ -27,7 +62,8 @@ def configure_logs(level: str, style: str) -> None:
         case "console":
             # Tracebacks come as text already: the renderer's own would show local variables, so tokens.
             renderer = structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                colors=sys.stderr is not None and sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,
             )
         case _:
             renderer = structlog.processors.LogfmtRenderer(
@@ -41,15 +77,15 @@ def configure_logs(level: str, style: str) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    _route_libraries(shared, last)
+    _route_libraries(stream, shared, last)
 
 
-def _route_libraries(shared: list[Processor], last: list[Processor]) -> None:
+def _route_libraries(stream: TextIO, shared: list[Processor], last: list[Processor]) -> None:
     """Bring what libraries log into the same form; only what is serious, as our own lines tell the rest."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -69,5 +105,9 @@ def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 def _spelt(value: Any) -> Any:  # noqa: ANN401 whatever is logged
     """Text without control characters but line feeds; numbers and collections are the renderers' business."""
-    plain = value is None or isinstance(value, (int, float, list, tuple, dict))
-    return value if plain else str(value).translate(_UNPRINTABLE)
+    if value is None or isinstance(value, (int, float, list, tuple, dict)):
+        return value
+    text = str(value)
+    for secret in list(_secrets):
+        text = text.replace(secret, "<secret>")
+    return text.translate(_UNPRINTABLE)

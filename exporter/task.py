@@ -200,7 +200,7 @@ def _text(value: object) -> str | None:
 
 def _json(body: bytes) -> Any:  # noqa: ANN401 the shape is what the callers find out
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
+        return json.loads(body, parse_constant=_refuse_constant, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"the body is no JSON: {error or 'nested too deeply'}") from error
 
@@ -210,6 +210,14 @@ def _lenient_json(body: bytes) -> Any:  # noqa: ANN401 likewise
         return _json(body)
     except Malformed:
         return None
+
+
+def _integer(digits: str) -> int:
+    """A number; one of thousands of digits, which Python refuses to read, is 0 like any other odd code."""
+    try:
+        return int(digits)
+    except ValueError:
+        return 0
 
 
 def _refuse_constant(word: str) -> NoReturn:

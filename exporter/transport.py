@@ -37,6 +37,7 @@ from exporter.errors import (
 _SLICE_SECONDS: Final = 0.25
 _CHUNK_BYTES: Final = 256 * 1024
 _ERROR_BODY_BYTES: Final = 64 * 1024
+_ERROR_BODY_SECONDS: Final = 1.0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -80,6 +81,8 @@ class Transport:
         self._stop = stop
         self._monotonic = monotonic
         self._deadline = monotonic()
+        self.status: int | None = None
+        """HTTP status of the last request, also where its body did not come; None if there was no answer."""
         self._session = requests.Session()
         proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
         self._options: dict[str, Any] = {
@@ -109,18 +112,26 @@ class Transport:
             Interrupted: The exporter is stopping.
             RequestTimedOut, ConnectionFailed, TlsFailed, TooLarge, Malformed: As they say.
         """
-        left = deadline - self._monotonic()
-        if left <= 0:
-            raise RequestTimedOut("no time was left for the request")
+        left = max(0.001, deadline - self._monotonic())
         self._deadline = deadline
+        self.status = None
         request = requests.Request(method, url, headers=dict(headers)).prepare()
         with (
             _translated(),
             closing(self._adapter.send(request, timeout=left, **self._options)) as response,
         ):
+            self.status = response.status_code
             success = 200 <= response.status_code < 300  # noqa: PLR2004 the range of success is HTTP's
-            body = b"".join(_chunks(response, max_size)) if success else _quotable(response)
+            body = b"".join(_chunks(response, max_size)) if success else self._quotable(response)
             return Answer(response.status_code, response.headers, body)
+
+    def _quotable(self, response: requests.Response) -> bytes:
+        """The start of a body whose status says enough; nothing if it is garbage, cut off or slow."""
+        self._deadline = min(self._deadline, self._monotonic() + _ERROR_BODY_SECONDS)
+        try:
+            return bytes(response.raw.read(_ERROR_BODY_BYTES, decode_content=True))
+        except (urllib3.exceptions.HTTPError, OSError):
+            return b""
 
     def close(self) -> None:
         """Close all connections."""
@@ -144,14 +155,6 @@ def _chunks(response: requests.Response, limit: int) -> Iterator[bytes]:
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes (poll.max_response_size)")
         yield chunk
-
-
-def _quotable(response: requests.Response) -> bytes:
-    """The decompressed body of an answer whose status says enough: its start, or nothing if it is garbage."""
-    try:
-        return bytes(response.raw.read(_ERROR_BODY_BYTES, decode_content=True))
-    except urllib3.exceptions.DecodeError:
-        return b""
 
 
 class _BoundedReader(io.RawIOBase):
@@ -257,7 +260,9 @@ def _translate(error: Exception) -> ApiError:
         return ConnectionFailed(root)
     if caused_by(TimeoutError, urllib3.exceptions.TimeoutError, requests.exceptions.Timeout):
         return RequestTimedOut(root)
-    if caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+    # requests looks for its files itself, and has no error of its own for a missing one.
+    missing = "TLS CA certificate bundle" in root or "TLS certificate file" in root
+    if missing or caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
         return TlsFailed(root)
     return ConnectionFailed(root)
 

@@ -3,6 +3,7 @@
 import gzip
 import html
 import os
+import re
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ from urllib.parse import parse_qs
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -116,10 +117,19 @@ def exposition(registry: CollectorRegistry, request: Request) -> Response:
     names = parse_qs(request.url.query).get("name[]")
     body = encode(registry.restricted_registry(names) if names else registry)
     headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
-    if gzip_accepted(",".join(request.headers.getlist("Accept-Encoding"))):
+    if _accepts_gzip(",".join(request.headers.getlist("Accept-Encoding"))):
         body = gzip.compress(body, compresslevel=1)
         headers["Content-Encoding"] = "gzip"
     return Response(body, headers=headers)
+
+
+def _accepts_gzip(header: str) -> bool:
+    """Whether gzip is named, and not with the weight 0, which refuses it."""
+    weights = {
+        coding.strip().lower(): parameters.replace(" ", "")
+        for coding, _, parameters in (part.partition(";") for part in header.split(","))
+    }
+    return "gzip" in weights and not re.fullmatch(r"q=0(\.0*)?", weights["gzip"])
 
 
 def _verdict(offenders: Iterable[str], well: str, badly: str) -> Response:

@@ -15,7 +15,7 @@ import pytest
 import requests
 from click.testing import CliRunner
 from conftest import DEADLINE_SECONDS, eventually
-from running import RunningExporter
+from running import RunningExporter, free_port
 
 from exporter import cli
 from exporter.simulator.faults import Fault
@@ -268,7 +268,76 @@ def test_a_state_directory_that_cannot_be_written_ends_with_2(simulator: Simulat
     (tmp_path / "config.yaml").write_text("state: {directory: config.yaml}\n")
     status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
     assert status == 2
-    assert lines[0].startswith("state.directory: cannot write in config.yaml: ")
+    assert lines == ["config.yaml:1: state.directory: config.yaml is no directory; expected one"]
+    (tmp_path / "config.yaml").write_text("state: {directory: /proc/state}\n")
+    status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
+    assert status == 2
+    assert lines[0].startswith("state.directory: cannot write in /proc/state: ")
+
+
+def test_flags_before_a_command_are_the_commands(tmp_path: Path) -> None:
+    with RunningExporter(
+        ["--web.listen-address=127.0.0.1:0", "--web.telemetry-path=/here", "demo"], cwd=tmp_path
+    ) as it:
+        eventually(lambda: "datarobot_up" in it.get("/here").text)
+        it.signal(signal.SIGTERM)
+        assert it.wait() == 0
+
+
+def test_standard_output_that_cannot_be_written_is_told(simulator: Simulator, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "exporter", "--once"],
+            env={**os.environ, **environment(simulator)},
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=DEADLINE_SECONDS,
+        )
+    assert done.returncode == 1
+    assert done.stderr.endswith("cannot write to standard output: No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("end_of_log", ["full", "closed"])
+def test_a_log_that_cannot_be_written_stops_nothing(
+    simulator: Simulator, tmp_path: Path, end_of_log: str
+) -> None:
+    """The disk of the log fills, or who reads it goes: polls go on, and the end is a good one."""
+    port = free_port()
+    command = f"exec {sys.executable} -m exporter --web.listen-address=127.0.0.1:{port}"
+    (tmp_path / "config.yaml").write_text("poll: {interval: 100ms}\n")
+    redirect = {"full": "2>/dev/full", "closed": "2>&-"}[end_of_log]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"{command} {redirect}"], env={**os.environ, **environment(simulator)}, cwd=tmp_path
+    )
+
+    def polls() -> float:
+        try:
+            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        except requests.ConnectionError:
+            return 0.0
+        found = re.search(r'^datarobot_exporter_polls_total\{account="default"\} (\S+)$', text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    eventually(lambda: polls() >= 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 0
+
+
+def test_a_token_that_the_api_sends_back_is_not_logged(
+    simulator: Simulator, account: SimulatedAccount, tmp_path: Path
+) -> None:
+    account.submit("Dataset", status=TOKEN)
+    account.submit("Dataset", status="RUNNING", created=time.time() - 9999, message=f"with {TOKEN} inside")
+    _, _, lines = run("--once", cwd=tmp_path, environ=environment(simulator))
+    assert any("event=status.unknown" in line and "<secret>" in line for line in lines)
+    assert any("event=task.stuck" in line and "with <secret> inside" in line for line in lines)
+    simulator.inject(Fault(kind="redirect", location=f"http://127.0.0.2:9/?{TOKEN}"))
+    _, _, lines = run("--once", cwd=tmp_path, environ=environment(simulator))
+    assert any("reason=malformed" in line for line in lines)
 
 
 def test_logs_as_json(simulator: Simulator, tmp_path: Path) -> None:

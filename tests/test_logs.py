@@ -9,7 +9,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from exporter.logs import configure_logs
+from exporter.logs import configure_logs, hide
 
 
 _NASTY = "a\r\nlevel=info event=forged \x1b[31mred\x00\x7f\x85\x9b"
@@ -263,3 +263,21 @@ def test_events_can_be_captured() -> None:
         {"event": "thing.done", "count": 2, "log_level": "info"},
         {"event": "thing.failed", "account": "eu", "log_level": "warning"},
     ]
+
+
+def test_what_is_hidden_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "logfmt")
+    hide("obviously-fake-secret")
+    hide("short")
+    structlog.get_logger().info("poll.failed", error="a obviously-fake-secret and a short word")
+    assert 'error="a <secret> and a short word"' in capsys.readouterr().err
+
+
+def test_without_standard_error_nothing_is_logged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it go to standard output, into the exposition of `--once`."""
+    monkeypatch.setattr("sys.stderr", None)
+    configure_logs("info", "console")
+    structlog.get_logger().info("poll.failed")
+    assert capsys.readouterr() == ("", "")

@@ -480,7 +480,6 @@ class TestDeadline:
                 b"1\r\nx\r\n" * 10 + b"0\r\n\r\n",
                 id="chunks",
             ),
-            pytest.param(b"HTTP/1.1 500 No\r\nContent-Length: 50\r\n\r\n", b"x" * 50, id="error-body"),
         ],
     )
     def test_dripping_server_is_left(
@@ -542,12 +541,41 @@ class TestDeadline:
         with pytest.raises(RequestTimedOut):
             _send(connect(server.url, verify=authority.bundle, monotonic=clock), server.url, deadline=6.0)
 
-    def test_nothing_is_sent_where_no_time_is_left(self, serve: _Serve, connect: _Connect) -> None:
+    @pytest.mark.parametrize("rest", [b"", b"x", b"HTTP"], ids=["none", "one byte", "some"])
+    @pytest.mark.parametrize("encoding", [b"", b"Content-Encoding: gzip\r\n"])
+    def test_the_status_of_an_error_counts_whatever_becomes_of_its_body(
+        self, serve: _Serve, connect: _Connect, rest: bytes, encoding: bytes
+    ) -> None:
+        def handle(peer: _Peer) -> None:
+            peer.head()
+            peer.sock.sendall(b"HTTP/1.1 401 No\r\nContent-Length: 500\r\n" + encoding + b"\r\n" + rest)
+
+        server = serve(handle)
+        transport = connect(server.url)
+        assert _send(transport, server.url).status == 401
+        assert transport.status == 401
+
+    def test_an_error_body_that_hangs_is_not_waited_for(self, serve: _Serve, connect: _Connect) -> None:
+        clock = _PacedClock()
+
+        def handle(peer: _Peer) -> None:
+            peer.head()
+            peer.sock.sendall(b"HTTP/1.1 503 No\r\nContent-Length: 50\r\nRetry-After: 7\r\n\r\n")
+            clock.drip(peer.sock, b"x" * 50)
+            peer.drain()
+
+        server = serve(handle)
+        transport = connect(server.url, monotonic=clock)
+        answer = _send(transport, server.url, deadline=30.0)
+        clock.let_go()
+        assert (answer.status, answer.headers["Retry-After"], answer.body) == (503, "7", b"")
+
+    def test_the_status_is_known_of_an_answer_that_is_refused(self, serve: _Serve, connect: _Connect) -> None:
         server = serve(_answering(_OK))
-        with pytest.raises(RequestTimedOut) as raised:
-            _send(connect(server.url), server.url, deadline=time.monotonic())
-        assert str(raised.value) == "no time was left for the request"
-        assert server.heads == []
+        transport = connect(server.url)
+        with pytest.raises(TooLarge):
+            _send(transport, server.url, max_size=0)
+        assert transport.status == 200
 
 
 def _ended(transport: Transport, url: str) -> Exception | None:

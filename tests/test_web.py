@@ -101,8 +101,9 @@ def test_metrics_are_compressed_for_those_who_ask(url: str) -> None:
     assert b"apples_total 3.0" in gzip.decompress(body)
 
 
-def test_metrics_are_plain_for_those_who_do_not(url: str) -> None:
-    response = get(f"{url}/metrics", Accept_Encoding="identity")
+@pytest.mark.parametrize("accepted", ["identity", "", "gzip;q=0", "br, gzip; q=0.000", "deflate;q=1"])
+def test_metrics_are_plain_for_those_who_do_not(url: str, accepted: str) -> None:
+    response = get(f"{url}/metrics", Accept_Encoding=accepted)
     assert "Content-Encoding" not in response.headers
 
 

@@ -93,6 +93,9 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         if given.get(section, {}).get(key):
             mistakes.add((section, key), "is not yet supported; expected to be left out")
     base = Path() if path is None else path.parent
+    directory = given.get("state", {}).get("directory")
+    if directory and (base / directory).exists() and not (base / directory).is_dir():
+        mistakes.add(("state", "directory"), f"{base / directory} is no directory; expected one")
     maker = AccountMaker(
         given,
         base=base,
