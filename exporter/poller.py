@@ -22,6 +22,8 @@ from exporter.tracker import RecordSource, Tracker
 
 _GRACE_SECONDS: Final = 30.0
 _MOST_WORDS_LOGGED: Final = 1000
+# A poll that ends by its timeout, which may be the whole interval, is late by a moment.
+_JUST_MISSED: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -117,8 +119,7 @@ class Poller:
         while not self._stop.wait(max(0.0, start - self._monotonic())):
             self._expect_beat(self.account.poll.timeout)
             self.poll()
-            missed = max(0.0, self._monotonic() - start) // interval
-            start += interval * (missed + 1)
+            start = _following(start, interval, self._monotonic())
             self._expect_beat(start - self._monotonic())
         self._source.close()
 
@@ -128,8 +129,10 @@ class Poller:
         deadline = started + self.account.poll.timeout
         try:
             listing, now = self._walk(deadline)
+            self.tracker.enter(listing, now)
             self.published = Published(listing.snapshot, self._monotonic())
-            self.tracker.follow(listing, now, deadline)
+            self._completed(listing.snapshot, started)
+            self.tracker.look_up(deadline)
         except Interrupted:
             return False
         except ApiError as error:
@@ -139,7 +142,6 @@ class Poller:
             log.exception("poll.crashed", account=self.account.name)
             self._failed("internal", "a defect of the exporter; see poll.crashed", started)
             return False
-        self._completed(listing.snapshot, started)
         return True
 
     def beats(self) -> bool:
@@ -218,3 +220,12 @@ class Poller:
     def _expect_beat(self, seconds: float) -> None:
         """Promise a sign of life within so many seconds, and some grace."""
         self._next_beat = self._monotonic() + max(0.0, seconds) + _GRACE_SECONDS
+
+
+def _following(start: float, interval: float, now: float) -> float:
+    """The next start on the grid; one that was just missed is made up for at once, others are left out."""
+    late = max(0.0, now - start - interval)
+    missed = late // interval
+    following = start + interval * (missed + 1)
+    just_missed = late - missed * interval <= interval * _JUST_MISSED
+    return following if now <= following or just_missed else following + interval

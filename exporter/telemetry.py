@@ -61,7 +61,7 @@ class Telemetry:
         retries: Attempts repeated within a poll, by reason.
         invalid_tasks: By reason.
         duplicate_tasks: Rows seen twice in one listing.
-        state_write_failures: Times the state could not be saved.
+        state_write_failures: Times the state could not be saved; None where it is not kept.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Telemetry:
         self.retries: Counter[str] = Counter()
         self.invalid_tasks: Counter[str] = Counter()
         self.duplicate_tasks = 0
-        self.state_write_failures = 0
+        self.state_write_failures: int | None = None
 
     def poll_ended(self, *, at: float, seconds: float, failure: str | None) -> None:
         """Count a poll.

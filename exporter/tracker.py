@@ -65,6 +65,7 @@ class Tracker:
         self.counts: Counts | None = None
         self._ledger = Ledger(bounds=account.tasks.duration_buckets, looks_up=account.tasks.outcomes)
         if state is not None:
+            telemetry.state_write_failures = telemetry.state_write_failures or 0
             self._remember(state.load())
         self._saved_revision = self._ledger.revision
 
@@ -93,25 +94,37 @@ class Tracker:
         """Contains the ids of tasks that were reported as stuck."""
         return self._ledger.reported
 
-    def follow(self, listing: Listing, now: float, deadline: float) -> None:
-        """Enter a complete listing, look up what has vanished, and tell what became of it.
+    def enter(self, listing: Listing, now: float) -> None:
+        """Enter a complete listing, and tell what it shows.
 
         Args:
             listing: All of it.
             now: When it was taken: Unix seconds on the server's clock.
-            deadline: For all look-ups, on the monotonic clock.
         """
         self.types = listing.snapshot.types
         ends = self._ledger.advance(listing, now)
-        ends += self._look_up(deadline)
-        self._save()
-        # Only now: what was scraped must not be counted again by the process that comes after a crash.
-        self.counts = copy.deepcopy(self._ledger.counts)
+        self._publish()
         tell_stuck(self._account.name, listing.stuck)
         tell_ends(self._account.name, ends)
 
-    def _look_up(self, deadline: float) -> list[TaskReport]:
-        """The ends of vanished tasks, as far as this poll's budget and its deadline go."""
+    def look_up(self, deadline: float) -> None:
+        """Look up what has vanished, as far as the poll's budget goes, and tell what became of it.
+
+        Args:
+            deadline: For all look-ups, on the monotonic clock.
+        """
+        if not self._ledger.next_due(1):
+            return
+        ends = self._ends(deadline)
+        self._publish()
+        tell_ends(self._account.name, ends)
+
+    def _publish(self) -> None:
+        """Save, and only then show: what was scraped must not be counted again after a crash."""
+        self._save()
+        self.counts = copy.deepcopy(self._ledger.counts)
+
+    def _ends(self, deadline: float) -> list[TaskReport]:
         ends: list[TaskReport] = []
         ledger = self._ledger
         for status_id in ledger.next_due(self._account.tasks.outcome_lookups_per_poll):
@@ -170,7 +183,7 @@ class Tracker:
         try:
             self._state.save(self.types, self._ledger)
         except OSError as error:
-            self._telemetry.state_write_failures += 1
+            self._telemetry.state_write_failures = (self._telemetry.state_write_failures or 0) + 1
             log.error(  # noqa: TRY400 a full disk needs no traceback
                 "state.failed", account=self._account.name, error=str(error)
             )

@@ -135,6 +135,7 @@ def _view(
 
 def _healthy() -> AccountView:
     telemetry = Telemetry()
+    telemetry.state_write_failures = 0
     telemetry.poll_ended(at=NOW - 70.0, seconds=12.0, failure="rate_limited")
     telemetry.poll_ended(at=NOW - 40.0, seconds=0.75, failure=None)
     telemetry.poll_ended(at=NOW - 10.0, seconds=0.5, failure=None)
@@ -470,7 +471,6 @@ class TestAccount:
             "datarobot_exporter_poll_failures_total": 11,
             "datarobot_exporter_invalid_tasks_total": 4,
             "datarobot_exporter_duplicate_tasks_total": 1,
-            "datarobot_exporter_state_write_failures_total": 1,
         }
         assert {
             sample.value

@@ -293,6 +293,23 @@ def test_the_rhythm_does_not_drift_and_missed_starts_are_left_out() -> None:
     assert source.closed.is_set()
 
 
+def test_a_start_that_was_just_missed_is_made_up_for() -> None:
+    """A poll that ends by its timeout, as long as the interval, must not cost the next start."""
+    clock = Clock(0.0)
+
+    class Hanging(FakeSource):
+        def list_tasks(self, deadline: float) -> Iterator[Page]:
+            self.deadlines.append(deadline)
+            clock.now = deadline + 0.5
+            raise RequestTimedOut("late")
+
+    source = Hanging()
+    stop = SteppingStop(clock, waits=4)
+    account = config.load(None, TOKEN, {}).accounts[0]
+    Poller(account, source, telemetry=Telemetry(), stop=stop, clock=clock, monotonic=clock).run(delay=0.0)
+    assert [round(deadline - 30.0, 3) for deadline in source.deadlines] == [0.0, 30.5, 61.0]
+
+
 def test_the_loop_runs_in_a_thread_and_beats_until_stopped() -> None:
     stop = threading.Event()
     monotonic = Clock()
