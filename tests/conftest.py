@@ -27,7 +27,7 @@ def program(name: str) -> str:
     """The path of a program; where it is missing, CI fails and a desk skips."""
     path = shutil.which(name)
     if path is None:
-        message = f"{name} is not installed; .ci/run names its Debian package"
+        message = f"{name} is not installed; .ci/run installs it"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)

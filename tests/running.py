@@ -108,14 +108,18 @@ class Prometheus:
     Args:
         directory: For its configuration and data.
         targets: Host and port of each exporter.
+        more: Further sections of its configuration.
     """
 
-    def __init__(self, directory: Path, *, targets: Sequence[str]) -> None:
+    def __init__(
+        self, directory: Path, *, targets: Sequence[str], more: Mapping[str, object] | None = None
+    ) -> None:
         binary = program("prometheus")
         self.url = f"http://127.0.0.1:{free_port()}"
         config = directory / "prometheus.json"
         jobs = [{"job_name": "datarobot", "static_configs": [{"targets": list(targets)}]}]
-        config.write_text(json.dumps({"global": {"scrape_interval": "250ms"}, "scrape_configs": jobs}))
+        intervals = {"scrape_interval": "250ms", "evaluation_interval": "250ms"}
+        config.write_text(json.dumps({"global": intervals, "scrape_configs": jobs, **(more or {})}))
         with (directory / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [

@@ -365,8 +365,12 @@ def test_an_interrupted_command_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("exporter.config.load", interrupted)
     monkeypatch.setattr(sys, "argv", ["datarobot-exporter"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     assert ended.value.code == 1
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import requests
+from conftest import eventually
 from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
 
@@ -239,7 +240,7 @@ def test_a_server_that_dies_ends_the_process() -> None:
         sock.close()
         server = WebServer(make_app(FakeSubject(), telemetry_path="/metrics"), sock)
         server.start()
-        assert told.wait(30)
+        eventually(told.is_set)
         assert server.stop() is False
     finally:
         signal.signal(signal.SIGTERM, before)
