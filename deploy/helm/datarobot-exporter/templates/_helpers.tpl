@@ -1,0 +1,169 @@
+{{/* The chart's name, as a label. */}}
+{{- define "datarobot-exporter.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of the objects: the release's where that says what it is, else both. */}}
+{{- define "datarobot-exporter.fullname" -}}
+{{- $name := include "datarobot-exporter.name" . -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $full .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The labels of one release's objects. */}}
+{{- define "datarobot-exporter.instanceLabels" -}}
+app.kubernetes.io/name: {{ include "datarobot-exporter.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* What tells the exporter's pod from all others, the pod of `helm test` included. */}}
+{{- define "datarobot-exporter.selectorLabels" -}}
+{{ include "datarobot-exporter.instanceLabels" . }}
+app.kubernetes.io/component: exporter
+{{- end }}
+
+{{- define "datarobot-exporter.testLabels" -}}
+{{ include "datarobot-exporter.instanceLabels" . }}
+app.kubernetes.io/component: test
+{{- end }}
+
+{{/* What is said of objects and pods alike. */}}
+{{- define "datarobot-exporter.metaLabels" -}}
+{{- with .Values.commonLabels }}
+{{- toYaml . }}
+{{ end -}}
+app.kubernetes.io/part-of: datarobot-exporter
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- end }}
+
+{{/* The exporter's pod: without the chart's version, which shall not restart it. */}}
+{{- define "datarobot-exporter.podLabels" -}}
+{{ include "datarobot-exporter.metaLabels" . }}
+{{ include "datarobot-exporter.selectorLabels" . }}
+{{- end }}
+
+{{- define "datarobot-exporter.labels" -}}
+{{ include "datarobot-exporter.podLabels" . }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "datarobot-exporter.serviceAccountName" -}}
+{{- $own := ternary (include "datarobot-exporter.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- default $own .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "datarobot-exporter.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Where the exporter listens and what it serves there: the configuration says so. */}}
+{{- define "datarobot-exporter.port" -}}
+{{- $web := (.Values.config).web | default dict -}}
+{{- $web.listen_address | default ":10072" | toString | regexFind "[0-9]+$" -}}
+{{- end }}
+
+{{- define "datarobot-exporter.telemetryPath" -}}
+{{- $web := (.Values.config).web | default dict -}}
+{{- $web.telemetry_path | default "/metrics" -}}
+{{- end }}
+
+{{/* The directory of the exporter's state; empty where it keeps none. */}}
+{{- define "datarobot-exporter.stateDirectory" -}}
+{{- $state := (.Values.config).state | default dict -}}
+{{- $state.directory | default (ternary "/var/lib/datarobot-exporter" "" .Values.persistence.enabled) -}}
+{{- end }}
+
+{{- define "datarobot-exporter.tokensDirectory" -}}
+/run/secrets/datarobot-exporter
+{{- end }}
+
+{{/* The Secret of the tokens: the operator's own, or the chart's. */}}
+{{- define "datarobot-exporter.secretName" -}}
+{{- .Values.credentials.existingSecret | default (include "datarobot-exporter.fullname" .) -}}
+{{- end }}
+
+{{/* The accounts whose token is in that Secret, each with its key there; as YAML, to be read again. */}}
+{{- define "datarobot-exporter.secretAccounts" -}}
+{{- $keys := dict -}}
+{{- range $account := (.Values.config).accounts | default list -}}
+{{- $authorization := $account.authorization | default dict -}}
+{{- if not (or $authorization.credentials_file $authorization.credentials_env $authorization.credentials) -}}
+{{- $_ := set $keys $account.name (index $.Values.credentials.keys $account.name | default $account.name) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $keys -}}
+{{- end }}
+
+{{/* The exporter's configuration file: the operator's, and the paths that the chart decides. */}}
+{{- define "datarobot-exporter.config" -}}
+{{- $config := deepCopy (.Values.config | default dict) -}}
+{{- $ofSecret := include "datarobot-exporter.secretAccounts" . | fromYaml -}}
+{{- range $account := $config.accounts | default list -}}
+{{- if hasKey $ofSecret $account.name -}}
+{{- $file := printf "%s/%s" (include "datarobot-exporter.tokensDirectory" $) $account.name -}}
+{{- $_ := set $account "authorization" (set ($account.authorization | default dict) "credentials_file" $file) -}}
+{{- end -}}
+{{- end -}}
+{{- with include "datarobot-exporter.stateDirectory" . -}}
+{{- $_ := set $config "state" (set ($config.state | default dict) "directory" .) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end }}
+
+{{/* Refuse values that would make a pod which cannot work; all mistakes at once. */}}
+{{- define "datarobot-exporter.check" -}}
+{{- $mistakes := list -}}
+{{- $credentials := .Values.credentials -}}
+{{- $accounts := (.Values.config).accounts | default list -}}
+{{- $ofSecret := include "datarobot-exporter.secretAccounts" . | fromYaml -}}
+{{- if not .Values.image.repository -}}
+{{- $mistakes = append $mistakes "image.repository is empty; expected the image that you built of the Dockerfile" -}}
+{{- end -}}
+{{- range $index, $account := $accounts -}}
+{{- if ($account.authorization | default dict).credentials -}}
+{{- $mistakes = append $mistakes (printf "config.accounts[%d].authorization.credentials would put a token into a ConfigMap; expected credentials.existingSecret, or credentials.tokens.%s" $index $account.name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $credentials.existingSecret $credentials.tokens -}}
+{{- $mistakes = append $mistakes "credentials.existingSecret and credentials.tokens are given; expected one of them" -}}
+{{- end -}}
+{{- if not $credentials.existingSecret -}}
+{{- range $name := keys $ofSecret | sortAlpha -}}
+{{- if not (hasKey $credentials.tokens $name) -}}
+{{- $mistakes = append $mistakes (printf "the account %s has no token; expected credentials.existingSecret, credentials.tokens.%s, or an authorization of its own" $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $key := list "keys" "tokens" -}}
+{{- range $name := keys (index $credentials $key) | sortAlpha -}}
+{{- if not (hasKey $ofSecret $name) -}}
+{{- $mistakes = append $mistakes (printf "credentials.%s.%s is for no account that needs it; expected the name of one in config.accounts" $key $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $credentials.keys (not $credentials.existingSecret) -}}
+{{- $mistakes = append $mistakes "credentials.keys is given without credentials.existingSecret; expected both, or neither" -}}
+{{- end -}}
+{{- if and $credentials.existingSecret (not $ofSecret) -}}
+{{- $mistakes = append $mistakes "credentials.existingSecret is given, but no account needs it; expected accounts in config.accounts" -}}
+{{- end -}}
+{{- if not $accounts -}}
+{{- $given := false -}}
+{{- range .Values.extraEnv -}}
+{{- if eq .name "DATAROBOT_API_TOKEN" -}}{{- $given = true -}}{{- end -}}
+{{- end -}}
+{{- if not (or $given .Values.extraEnvFrom) -}}
+{{- $mistakes = append $mistakes "there is no account; expected some in config.accounts, or the variable DATAROBOT_API_TOKEN in extraEnv" -}}
+{{- end -}}
+{{- end -}}
+{{- if $mistakes -}}
+{{- fail (printf "\n- %s" (join "\n- " $mistakes)) -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,175 @@
+"""Our rules and routes, sped up; a real Alertmanager; and somebody who is told."""
+
+import http.server
+import json
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import requests
+import yaml
+from conftest import DEADLINE_SECONDS, eventually, program
+from running import free_port
+
+
+DEPLOY: Final = Path(__file__).parent.parent / "deploy"
+RULES: Final = tuple(sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml")))
+ROUTES: Final = DEPLOY / "alertmanager" / "alertmanager.yaml"
+
+SPEED: Final = 60
+"""A minute of the rules is a second of a test."""
+
+_UNITS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION: Final = r"(?:\d+(?:ms|[smhd]))+"
+
+
+def _sooner(duration: str) -> str:
+    parts = re.findall(r"(\d+)(ms|[smhd])", duration)
+    return f"{sum(int(number) * _UNITS[unit] for number, unit in parts) // SPEED}ms"
+
+
+def sped_up_rules(directory: Path) -> list[str]:
+    """Write our rule files with every `for`, window and offset divided by SPEED, and nothing else changed.
+
+    Windows in annotations stay: they only fetch the latest number. Intervals of polls are the exporter's own.
+
+    Returns:
+        Where the files are.
+    """
+    written = []
+    for path in RULES:
+        document = yaml.safe_load(path.read_text())
+        for group in document["groups"]:
+            for rule in group["rules"]:
+                rule["expr"] = re.sub(
+                    rf"(?<=\[){_DURATION}(?=\])|(?<=offset ){_DURATION}",
+                    lambda found: _sooner(found[0]),
+                    rule["expr"],
+                )
+                if "for" in rule:
+                    rule["for"] = _sooner(rule["for"])
+        copy = directory / path.name
+        copy.write_text(json.dumps(document))
+        written.append(str(copy))
+    return written
+
+
+class Notice(NamedTuple):
+    """One alert in one notification.
+
+    Attributes:
+        receiver: The last part of the webhook's path.
+        status: firing or resolved.
+    """
+
+    receiver: str
+    status: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+
+class Webhook:
+    """Whoever is told; listens on loopback within `with`.
+
+    Attributes:
+        notices: All that were received, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+        notices = self.notices
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver = self.path.rpartition("/")[2]
+                notices.extend(
+                    Notice(receiver, alert["status"], alert["labels"], alert["annotations"])
+                    for alert in body["alerts"]
+                )
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it
+                """Say nothing."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self.address = f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def told(self, name: str, status: str) -> list[Notice]:
+        """Notices of an alert in a status."""
+        return [one for one in list(self.notices) if (one.labels["alertname"], one.status) == (name, status)]
+
+    @property
+    def names(self) -> set[str]:
+        """Alerts of which anything was told."""
+        return {notice.labels["alertname"] for notice in list(self.notices)}
+
+
+class Alertmanager:
+    """A real Alertmanager with our routes and inhibitions; it waits less, and its receivers are a webhook.
+
+    Args:
+        directory: For its configuration and data.
+        webhook: Who is told.
+    """
+
+    def __init__(self, directory: Path, webhook: Webhook) -> None:
+        binary = program("prometheus-alertmanager")
+        self.address = f"127.0.0.1:{free_port()}"
+        config = directory / "alertmanager.json"
+        config.write_text(json.dumps(self._routes(webhook)))
+        with (directory / "alertmanager.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    binary,
+                    f"--config.file={config}",
+                    f"--storage.path={directory / 'alertmanager-data'}",
+                    f"--web.listen-address={self.address}",
+                    "--cluster.listen-address=",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    @staticmethod
+    def _routes(webhook: Webhook) -> dict[str, Any]:
+        document: dict[str, Any] = yaml.safe_load(ROUTES.read_text())
+        document["route"].update(group_wait="100ms", group_interval="250ms")
+        for receiver in document["receivers"]:
+            for target in receiver["webhook_configs"]:
+                assert "//localhost:9095/" in target["url"], "a placeholder that this test knows"
+                target["url"] = target["url"].replace("localhost:9095", webhook.address)
+        return document
+
+    def __enter__(self) -> Self:
+        eventually(self._ready)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.terminate()
+        self._process.wait(DEADLINE_SECONDS)
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, "Alertmanager has ended; see alertmanager.log"
+        try:
+            return requests.get(f"http://{self.address}/-/ready", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+    def kept_quiet(self) -> set[str]:
+        """Alerts that fire and are inhibited by another one."""
+        alerts = requests.get(f"http://{self.address}/api/v2/alerts", timeout=10).json()
+        return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"]}

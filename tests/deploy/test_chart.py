@@ -1,0 +1,735 @@
+"""The Helm chart: what it renders is valid, safe and coherent, and configures an exporter that starts."""
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import program
+from running import RunningExporter, free_port
+
+from exporter import config
+
+
+Object = dict[str, Any]
+Values = Mapping[str, Any]
+
+ROOT: Final = Path(__file__).parent.parent.parent
+CHART: Final = ROOT / "deploy" / "helm" / "datarobot-exporter"
+CASES: Final = tuple(sorted((CHART / "ci").glob("*-values.yaml")))
+EVERYTHING: Final = CHART / "ci" / "everything-values.yaml"
+MONITORING: Final = CHART / "ci" / "monitoring-values.yaml"
+SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
+EXAMPLE: Final = ROOT / "config.example.yaml"
+
+KUBERNETES: Final = ("1.25.0", "1.29.0", "1.33.0", "1.37.0")
+VERSION: Final = f"--kube-version={KUBERNETES[-1]}"
+OPERATOR: Final = "monitoring.coreos.com/v1"
+TOKEN: Final = "not-a-real-token"
+MINIMAL: Final[Values] = {
+    "image": {"repository": "datarobot-exporter"},
+    "config": {"accounts": [{"name": "production", "endpoint": "https://datarobot.example.com/api/v2"}]},
+    "credentials": {"tokens": {"production": TOKEN}},
+}
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
+
+
+def merged(values: Values, more: Values) -> Object:
+    both = {
+        key: merged(values[key], value) if key in values and isinstance(value, Mapping) else value
+        for key, value in more.items()
+    }
+    return {**values, **both}
+
+
+def helm(*arguments: str | Path, values: Values | None = None) -> subprocess.CompletedProcess[str]:
+    """Run helm on the chart, with values from standard input where some are given."""
+    return subprocess.run(
+        [program("helm"), *arguments, *(() if values is None else ("-f", "-"))],
+        input=None if values is None else json.dumps(values),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@cache
+def template(*arguments: str | Path, values: str | None = None, release: str = "watch") -> tuple[Object, ...]:
+    done = helm(
+        *("template", release, CHART, "--namespace=there", VERSION),
+        *arguments,
+        values=None if values is None else json.loads(values),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return tuple(document for document in yaml.safe_load_all(done.stdout) if document is not None)
+
+
+def rendered(case: Path) -> tuple[Object, ...]:
+    return template("-f", case)
+
+
+def rendered_of(more: Values, **options: str) -> tuple[Object, ...]:
+    """What becomes of the fewest possible values and some more."""
+    return template(values=json.dumps(merged(MINIMAL, more)), **options)
+
+
+def refused(values: Values) -> str:
+    done = helm("template", "watch", CHART, VERSION, values=values)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def of_kind(objects: Sequence[Object], kind: str) -> list[Object]:
+    return [found for found in objects if found["kind"] == kind]
+
+
+def only(objects: Sequence[Object], kind: str) -> Object:
+    (found,) = of_kind(objects, kind)
+    return found
+
+
+def pods(objects: Sequence[Object]) -> list[Object]:
+    """The exporter's pod, and that of `helm test`."""
+    return [only(objects, "Deployment")["spec"]["template"], only(objects, "Pod")]
+
+
+def configuration(objects: Sequence[Object]) -> str:
+    (text,) = (
+        found["data"]["config.yaml"]
+        for found in of_kind(objects, "ConfigMap")
+        if "config.yaml" in found["data"]
+    )
+    assert isinstance(text, str)
+    return text
+
+
+def annotations(more: Values) -> Mapping[str, str]:
+    found = only(rendered_of(more), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert isinstance(found, dict)
+    return found
+
+
+# What is rendered
+
+
+@every_case
+def test_lint_has_nothing_to_say(case: Path) -> None:
+    done = helm("lint", "--strict", CHART, "-f", case)
+    assert done.returncode == 0, done.stdout
+    assert set(re.findall(r"\[(?:INFO|WARNING|ERROR)\].*", done.stdout + done.stderr)) == {
+        "[INFO] Chart.yaml: icon is recommended"
+    }
+
+
+@every_case
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_accepts_every_object(case: Path, version: str) -> None:
+    """By its own schemas, without a key that it does not know."""
+    for found in rendered(case):
+        if found["apiVersion"] != OPERATOR:
+            kubernetes_validate.validate(found, version, strict=True)
+
+
+@every_case
+def test_no_object_is_rendered_twice(case: Path) -> None:
+    keys = [
+        (found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"])
+        for found in rendered(case)
+    ]
+    assert sorted(set(keys), key=repr) == sorted(keys, key=repr)
+
+
+def test_everything_is_everything() -> None:
+    """The case of that name and the one with a volume leave no template unrendered."""
+    done = helm("template", "watch", CHART, VERSION, "-f", EVERYTHING)
+    volume = helm(
+        *("template", "watch", CHART, VERSION),
+        *("-f", CHART / "ci" / "persistence-values.yaml"),
+    )
+    sources = re.findall("^# Source: datarobot-exporter/(.*)$", done.stdout + volume.stdout, re.MULTILINE)
+    assert set(sources) == {str(path.relative_to(CHART)) for path in (CHART / "templates").rglob("*.yaml")}
+
+
+def test_parts_are_off_unless_asked_for() -> None:
+    """What needs the Prometheus operator, or may get into the way, is the operator's decision."""
+    assert sorted(found["kind"] for found in rendered_of({})) == [
+        *("ConfigMap", "Deployment", "Pod", "Secret", "Service", "ServiceAccount")
+    ]
+
+
+@every_case
+def test_objects_carry_the_recommended_labels(case: Path) -> None:
+    for found in rendered(case):
+        if found["metadata"]["name"].endswith("note"):
+            continue
+        labels = found["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == "datarobot-exporter"
+        assert labels["app.kubernetes.io/instance"] == "watch"
+        assert labels["app.kubernetes.io/part-of"] == "datarobot-exporter"
+        assert labels["app.kubernetes.io/version"] == project()["version"]
+        assert all(re.fullmatch("[A-Za-z0-9._-]{1,63}", label) for label in labels.values())
+
+
+@pytest.mark.parametrize(
+    ("release", "more", "name"),
+    [
+        ("watch", {}, "watch-datarobot-exporter"),
+        ("datarobot-exporter-eu", {}, "datarobot-exporter-eu"),
+        ("watch", {"nameOverride": "tasks"}, "watch-tasks"),
+        ("watch", {"fullnameOverride": "tasks"}, "tasks"),
+        ("r" * 53, {}, f"{'r' * 53}-datarobot"),
+    ],
+)
+def test_names_of_objects(release: str, more: Values, name: str) -> None:
+    """Short enough for a Service, whatever the release is called."""
+    objects = rendered_of(more, release=release)
+    assert only(objects, "Deployment")["metadata"]["name"] == name
+    assert only(objects, "Service")["metadata"]["name"] == name
+    assert max(len(found["metadata"]["name"]) for found in objects) <= 63
+
+
+@every_case
+def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
+    """The pod of `helm test` has most of its labels, and must not be scraped or counted as a replica."""
+    objects = rendered(case)
+    exporter, test = (pod["metadata"]["labels"].items() for pod in pods(objects))
+    selectors = [
+        only(objects, "Deployment")["spec"]["selector"]["matchLabels"],
+        only(objects, "Service")["spec"]["selector"],
+        *(found["spec"]["podSelector"]["matchLabels"] for found in of_kind(objects, "NetworkPolicy")),
+        *(found["spec"]["selector"]["matchLabels"] for found in of_kind(objects, "PodDisruptionBudget")),
+    ]
+    for selector in selectors:
+        assert selector.items() <= exporter
+        assert not selector.items() <= test
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        selector = monitor["spec"]["selector"]["matchLabels"]
+        assert selector.items() <= only(objects, "Service")["metadata"]["labels"].items()
+
+
+@every_case
+def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
+    objects = rendered(case)
+    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (port,) = container["ports"]
+    web = (yaml.safe_load(configuration(objects)) or {}).get("web", {})
+    assert port["containerPort"] == int(web.get("listen_address", ":10072").rpartition(":")[2])
+    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": port["name"]}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": port["name"]}
+    service = only(objects, "Service")
+    (served,) = service["spec"]["ports"]
+    assert served["targetPort"] == port["name"]
+    (tester,) = only(objects, "Pod")["spec"]["containers"]
+    environ = {variable["name"]: variable["value"] for variable in tester["env"]}
+    assert environ["EXPORTER"] == f"http://{service['metadata']['name']}:{served['port']}"
+    assert environ["TELEMETRY_PATH"] == web.get("telemetry_path", "/metrics")
+    for monitor in of_kind(objects, "ServiceMonitor"):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] == served["name"]
+        assert endpoint["path"] == environ["TELEMETRY_PATH"]
+    for policy in of_kind(objects, "NetworkPolicy"):
+        (rule,) = policy["spec"]["ingress"]
+        assert rule["ports"] == [{"port": port["name"], "protocol": "TCP"}]
+
+
+# Safety
+
+
+@every_case
+def test_pods_are_restricted(case: Path) -> None:
+    """The Pod Security Standard of that name, rule by rule, and a root that cannot be written to."""
+    for pod in pods(rendered(case)):
+        spec = pod["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["runAsGroup"] == 65532
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        kinds = {kind for volume in spec.get("volumes", []) for kind in volume} - {"name"}
+        assert kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert not any("hostPort" in port for port in container.get("ports", []))
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+@every_case
+def test_pods_hold_no_key_to_kubernetes(case: Path) -> None:
+    """And are told of no Service: one called datarobot-exporter would look like the exporter's variables."""
+    objects = rendered(case)
+    assert only(objects, "ServiceAccount")["automountServiceAccountToken"] is False
+    for pod in pods(objects):
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert pod["spec"]["enableServiceLinks"] is False
+        assert pod["spec"]["serviceAccountName"] == only(objects, "ServiceAccount")["metadata"]["name"]
+
+
+def test_the_service_account_may_be_the_operators_own() -> None:
+    objects = rendered_of({"serviceAccount": {"create": False, "name": "mine"}})
+    assert of_kind(objects, "ServiceAccount") == []
+    assert {pod["spec"]["serviceAccountName"] for pod in pods(objects)} == {"mine"}
+
+
+def test_there_is_one_exporter_and_never_two_at_a_time() -> None:
+    spec = only(rendered_of({}), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_a_given_token_is_in_the_secret_alone() -> None:
+    objects = rendered(EVERYTHING)
+    secret = only(objects, "Secret")
+    assert secret["data"] == {"production": base64.b64encode(TOKEN.encode()).decode()}
+    others = json.dumps([found for found in objects if found is not secret])
+    assert TOKEN not in others
+    assert secret["data"]["production"] not in others
+
+
+def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
+    """As files that only the exporter's group may read, each with its account's name."""
+    objects = rendered(CHART / "ci" / "accounts-values.yaml")
+    assert of_kind(objects, "Secret") == []
+    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (tokens,) = (volume["secret"] for volume in volumes if volume["name"] == "tokens")
+    assert tokens == {
+        "secretName": "datarobot-tokens",
+        "defaultMode": 0o440,
+        "items": [
+            {"key": "Research_1.eu", "path": "Research_1.eu"},
+            {"key": "production-token", "path": "production"},
+        ],
+    }
+
+
+def test_the_network_policy_says_who_may_talk_to_whom() -> None:
+    spec = only(rendered(EVERYTHING), "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    scraper, tester = spec["ingress"][0]["from"]
+    assert scraper == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    labels = only(rendered(EVERYTHING), "Pod")["metadata"]["labels"].items()
+    assert tester["podSelector"]["matchLabels"].items() <= labels
+    dns, api, extra = spec["egress"]
+    assert dns["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+    (resolver,) = dns["to"]
+    assert resolver == {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
+    assert api == {
+        "ports": [{"port": 443, "protocol": "TCP"}, {"port": 3128, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+    }
+    assert extra["ports"] == [{"port": 8443, "protocol": "TCP"}]
+
+
+def test_the_network_policy_leaves_peers_open_unless_given() -> None:
+    spec = only(rendered_of({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+    assert [rule.keys() for rule in spec["ingress"]] == [{"ports"}]
+    assert [rule.keys() for rule in spec["egress"]] == [{"ports"}, {"ports"}]
+
+
+# The configuration
+
+
+def put_into(directory: Path, objects: Sequence[Object]) -> Path:
+    """Make the files that the exporter's container sees, and its configuration with their new paths."""
+    text = configuration(objects)
+    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    for mount in spec["containers"][0]["volumeMounts"]:
+        there = directory / mount["mountPath"].lstrip("/")
+        there.mkdir(parents=True)
+        volume = volumes[mount["name"]]
+        for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
+            (there / item["path"]).write_text(TOKEN)
+        text = text.replace(mount["mountPath"], str(there))
+    (argument,) = (part for part in spec["containers"][0]["args"] if part.startswith("--config.file="))
+    file: Path = directory / argument.removeprefix("--config.file=").lstrip("/")
+    file.write_text(text)
+    return file
+
+
+@every_case
+def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> None:
+    """With nothing but the files that are mounted and the variables that are set."""
+    objects = rendered(case)
+    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    environ = {variable["name"]: variable.get("value", TOKEN) for variable in container.get("env", [])}
+    settings = config.load(put_into(tmp_path, objects), environ, {})
+    given = yaml.safe_load(case.read_text()).get("config", {}).get("accounts", [{"name": "default"}])
+    assert [account.name for account in settings.accounts] == [account["name"] for account in given]
+    assert {account.authorization.credentials.token() for account in settings.accounts} == {TOKEN}
+    assert settings.warnings == ()
+
+
+def test_the_configuration_is_what_was_given(tmp_path: Path) -> None:
+    """The exporter's own example is a value of the chart, and means the same there."""
+    (tmp_path / "token").write_text(TOKEN)
+    text = EXAMPLE.read_text().replace("/run/secrets/datarobot-token", str(tmp_path / "token"))
+    example = yaml.safe_load(text)
+    objects = template(
+        values=json.dumps({"image": MINIMAL["image"], "config": example}),
+    )
+    (tmp_path / "theirs.yaml").write_text(text)
+    (tmp_path / "ours.yaml").write_text(configuration(objects))
+    assert config.load(tmp_path / "ours.yaml", {}, {}) == config.load(tmp_path / "theirs.yaml", {}, {})
+
+
+def test_large_numbers_stay_whole() -> None:
+    """Helm reads numbers as floating point, and might write 1e+06."""
+    objects = rendered_of({"config": {"poll": {"page_size": 123_456_789}}})
+    assert "page_size: 123456789\n" in configuration(objects) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "directory", "volume"),
+    [
+        ({"persistence": {"enabled": True}}, "/var/lib/datarobot-exporter", "watch-datarobot-exporter"),
+        ({"persistence": {"enabled": True, "existingClaim": "mine"}}, "/var/lib/datarobot-exporter", "mine"),
+        (
+            {"persistence": {"enabled": True}, "config": {"state": {"directory": "/state"}}},
+            "/state",
+            "watch-datarobot-exporter",
+        ),
+        ({"config": {"state": {"directory": "/state"}}}, "/state", None),
+    ],
+)
+def test_state_is_kept_where_the_configuration_says(more: Values, directory: str, volume: str | None) -> None:
+    objects = rendered_of(more)
+    assert yaml.safe_load(configuration(objects))["state"] == {"directory": directory}
+    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    (mount,) = (mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "state")
+    assert mount["mountPath"] == directory
+    (found,) = (found for found in spec["volumes"] if found["name"] == "state")
+    claim = {"persistentVolumeClaim": {"claimName": volume}}
+    assert found == {"name": "state", **({"emptyDir": {}} if volume is None else claim)}
+    claims = [found["metadata"]["name"] for found in of_kind(objects, "PersistentVolumeClaim")]
+    assert claims == ([volume] if volume == "watch-datarobot-exporter" else [])
+
+
+def test_another_configuration_or_token_makes_another_pod() -> None:
+    before = annotations({})
+    other_config = annotations({"config": {"poll": {"interval": "1m"}}})
+    other_token = annotations({"credentials": {"tokens": {"production": "another"}}})
+    other_limits = annotations({"resources": {"limits": {"memory": "1Gi"}}})
+    assert before.keys() == {"checksum/config", "checksum/secret"}
+    assert other_config["checksum/config"] != before["checksum/config"]
+    assert other_config["checksum/secret"] == before["checksum/secret"]
+    assert other_token["checksum/config"] == before["checksum/config"]
+    assert other_token["checksum/secret"] != before["checksum/secret"]
+    assert other_limits == before
+
+
+# Values
+
+
+def keys_of(schema: Object, path: str = "") -> Iterator[str]:
+    """Every key that a schema allows, dotted."""
+    schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    for key, inner in schema.get("properties", {}).items():
+        if inner is not False:
+            yield f"{path}{key}"
+            yield from keys_of(inner, f"{path}{key}.")
+    if isinstance(schema.get("items"), dict):
+        yield from keys_of(schema["items"], path)
+
+
+def keys_in(values: object, path: str = "") -> Iterator[str]:
+    """Every key of some values, dotted; those of a list's entries as if they were the list's."""
+    if isinstance(values, dict):
+        for key, inner in values.items():
+            yield f"{path}{key}"
+            yield from keys_in(inner, f"{path}{key}.")
+    for inner in values if isinstance(values, list) else ():
+        yield from keys_in(inner, path)
+
+
+def test_the_schema_knows_the_keys_of_the_exporters_configuration() -> None:
+    example = yaml.safe_load(EXAMPLE.read_text())
+    for section in ("poll", "tasks"):
+        example["accounts"][0][section] = example[section]
+        example["tasks"]["stuck_after_by_type"] = {}
+    assert set(keys_of(SCHEMA["definitions"]["config"])) == set(keys_in(example))
+
+
+def test_the_schema_knows_the_keys_of_the_values() -> None:
+    """`global` and `enabled` are what an umbrella chart adds; the rest is of maps that are the user's."""
+    free = (
+        *("podSecurityContext.", "securityContext.", "livenessProbe.", "readinessProbe.", "strategy."),
+        *("resources.", "dashboards.labels.", "test.resources."),
+    )
+    empty = ("config.", "hostAliases.", "imagePullSecrets.")
+    written = keys_in(yaml.safe_load((CHART / "values.yaml").read_text()))
+    known = {key for key in keys_of(SCHEMA) if not key.startswith((*free, *empty))}
+    assert {key for key in written if not key.startswith(free)} == known - {"global", "enabled"}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"replicaCount": 2}, "at '/replicaCount': maximum: got 2, want 1"),
+        ({"replicas": 1}, "additional properties 'replicas' not allowed"),
+        ({"serviceMonitor": {"on": True}}, "at '/serviceMonitor': additional properties 'on' not allowed"),
+        ({"serviceMonitor": {"job": "tasks"}}, "at '/serviceMonitor/job': 'tasks' does not match pattern"),
+        ({"service": {"port": "http"}}, "at '/service/port': got string, want integer"),
+        ({"config": {"pol": {}}}, "at '/config': additional properties 'pol' not allowed"),
+        ({"config": {"poll": {"interval": 30}}}, "at '/config/poll/interval': got number, want null or str"),
+        ({"config": {"accounts": [{"name": "one"}]}}, "at '/config/accounts/0': missing property 'endpoint'"),
+        (
+            {"podLabels": {"app.kubernetes.io/name": "mine"}},
+            "at '/podLabels/app.kubernetes.io~1name': false schema",
+        ),
+        ({"credentials": {"tokens": {"a b": TOKEN}}}, "additional properties 'a b' not allowed"),
+        ({"image": {"repository": ""}}, "image.repository is empty; expected the image that you built"),
+        (
+            {"credentials": {"existingSecret": "mine"}},
+            "credentials.existingSecret and credentials.tokens are given; expected one of them",
+        ),
+        (
+            {"credentials": {"tokens": {"produktion": TOKEN}}},
+            "credentials.tokens.produktion is for no account that needs it",
+        ),
+        (
+            {"credentials": {"keys": {"production": "token"}}},
+            "credentials.keys is given without credentials.existingSecret",
+        ),
+        (
+            {"config": {"accounts": []}, "credentials": {"existingSecret": "mine", "tokens": None}},
+            "credentials.existingSecret is given, but no account needs it",
+        ),
+        (
+            {"prometheusRule": {"enabled": True, "disabledAlerts": ["DataRobotTaskStock"]}},
+            "prometheusRule.disabledAlerts: DataRobotTaskStock is no alert of this chart",
+        ),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(more: Values, sentence: str) -> None:
+    assert sentence in refused(merged(MINIMAL, more))
+
+
+def test_all_that_is_missing_is_told_at_once() -> None:
+    accounts = [
+        {"name": "one", "endpoint": "https://one.example.com"},
+        {"name": "two", "endpoint": "https://two.example.com", "authorization": {"credentials": TOKEN}},
+    ]
+    said = refused({"config": {"accounts": accounts}})
+    assert re.findall("^- (.*?) (.*);", said, re.MULTILINE) == [
+        ("image.repository", "is empty"),
+        ("config.accounts[1].authorization.credentials", "would put a token into a ConfigMap"),
+        ("the", "account one has no token"),
+    ]
+    assert TOKEN not in said
+
+
+def test_nothing_configured_says_how() -> None:
+    said = refused({"image": MINIMAL["image"]})
+    assert (
+        "there is no account; expected some in config.accounts, or the variable DATAROBOT_API_TOKEN" in said
+    )
+
+
+# What the chart shares with the rest of the repository
+
+
+def project() -> Object:
+    found: Object = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == project()["version"]
+    (container,) = only(rendered_of({}), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"datarobot-exporter:{project()['version']}"
+
+
+@pytest.mark.parametrize(
+    ("copies", "originals"),
+    [
+        ("files/rules/*.yaml", "deploy/prometheus/rules/*.yaml"),
+        ("files/dashboards/*.json", "deploy/grafana/dashboards/*.json"),
+    ],
+)
+def test_the_charts_copies_are_the_originals(copies: str, originals: str) -> None:
+    """Helm reads no file outside of the chart; `make chart-files` copies them."""
+    found = {path.name: path.read_bytes() for path in CHART.glob(copies)}
+    assert found == {path.name: path.read_bytes() for path in ROOT.glob(originals)}
+    assert found
+
+
+def original_groups() -> list[Object]:
+    paths = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
+    return [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
+
+
+def alerts(groups: Sequence[Object]) -> dict[str, Object]:
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_the_prometheus_rule_is_the_repositorys_rules() -> None:
+    rule = only(rendered(MONITORING), "PrometheusRule")
+    assert rule["apiVersion"] == OPERATOR
+    assert rule["spec"] == {"groups": original_groups()}
+
+
+@pytest.mark.parametrize("case", [MONITORING, EVERYTHING], ids=lambda case: case.stem)
+def test_promtool_accepts_the_prometheus_rule(case: Path, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(json.dumps(only(rendered(case), "PrometheusRule")["spec"]))
+    subprocess.run([program("promtool"), "check", "rules", tmp_path / "rules.yaml"], check=True)
+
+
+def test_alerts_can_be_labelled_and_left_out() -> None:
+    spec = only(rendered(EVERYTHING), "PrometheusRule")["spec"]
+    before, after = alerts(original_groups()), alerts(spec["groups"])
+    assert before.keys() - after.keys() == {"DataRobotTaskEndsUnknown"}
+    assert after.keys() <= before.keys()
+    for name, alert in after.items():
+        assert alert["labels"] == {**before[name]["labels"], "team": "ml-platform"}
+        assert alert["expr"] == before[name]["expr"]
+
+
+def test_the_alerts_links_lead_to_where_the_user_says() -> None:
+    """The repository's own are placeholders."""
+    for alert in alerts(only(rendered(EVERYTHING), "PrometheusRule")["spec"]["groups"]).values():
+        name = alert["alert"]
+        assert alert["annotations"]["runbook_url"] == f"https://wiki.internal/runbooks/{name}.md"
+        assert alert["annotations"]["dashboard_url"].startswith("https://grafana.internal:3000/d/datarobot-")
+    assert "example.com" not in json.dumps(only(rendered(EVERYTHING), "PrometheusRule")["spec"])
+
+
+def test_the_scraped_job_is_one_that_the_alerts_look_for() -> None:
+    """Else DataRobotExporterDown would find its target absent, for ever."""
+    objects = rendered(MONITORING)
+    expression = alerts(only(objects, "PrometheusRule")["spec"]["groups"])["DataRobotExporterDown"]["expr"]
+    jobs = set(re.findall(r"job=~?\"(.*?)\"", expression))
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    (relabeling,) = endpoint["relabelings"]
+    assert jobs
+    assert all(re.fullmatch(job, relabeling["replacement"]) for job in jobs)
+
+
+def test_the_service_monitor_is_one_of_the_operators() -> None:
+    monitor = only(rendered(EVERYTHING), "ServiceMonitor")
+    assert monitor["apiVersion"] == OPERATOR
+    assert monitor["metadata"]["namespace"] == "monitoring"
+    assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    assert monitor["spec"].keys() == {"selector", "namespaceSelector", "endpoints"}
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["there"]}
+    assert monitor["spec"]["endpoints"] == [
+        {
+            "port": "http",
+            "path": "/datarobot/metrics",
+            "interval": "15s",
+            "scrapeTimeout": "10s",
+            "relabelings": [
+                {"action": "replace", "targetLabel": "job", "replacement": "datarobot-eu"},
+                {"action": "replace", "targetLabel": "cluster", "replacement": "one"},
+            ],
+            "metricRelabelings": [{"action": "drop", "sourceLabels": ["__name__"], "regex": "python_.*"}],
+        }
+    ]
+
+
+def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
+    """Unchanged, and within the megabyte that Kubernetes allows."""
+    found = {
+        name: json.loads(text)
+        for config_map in of_kind(rendered(MONITORING), "ConfigMap")
+        if config_map["metadata"]["labels"].get("grafana_dashboard") == "1"
+        for name, text in config_map["data"].items()
+        if len(text) < 2**20
+    }
+    originals = (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")
+    assert found == {path.name: json.loads(path.read_text()) for path in originals}
+
+
+# `helm test` and the notes
+
+
+@pytest.fixture
+def check_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs what the pod of `helm test` runs."""
+    (container,) = only(rendered(EVERYTHING), "Pod")["spec"]["containers"]
+    python, *arguments = container["command"]
+    assert python == "python"
+
+    def run(**environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environ,
+            cwd=tmp_path,
+        )
+
+    return run
+
+
+def test_helm_test_tells_a_running_exporter_from_others(
+    check_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Readiness does not depend on DataRobot, which is not there."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    (tmp_path / "config.yaml").write_text("poll: {retries: 0}")
+    with RunningExporter(
+        ["--web.listen-address=127.0.0.1:0"],
+        cwd=tmp_path,
+        environ={"DATAROBOT_ENDPOINT": nobody, "DATAROBOT_API_TOKEN": TOKEN},
+    ) as exporter:
+        url = f"http://127.0.0.1:{exporter.port}"
+        good = check_script(EXPORTER=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
+        astray = check_script(EXPORTER=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
+    absent = check_script(EXPORTER=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
+    assert (good.returncode, good.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
+    assert (astray.returncode, astray.stderr) == (1, f"{url}/config has no datarobot_exporter_build_info\n")
+    assert absent.returncode == 1
+    assert absent.stderr.startswith(f"{nobody}/-/ready: ")
+
+
+@every_case
+def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
+    """Helm shows them after an installation only; here they are rendered as part of an object."""
+    shutil.copytree(CHART, tmp_path / "chart")
+    notes = tmp_path / "chart" / "templates" / "NOTES.txt"
+    notes.with_suffix(".tpl").write_text(f'{{{{ define "notes" }}}}{notes.read_text()}{{{{ end }}}}')
+    notes.with_suffix(".yaml").write_text('kind: Notes\ntext: {{ include "notes" . | toJson }}')
+    done = helm("template", "watch", tmp_path / "chart", "--namespace=there", VERSION, "-f", case)
+    assert done.returncode == 0, done.stderr
+    said = only([found for found in yaml.safe_load_all(done.stdout) if found], "Notes")["text"]
+    service = only(rendered(case), "Service")["metadata"]["name"]
+    assert f"kubectl -n there port-forward service/{service} 10072:" in said
+    assert "helm -n there test watch" in said
+    assert "<no value>" not in said
+    assert "{{" not in said
+
+
+def readme_values() -> list[Values]:
+    blocks = re.findall("```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+    return [yaml.safe_load(block) for block in blocks]
+
+
+@pytest.mark.parametrize("block", readme_values(), ids=lambda block: next(iter(block)))
+def test_the_readmes_values_are_accepted(block: Values) -> None:
+    """Each on top of the first, which is what is needed."""
+    template(values=json.dumps(merged(readme_values()[0], block)))
+
+
+def test_the_readme_quotes_the_refusal() -> None:
+    accounts = merged(readme_values()[0], {"image": {"repository": ""}})
+    said = refused(merged(accounts, {"credentials": {"existingSecret": "", "tokens": {"production": TOKEN}}}))
+    quoted = re.findall("```\n(- .*?)\n```", (CHART / "README.md").read_text(), re.DOTALL)
+    assert [block for block in quoted if block in said] == quoted
+    assert quoted

@@ -1,0 +1,242 @@
+"""Laws of the dashboards, read from the files that Grafana is given."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import grafana
+import pytest
+import yaml
+from grafana import DASHBOARDS, DEPLOY, Query
+
+from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE, Row
+
+
+TARGET_LABELS = {"job", "instance"}
+# What there is besides the exporter's own: of Prometheus, and of the Python client library.
+FOREIGN = {
+    "ALERTS": {"alertname", "alertstate"},
+    "up": set[str](),
+    "scrape_duration_seconds": set[str](),
+    "scrape_samples_scraped": set[str](),
+    "process_cpu_seconds_total": set[str](),
+    "process_max_fds": set[str](),
+    "process_open_fds": set[str](),
+    "process_resident_memory_bytes": set[str](),
+    "process_start_time_seconds": set[str](),
+    "python_gc_collections_total": {"generation"},
+}
+BUILTIN_VARIABLES = {"__rate_interval", "__range", "__all"}
+QUERIES = [query for dashboard in DASHBOARDS.values() for query in grafana.queries(dashboard)]
+
+dashboards = pytest.mark.parametrize("uid", DASHBOARDS)
+queries = pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.place)
+
+
+def labels_by_metric() -> dict[str, set[str]]:
+    known = dict(FOREIGN)
+    for row, account in [
+        *((row, {"account"}) for row in CATALOGUE),
+        *((row, set[str]()) for row in PROCESS_CATALOGUE),
+    ]:
+        known[exposed(row)] = {*account, *row.labels, *({"le"} if row.type == "histogram" else ())}
+    return known
+
+
+def exposed(row: Row) -> str:
+    return f"{row.name}_bucket" if row.type == "histogram" else row.name
+
+
+LABELS = labels_by_metric()
+
+
+def everything_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON document."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from everything_in(item)
+
+
+def test_the_files_are_what_their_source_makes(tmp_path: Path) -> None:
+    """Where they are not: `python deploy/grafana/source`."""
+    subprocess.run([sys.executable, DEPLOY / "grafana/source", tmp_path], check=True)
+    made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_text(encoding="utf-8") for path in DEPLOY.glob("grafana/dashboards/*")}
+    assert kept == made
+
+
+def test_links_may_rely_on_the_uids() -> None:
+    assert set(DASHBOARDS) == {"datarobot-tasks", "datarobot-exporter"}
+    assert all(dashboard["uid"] == uid for uid, dashboard in DASHBOARDS.items())
+
+
+@dashboards
+def test_nothing_is_left_of_an_export(uid: str) -> None:
+    """An `id`, `__inputs` or `${DS_…}` belongs to one Grafana, or waits for a human to import it."""
+    dashboard = DASHBOARDS[uid]
+    assert {"id", "__inputs", "__elements", "__requires"} & dashboard.keys() == set()
+    assert "DS_" not in str(dashboard)
+
+
+@dashboards
+def test_the_data_source_is_the_variables_everywhere(uid: str) -> None:
+    variable = {"type": "prometheus", "uid": "${datasource}"}
+    dashboard = DASHBOARDS[uid]
+    assert [part["datasource"] for part in everything_in(dashboard) if "datasource" in part] == [
+        variable for part in everything_in(dashboard) if "datasource" in part
+    ]
+    asking = [*grafana.panels(dashboard), *(t for p in grafana.panels(dashboard) for t in p["targets"])]
+    assert [part for part in asking if "datasource" not in part] == []
+
+
+@pytest.mark.parametrize(
+    ("uid", "names"),
+    [
+        ("datarobot-tasks", ["datasource", "job", "account", "task_type", "runbooks"]),
+        ("datarobot-exporter", ["datasource", "job", "account", "runbooks"]),
+    ],
+)
+def test_variables_let_their_user_choose_several_or_all(uid: str, names: list[str]) -> None:
+    variables = DASHBOARDS[uid]["templating"]["list"]
+    assert [variable["name"] for variable in variables] == names
+    for variable in variables:
+        if variable["type"] == "query":
+            # All jobs are those of exporters; any job at all would bring up and process_* of all others.
+            everything = None if variable["name"] == "job" else ".+"
+            assert (variable["multi"], variable["includeAll"]) == (True, True)
+            assert variable["allValue"] == everything
+
+
+@dashboards
+def test_every_variable_that_is_used_is_defined(uid: str) -> None:
+    dashboard = DASHBOARDS[uid]
+    defined = {variable["name"] for variable in dashboard["templating"]["list"]} | BUILTIN_VARIABLES
+    assert set(re.findall(r"\$\{?(\w+)", str(dashboard))) - defined == set()
+
+
+@dashboards
+def test_panels_have_ids_and_places_of_their_own(uid: str) -> None:
+    panels = DASHBOARDS[uid]["panels"]
+    ids = [panel["id"] for panel in panels]
+    assert len(set(ids)) == len(ids)
+    places = [(panel["title"], panel["gridPos"]) for panel in panels]
+    assert [title for title, at in places if at["x"] < 0 or at["x"] + at["w"] > 24] == []
+    overlapping = [
+        (one, other)
+        for (one, a), (other, b) in combinations(places, 2)
+        if a["x"] < b["x"] + b["w"]
+        and b["x"] < a["x"] + a["w"]
+        and a["y"] < b["y"] + b["h"]
+        and b["y"] < a["y"] + a["h"]
+    ]
+    assert overlapping == []
+
+
+@dashboards
+def test_every_panel_says_what_it_shows_and_in_which_unit(uid: str) -> None:
+    for panel in grafana.panels(DASHBOARDS[uid]):
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        if panel["type"] == "heatmap":
+            assert panel["options"]["yAxis"]["unit"], panel["title"]
+        if panel["type"] == "table":
+            looks = {look["matcher"]["options"]: look for look in panel["fieldConfig"]["overrides"]}
+            for heading in numbers(panel):
+                assert "unit" in {prop["id"] for prop in looks[heading]["properties"]}, heading
+
+
+def numbers(panel: dict[str, Any]) -> list[str]:
+    """Headings of the columns that are no labels."""
+    organize = panel["transformations"][-1]["options"]
+    return [heading for name, heading in organize["renameByName"].items() if name.startswith("Value")]
+
+
+@queries
+def test_every_metric_and_label_of_a_query_exists(query: Query) -> None:
+    assert grafana.strays(query.expr) == set()
+    selected = grafana.selectors(query.expr)
+    assert [name for name, _ in selected if name not in LABELS] == []
+    for name, matchers in selected:
+        if name != "ALERTS":
+            assert matchers.keys() - LABELS[name] - TARGET_LABELS == set()
+    known = TARGET_LABELS.union(*(LABELS[name] for name, _ in selected))
+    assert grafana.grouping(query.expr) - known == set()
+
+
+@queries
+def test_what_is_shown_of_a_series_survives_the_aggregation(query: Query) -> None:
+    if not query.expr.startswith("ALERTS"):
+        assert query.labels - {"le"} <= grafana.grouping(query.expr)
+
+
+@queries
+def test_every_choice_narrows_every_query(query: Query) -> None:
+    """What is chosen above applies to all below, as far as a metric has the label."""
+    for name, matchers in grafana.selectors(query.expr):
+        if name == "ALERTS":
+            continue
+        assert matchers.get("job") == '=~"$job"', name
+        for label in ("account", "task_type"):
+            if label in LABELS[name]:
+                assert matchers.get(label) == f'=~"${label}"', name
+
+
+@dashboards
+def test_variables_ask_for_labels_that_exist(uid: str) -> None:
+    for name, (asked, label) in grafana.variables(DASHBOARDS[uid]).items():
+        metric = asked.partition("{")[0]
+        assert label == name
+        assert label in LABELS[metric] | TARGET_LABELS
+
+
+@dashboards
+def test_every_link_to_a_runbook_leads_to_one(uid: str) -> None:
+    links = [link["url"] for panel in grafana.panels(DASHBOARDS[uid]) for link in panel["links"]]
+    assert links
+    runbooks = [link.removeprefix("${runbooks:raw}/") for link in links]
+    assert [name for name in runbooks if not (DEPLOY / "runbooks" / name).is_file()] == []
+
+
+@dashboards
+def test_panels_and_alerts_agree_where_the_runbooks_are(uid: str) -> None:
+    (base,) = (v["query"] for v in DASHBOARDS[uid]["templating"]["list"] if v["name"] == "runbooks")
+    urls = annotated("runbook_url")
+    assert urls
+    assert [url for url in urls if url.rpartition("/")[0] != base] == []
+
+
+def test_alerts_lead_to_dashboards_and_choose_by_variables_that_exist() -> None:
+    urls = annotated("dashboard_url")
+    assert urls
+    for url in urls:
+        uid = urlsplit(re.sub(r"\{\{ (with .*?|end) \}\}", "", url)).path.rpartition("/")[2]
+        names = {variable["name"] for variable in DASHBOARDS[uid]["templating"]["list"]}
+        assert set(re.findall(r"var-(\w+)=", url)) - names == set()
+
+
+def annotated(key: str) -> set[str]:
+    """What the alerts say under a key."""
+    return {
+        rule["annotations"][key]
+        for path in DEPLOY.glob("prometheus/rules/*.yaml")
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+
+
+def test_the_data_source_knows_how_often_prometheus_scrapes() -> None:
+    """Grafana's $__rate_interval, at least four scrapes, hangs on it."""
+    provisioned = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())
+    prometheus = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())
+    (datasource,) = provisioned["datasources"]
+    assert datasource["jsonData"]["timeInterval"] == prometheus["global"]["scrape_interval"]
+    assert datasource["type"] == "prometheus"

@@ -1,0 +1,210 @@
+"""Rules, their tests, runbooks and routes: each is valid, and they speak of the same alerts and metrics."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from alerting import ROUTES, RULES
+from conftest import program
+
+from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE
+
+
+ROOT: Final = Path(__file__).parent.parent.parent
+DEPLOY: Final = ROOT / "deploy"
+TESTS: Final = tuple(sorted((DEPLOY / "prometheus" / "tests").glob("*.yaml")))
+RUNBOOKS: Final = tuple(sorted((DEPLOY / "runbooks").glob("*.md")))
+HEADINGS: Final = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+POLL_SECONDS: Final = 30
+
+
+def rules() -> Iterator[dict[str, Any]]:
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from group["rules"]
+
+
+ALERTS: Final = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+RECORDED: Final = {rule["record"]: rule for rule in rules() if "record" in rule}
+
+every_alert = pytest.mark.parametrize("name", sorted(ALERTS))
+every_runbook = pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda path: path.stem)
+
+
+def run(*arguments: str | Path) -> str:
+    """What a program says; it must succeed."""
+    command = [program(str(arguments[0])), *map(str, arguments[1:])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def metrics_exposed() -> set[str]:
+    names = {"up"}
+    for row in (*CATALOGUE, *PROCESS_CATALOGUE):
+        names.add(row.name)
+        if row.type == "histogram":
+            names.update(f"{row.name}_{part}" for part in ("bucket", "count", "sum"))
+    return names
+
+
+def metrics_named(text: str) -> set[str]:
+    """Names of ours in a text, recorded ones whole."""
+    names = re.findall(r"\b(?:[a-z_]+:datarobot_\w+:\w+|datarobot_[a-z_]+)", text)
+    return set(names) - {"datarobot_exporter"}
+
+
+def text_of(rule: Mapping[str, Any]) -> str:
+    """Where a rule names metrics: its expression, and queries in its annotations."""
+    return "\n".join([rule["expr"], *rule.get("annotations", {}).values()])
+
+
+def test_promtool_finds_the_rules_clean() -> None:
+    said = run("promtool", "check", "rules", "--lint-fatal", *RULES)
+    assert said.count("SUCCESS") == len(RULES)
+
+
+def test_promtool_finds_prometheus_own_configuration_clean() -> None:
+    run("promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus" / "prometheus.yaml")
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+def test_the_rules_pass_their_tests(path: Path) -> None:
+    run("promtool", "test", "rules", path)
+
+
+def test_amtool_finds_the_routes_clean() -> None:
+    run("amtool", "check-config", ROUTES)
+
+
+@every_alert
+def test_every_alert_is_tested_firing_and_silent(name: str) -> None:
+    cases = [
+        bool(case["exp_alerts"])
+        for path in TESTS
+        for test in yaml.safe_load(path.read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case["alertname"] == name
+    ]
+    assert {True, False} <= set(cases)
+
+
+@every_alert
+def test_every_alert_says_what_a_person_needs(name: str) -> None:
+    alert = ALERTS[name]
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url", "dashboard_url"}
+    description = alert["annotations"]["description"]
+    assert "humanize" in description, "the numbers belong in it"
+    url = alert["annotations"]["runbook_url"]
+    assert url == f"https://runbooks.example.com/datarobot-exporter/{name}.md"
+    assert alert["annotations"]["dashboard_url"].startswith("https://grafana.example.com/d/datarobot-")
+
+
+@every_alert
+def test_every_alert_waits_for_two_polls_at_least(name: str) -> None:
+    number, unit = re.fullmatch(r"(\d+)([sm])", ALERTS[name]["for"]).groups()  # type: ignore[union-attr]
+    assert int(number) * {"s": 1, "m": 60}[unit] >= 2 * POLL_SECONDS
+
+
+def test_every_metric_in_a_rule_exists() -> None:
+    named = {name for rule in rules() for name in metrics_named(text_of(rule))}
+    assert named - metrics_exposed() - set(RECORDED) == set()
+
+
+def test_every_recorded_metric_has_a_name_in_three_parts_and_is_made_of_one_that_exists() -> None:
+    exposed = metrics_exposed()
+    suffixes = ("", "_total", "_timestamp_seconds")
+    for name in RECORDED:
+        level, metric, operations = name.split(":")
+        assert level
+        assert operations
+        assert any(f"{metric}{suffix}" in exposed for suffix in suffixes), name
+
+
+def test_every_recorded_metric_is_used() -> None:
+    used = {name for rule in rules() for name in metrics_named(text_of(rule))}
+    assert set(RECORDED) - used == set()
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_its_alert() -> None:
+    assert [path.stem for path in RUNBOOKS] == sorted(ALERTS)
+
+
+@every_runbook
+def test_a_runbook_has_four_parts_and_something_in_each(runbook: Path) -> None:
+    title, *parts = re.split(r"^#{1,2} (.+)\n", runbook.read_text(), flags=re.MULTILINE)[1:]
+    assert title == runbook.stem
+    assert parts[1::2] == HEADINGS
+    assert all(part.strip() for part in parts[2::2])
+
+
+@every_runbook
+def test_every_metric_in_a_runbook_exists(runbook: Path) -> None:
+    assert metrics_named(runbook.read_text()) - metrics_exposed() - set(RECORDED) == set()
+
+
+@every_runbook
+def test_every_query_in_a_runbook_can_be_parsed(runbook: Path, tmp_path: Path) -> None:
+    """Each is one line, or is in brackets over several."""
+    blocks = re.findall(r"```promql\n(.*?)```", runbook.read_text(), flags=re.DOTALL)
+    queries: list[str] = []
+    for line in "\n".join(blocks).splitlines():
+        if queries and queries[-1].count("(") > queries[-1].count(")"):
+            queries[-1] += line
+        elif line.strip():
+            queries.append(line)
+    made = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "runbook", "rules": made}]}))
+    assert queries
+    run("promtool", "check", "rules", tmp_path / "rules.json")
+
+
+@every_runbook
+def test_every_event_and_key_in_a_runbook_exists(runbook: Path) -> None:
+    """In backquotes, `noun.participle` is a log event, and a dotted path a key of the configuration."""
+    source = "".join(path.read_text() for path in (ROOT / "exporter").glob("*.py"))
+    events = set(re.findall(r'"([a-z]+\.[a-z_]+)"', source))
+    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    sections = {**example["accounts"][0], **example}
+    keys = {f"{name}.{key}" for name, body in sections.items() if isinstance(body, dict) for key in body}
+    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)(?:: \w+)?`", runbook.read_text()))
+    assert named - events - keys == set()
+
+
+def documents() -> Iterator[tuple[str, str]]:
+    """Every text in which an alert could be named."""
+    suffixes = {".md", ".yaml", ".yml", ".json", ".tpl", ".txt", ".py"}
+    for path in sorted([*DEPLOY.rglob("*"), *ROOT.glob("*.md")]):
+        if path.suffix in suffixes and path.is_file():
+            yield str(path.relative_to(ROOT)), path.read_text()
+
+
+def test_every_alert_that_is_named_anywhere_exists() -> None:
+    named = {
+        (where, name) for where, text in documents() for name in re.findall(r"\bDataRobot[A-Z]\w+", text)
+    }
+    assert {name for _, name in named} >= set(ALERTS)
+    assert [(where, name) for where, name in sorted(named) if name not in ALERTS] == []
+
+
+def test_the_readmes_table_of_alerts_is_that_of_the_rules() -> None:
+    table = re.findall(
+        r"^\| `?(DataRobot\w+)`? \| (\w+) \| .+ \| \[.+\]\(deploy/runbooks/(\w+)\.md\) \|$",
+        (ROOT / "README.md").read_text(),
+        flags=re.MULTILINE,
+    )
+    assert table == [(name, alert["labels"]["severity"], name) for name, alert in ALERTS.items()]
+
+
+def test_prometheus_loads_the_rules_from_where_compose_mounts_them() -> None:
+    prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
+    assert prometheus["rule_files"] == ["/etc/prometheus/rules/*.yaml"]
+    (ours,) = (job for job in prometheus["scrape_configs"] if job["job_name"] == "datarobot")
+    matchers = set(re.findall(r'up\{job=~"(.+?)"\}', ALERTS["DataRobotExporterDown"]["expr"]))
+    assert [re.fullmatch(matcher, ours["job_name"]) is not None for matcher in matchers] == [True]
