@@ -43,7 +43,7 @@ def test_every_metric_that_the_readme_names_exists() -> None:
 
 
 def test_every_flag_that_the_readme_names_exists() -> None:
-    flags = {"--help", "--version", "--read-only"}
+    flags = {"--help", "--version", "--read-only", "--profile", "--build"}
     for command in (cli.command_line, *cli.command_line.commands.values()):
         flags.update(name for parameter in command.params for name in parameter.opts)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", README)) - flags == set()
