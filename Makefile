@@ -13,7 +13,7 @@ export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Run a program with arguments; where it is missing, CI fails and a desk is told.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
 
-.PHONY: demo test lint test-every-python requirements helm chart-files clean help
+.PHONY: demo test bench lint test-every-python requirements helm chart-files clean help
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -24,6 +24,9 @@ demo: $(VENV)/.installed ## Run the exporter on a simulated DataRobot, at localh
 
 test: $(VENV)/.installed-dev ## Run all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-dev ## Measure walks, scrapes and rest, and print the tables; BENCH_ARGS=--quick is shorter
+	$(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, types, architecture, image file and rule files
 	$(BIN)/ruff check
