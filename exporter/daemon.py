@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +94,7 @@ class Daemon:
         """
         web = self._config.web
         app = make_app(self, telemetry_path=web.telemetry_path, enable_lifecycle=web.enable_lifecycle)
-        server = WebServer(app, listen(web.listen_address))
+        server = WebServer(app, open_endpoint(web.listen_address))
         # Blocked here and in every thread started from here; the main thread takes them one by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for index, poller in enumerate(self._pollers):
@@ -201,6 +202,19 @@ class Daemon:
             version=VERSION,
             python_version=platform.python_version(),
         )
+
+
+def open_endpoint(address: ListenAddress) -> socket.socket:
+    """Open the socket to serve on; what is written to its connections leaves at once.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
+    sock = listen(address)
+    # asyncio sets this only where a socket names its protocol, and create_server's do not. Without it, the
+    # body of an answer waits for the scraper's acknowledgement of the headers: 40 ms.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 def _warn(config: Config) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from exporter import config
 from exporter.config import ListenAddress
-from exporter.daemon import Daemon
-from exporter.web import WebServer, listen, make_app
+from exporter.daemon import Daemon, open_endpoint
+from exporter.web import WebServer, make_app
 
 
 @contextmanager
@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     path = parser.parse_args().file
     daemon = Daemon(lambda: config.load(path, {}, {}))
-    server = WebServer(make_app(daemon, telemetry_path="/metrics"), listen(ListenAddress("127.0.0.1", 0)))
+    sock = open_endpoint(ListenAddress("127.0.0.1", 0))
+    server = WebServer(make_app(daemon, telemetry_path="/metrics"), sock)
     server.start()
     print(server.port, flush=True)  # noqa: T201
     while (command := input()) != "end":
