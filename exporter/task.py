@@ -55,7 +55,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
         type: As the API spells it; ``status_type`` is its older name.
         created: None where it is missing or no timestamp. Without an offset it is UTC.
         code: 0 for none; says nothing about failure.
-        message: Undecoded JSON, a view into the page: decode it before the page goes.
+        message: Text, None, or undecoded JSON. See :attr:`message_text`.
     """
 
     status: str
@@ -64,7 +64,7 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
     type: str | None = None
     status_type: str | None = None
     code: int = 0
-    message: msgspec.Raw = msgspec.Raw(b"null")
+    message: object = None
 
     @property
     def outcome(self) -> Status:
@@ -87,7 +87,8 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
     @property
     def message_text(self) -> str:
         """The message as text; empty where there is none."""
-        return _text(_lenient_json(bytes(self.message))) or ""
+        message = self.message
+        return _text(_lenient_json(bytes(message)) if isinstance(message, msgspec.Raw) else message) or ""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -107,6 +108,7 @@ class Page(msgspec.Struct, frozen=True):
 class _StrictTask(Task, frozen=True, gc=False, rename="camel", kw_only=True):
     status_id: str
     created: datetime
+    message: str | None = None
 
 
 class _StrictPage(msgspec.Struct, frozen=True):
@@ -180,7 +182,7 @@ def _tolerant_task(record: Mapping[str, Any]) -> Task:
         type=_text(record.get("type")),
         status_type=_text(record.get("statusType")),
         code=code if type(code) is int else 0,
-        message=msgspec.Raw(json.dumps(_text(record.get("message"))).encode()),
+        message=record.get("message"),
     )
 
 
