@@ -14,7 +14,7 @@ A settled id is remembered while it is listed, and a bounded number of them afte
 while it is read can hide a task for a poll and show it again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 
 import msgspec
@@ -65,6 +65,7 @@ class Ledger(msgspec.Struct, kw_only=True):
         counts: What happened.
         most_due: Above so many, the longest vanished are settled without a look: as UNKNOWN, or not at all.
         most_remembered: Length of `left`.
+        walks: Number of the last walk that was begun.
         revision: Grows with every change.
     """
 
@@ -79,6 +80,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     counts: Counts = msgspec.field(default_factory=Counts)
     most_due: int = 100_000
     most_remembered: int = 100_000
+    walks: int = 0
     revision: int = 0
 
     def __contains__(self, status_id: object) -> bool:
@@ -89,28 +91,33 @@ class Ledger(msgspec.Struct, kw_only=True):
         """Enter a complete listing.
 
         Args:
-            listing: All of it; its open tasks become the ledger's own.
+            listing: All of it, taken with or without what the ledger has open as known; its open tasks
+                become the ledger's own.
             now: When it was taken: Unix seconds on the server's clock.
 
         Returns:
             The ends that became known by it.
         """
-        was_open, self.open = self.open, listing.open
+        vanished = self._vanished(listing) if listing.known < len(self.open) else []
         ends = []
         for status_id, report in listing.finished.items():
             if report is not None and self.seeded:
-                self._meet(status_id, report.task_type, was_open)
+                self._meet(status_id, report.task_type)
                 ends.append(self._count(report))
+            self.open.pop(status_id, None)
         ended = [status_id for status_id in listing.open if status_id in self]
+        opened = listing.open
         if ended:
-            self.open = {status_id: task for status_id, task in listing.open.items() if status_id not in self}
-        for status_id, task in self.open.items():
-            if status_id not in was_open:
-                self._meet(status_id, task.task_type, was_open)
-        for status_id, task in was_open.items():
-            if status_id not in listing.open and status_id not in listing.finished:
-                self._touch()
-                self.due[status_id] = DueTask(task, now)
+            opened = {status_id: task for status_id, task in opened.items() if status_id not in self}
+        for status_id, task in opened.items():
+            self._meet(status_id, task.task_type)
+        for status_id in vanished:
+            self._touch()
+            self.due[status_id] = DueTask(self.open.pop(status_id), now)
+        if self.open:
+            self.open.update(opened)
+        else:
+            self.open = opened
         self._remember((*listing.finished, *ended))
         for report in listing.stuck:
             self.reported[report.status_id] = None
@@ -122,6 +129,11 @@ class Ledger(msgspec.Struct, kw_only=True):
             self._touch()
         self.seeded = True
         return ends
+
+    def begin_walk(self) -> int:
+        """A number for a walk that no walk had before."""
+        self.walks += 1
+        return self.walks
 
     def next_due(self, most: int) -> list[str]:
         """Ids to look up, at most so many, in order."""
@@ -162,9 +174,19 @@ class Ledger(msgspec.Struct, kw_only=True):
         """Look a due task up after all others."""
         self.due[status_id] = self.due.pop(status_id)
 
-    def _meet(self, status_id: str, task_type: str, was_open: Mapping[str, OpenTask]) -> None:
-        """A task is listed that was not open: it was gone for a while, or is new."""
-        if status_id in was_open:
+    def _vanished(self, listing: Listing) -> list[str]:
+        """Ids of open tasks that are not listed."""
+        return [
+            status_id
+            for status_id, task in self.open.items()
+            if task.walk != listing.walk
+            and status_id not in listing.open
+            and status_id not in listing.finished
+        ]
+
+    def _meet(self, status_id: str, task_type: str) -> None:
+        """A task is listed: if it was not open, it was gone for a while, or is new."""
+        if status_id in self.open:
             return
         self._touch()
         if self.due.pop(status_id, None) is None and self.seeded:

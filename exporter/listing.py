@@ -1,15 +1,25 @@
 """One complete listing: its snapshot, and task by task what the ledger needs to follow them."""
 
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from itertools import islice
+from math import inf
 from typing import Final
 
 import msgspec
 
 from exporter.snapshot import Key, Snapshot, TypeLabels, TypeNames
-from exporter.task import FINISHED, WAITING_OR_RUNNING, InvalidReason, Page, Status, Task
+from exporter.task import (
+    FINISHED,
+    TYPE_NONE,
+    WAITING_OR_RUNNING,
+    InvalidReason,
+    Page,
+    Status,
+    Task,
+    status_of,
+)
 
 
 _MOST_UNKNOWN_WORDS: Final = 100
@@ -17,16 +27,18 @@ _LONGEST_WORD: Final = 100
 LONGEST_MESSAGE: Final = 300
 
 
-class OpenTask(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class OpenTask(msgspec.Struct, gc=False, array_like=True):
     """A task that is listed as not finished; there may be a million, hence so little.
 
     Attributes:
         task_type: As in the label.
         created: Unix seconds on the server's clock, or None if it is not known.
+        walk: Number of the last walk that listed it.
     """
 
     task_type: str
     created: float | None
+    walk: int = 0
 
 
 class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,18 +66,62 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         snapshot: All of them, counted.
-        open: Those not finished, by id.
-        finished: The others, by id; None where the end was known before.
+        open: Those not finished, by id, without those that were known just as they are.
+        finished: The finished ones, by id; None where the end was known before.
         stuck: Open tasks past their limit that had not been reported.
+        walk: Number of the walk, which every known task that was listed now bears.
+        known: How many these are.
     """
 
     snapshot: Snapshot
     open: dict[str, OpenTask]
     finished: Mapping[str, TaskReport | None]
     stuck: list[TaskReport]
+    walk: int
+    known: int
 
 
-def take_listing(
+class _Kind:
+    """The tasks of one listing that share status and type.
+
+    Args:
+        status: In the exporter's vocabulary.
+        task_type: As in the label.
+        stuck_before: Unix seconds; those created before are stuck, if they wait or run.
+    """
+
+    __slots__ = ("count", "created", "finished", "status", "stuck_before", "task_type", "timed")
+
+    def __init__(self, status: Status, task_type: str, stuck_before: float) -> None:
+        self.status = status
+        self.task_type = task_type
+        self.stuck_before = stuck_before
+        self.finished = status in FINISHED
+        self.timed = status in WAITING_OR_RUNNING
+        self.count = 0
+        self.created: list[float] = []
+
+
+class _Kinds(dict[tuple[str, str | None], _Kind]):
+    """The kinds of one listing, by a record's own words for status and type; and by key."""
+
+    def __init__(self, types: TypeNames, stuck_before: Callable[[Status, str], float]) -> None:
+        super().__init__()
+        self.labels = TypeLabels(types)
+        self.by_key: dict[Key, _Kind] = {}
+        self._stuck_before = stuck_before
+
+    def __missing__(self, words: tuple[str, str | None]) -> _Kind:
+        status, task_type = status_of(words[0]), self.labels[words[1] or TYPE_NONE]
+        key = (status, task_type)
+        if key not in self.by_key:
+            stuck_before = self._stuck_before(status, task_type) if status in WAITING_OR_RUNNING else -inf
+            self.by_key[key] = _Kind(status, task_type, stuck_before)
+        kind = self[words] = self.by_key[key]
+        return kind
+
+
+def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as much as the loop
     pages: Iterable[Page],
     *,
     now: float,
@@ -73,6 +129,8 @@ def take_listing(
     limit: Callable[[Status, str], float],
     settled: Container[str] = (),
     reported: Container[str] = (),
+    known: Mapping[str, OpenTask] | None = None,
+    walk: int = -1,
 ) -> Listing:
     """Read a listing.
 
@@ -83,62 +141,74 @@ def take_listing(
         limit: Seconds after which an open task of a status and type is stuck.
         settled: Ids whose end is known.
         reported: Ids of tasks that were reported as stuck.
+        known: Tasks that were open before, by id; those that are listed are marked with the walk's number.
+        walk: That number; no walk had it before, complete or not.
     """
-    labels = TypeLabels(types)
-    counts: Counter[Key] = Counter()
-    created: defaultdict[Key, array[float]] = defaultdict(lambda: array("d"))
+    kinds = _Kinds(types, lambda status, task_type: now - limit(status, task_type))
     invalid: Counter[InvalidReason] = Counter()
     unknown_words: Counter[str] = Counter()
     open_tasks: dict[str, OpenTask] = {}
     finished: dict[str, TaskReport | None] = {}
     stuck: list[TaskReport] = []
-    walked = duplicates = 0
+    walked = duplicates = marked = 0
+    get_known = (known or {}).get
     for page in pages:
         walked += 1
         invalid["record"] += page.skipped
-        for task in page.tasks:
-            status_id = task.status_id
-            if status_id in open_tasks or status_id in finished:
+        for task, timestamp in zip(page.tasks, page.timestamps(), strict=True):
+            status_id = task.status_id or ""
+            before = get_known(status_id)
+            if before is None:
+                if status_id in open_tasks or status_id in finished:
+                    duplicates += 1
+                    continue
+            elif before.walk == walk:
                 duplicates += 1
                 continue
-            status, task_type, timestamp = task.outcome, labels[task.task_type], task.created_timestamp
-            key = (status, task_type)
-            counts[key] += 1
+            else:
+                before.walk = walk
+                marked += 1
+            kind = kinds[task.status, task.type or task.status_type]
+            kind.count += 1
             if not status_id:
                 invalid["no_id"] += 1
-            elif status in FINISHED:
-                known = status_id in settled
-                finished[status_id] = None if known else _report(task, task_type, timestamp, now)
+            elif kind.finished:
+                finished[status_id] = None if status_id in settled else _report(task, kind, timestamp, now)
+            elif before is None or before.created != timestamp or before.task_type != kind.task_type:
+                open_tasks[status_id] = OpenTask(kind.task_type, timestamp)
             else:
-                open_tasks[status_id] = OpenTask(task_type, timestamp)
-            if status == "UNKNOWN":
-                unknown_words[task.status[:_LONGEST_WORD]] += 1
+                timestamp = before.created  # noqa: PLW2901 the same, and in memory already
             if timestamp is None:
                 invalid["created"] += 1
-            elif status in WAITING_OR_RUNNING:
-                created[key].append(timestamp)
-                if now - timestamp > limit(status, task_type) and status_id and status_id not in reported:
-                    stuck.append(_report(task, task_type, timestamp, now))
+            elif kind.timed:
+                kind.created.append(timestamp)
+                if timestamp < kind.stuck_before and status_id and status_id not in reported:
+                    stuck.append(_report(task, kind, timestamp, now))
+            if kind.status == "UNKNOWN":
+                unknown_words[task.status[:_LONGEST_WORD]] += 1
     invalid["status"] = unknown_words.total()
+    by_key = kinds.by_key.items()
     snapshot = Snapshot(
-        counts=dict(counts),
-        created={key: array("d", sorted(times)) for key, times in created.items()},
-        types=labels.names(),
-        folded_types=len(labels.folded),
+        counts={key: kind.count for key, kind in by_key},
+        created={key: array("d", sorted(kind.created)) for key, kind in by_key if kind.created},
+        types=kinds.labels.names(),
+        folded_types=len(kinds.labels.folded),
         pages=walked,
-        tasks=counts.total(),
+        tasks=sum(kind.count for _, kind in by_key),
         duplicates=duplicates,
         invalid=+invalid,
         unknown_words=frozenset(islice(unknown_words, _MOST_UNKNOWN_WORDS)),
     )
-    return Listing(snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck)
+    return Listing(
+        snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck, walk=walk, known=marked
+    )
 
 
-def _report(task: Task, task_type: str, created: float | None, now: float) -> TaskReport:
+def _report(task: Task, kind: _Kind, created: float | None, now: float) -> TaskReport:
     return TaskReport(
         status_id=task.status_id or "",
-        status=task.outcome,
-        task_type=task_type,
+        status=kind.status,
+        task_type=kind.task_type,
         seconds=None if created is None else max(0.0, now - created),
         code=task.code,
         message=task.message_text[:LONGEST_MESSAGE],

@@ -179,6 +179,8 @@ class Poller:
             limit=self.account.tasks.limit,
             settled=self.tracker.settled,
             reported=self.tracker.reported,
+            known=self.tracker.open,
+            walk=self.tracker.begin_walk(),
         )
         return listing, now
 

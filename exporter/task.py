@@ -5,9 +5,9 @@ tolerantly, so that a single odd record costs its own odd field and not the whol
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn, cast
 
 import msgspec
 
@@ -103,6 +103,14 @@ class Page(msgspec.Struct, frozen=True):
     tasks: list[Task]
     next: str | None
     skipped: int = 0
+
+    def timestamps(self) -> Iterable[float | None]:
+        """Unix seconds at which each task was created."""
+        times = [task.created for task in self.tasks]
+        zones = {None if time is None else time.tzinfo for time in times}
+        if None in zones:
+            return [task.created_timestamp for task in self.tasks]
+        return map(datetime.timestamp, cast("list[datetime]", times))
 
 
 class _StrictTask(Task, frozen=True, gc=False, rename="camel", kw_only=True):

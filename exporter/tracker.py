@@ -11,7 +11,7 @@ from exporter.config import Account
 from exporter.errors import ApiError, ClientError, Interrupted, Malformed, NotFound, TooLarge
 from exporter.events import tell_ends, tell_stuck
 from exporter.ledger import Counts, Ledger
-from exporter.listing import LONGEST_MESSAGE, Listing, TaskReport
+from exporter.listing import LONGEST_MESSAGE, Listing, OpenTask, TaskReport
 from exporter.snapshot import TypeNames
 from exporter.state import Remembered, StateFile
 from exporter.task import DOCUMENTED_TYPES, FINISHED
@@ -90,9 +90,18 @@ class Tracker:
         return self._ledger
 
     @property
+    def open(self) -> dict[str, OpenTask]:
+        """Tasks listed as not finished, by id."""
+        return self._ledger.open
+
+    @property
     def reported(self) -> dict[str, None]:
         """Contains the ids of tasks that were reported as stuck."""
         return self._ledger.reported
+
+    def begin_walk(self) -> int:
+        """A number for a walk that no walk had before."""
+        return self._ledger.begin_walk()
 
     def enter(self, listing: Listing, now: float) -> None:
         """Enter a complete listing, and tell what it shows.

@@ -6,7 +6,7 @@ from math import inf
 
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -320,3 +320,94 @@ def test_every_end_is_known_by_its_own_name(status: Status) -> None:
     ledger = make_ledger()
     advance(ledger, a="RUNNING")
     assert advance(ledger, a=status) == [("a", status)]
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from([*IDS, ""]),
+        st.sampled_from([*WORDS, *ENDS]),
+        st.sampled_from(["Dataset", "Testing", None]),
+        st.sampled_from([None, EPOCH, "1970-01-01T00:01:00Z", "1970-01-01T00:02:00"]),
+    ),
+    max_size=8,
+)
+
+
+@given(walks=st.lists(st.tuples(ROWS, st.integers(1, 3), st.booleans()), max_size=8))
+def test_a_listing_taken_with_what_is_known_tells_the_same(
+    walks: list[tuple[list[tuple[str, str, str | None, str | None]], int, bool]],
+) -> None:
+    """Whatever rows come twice, change or break off: marks save work and memory, and say nothing."""
+    plain, marked = make_ledger(), make_ledger()
+    for now, (rows, size, complete) in enumerate(walks, 90):
+        tasks = [
+            msgspec.convert(
+                {"statusId": status_id, "status": word, "type": task_type, "created": created}, Task
+            )
+            for status_id, word, task_type, created in rows
+        ]
+        pages = [Page(tasks=tasks[start : start + size], next=None) for start in range(0, len(tasks), size)]
+        told = []
+        for ledger, known in ((plain, {}), (marked, {"known": marked.open, "walk": marked.begin_walk()})):
+            listing = take_listing(
+                pages,
+                now=float(now),
+                types=TypeNames(),
+                limit=lambda *_: 60.0,
+                settled=ledger,
+                reported=ledger.reported,
+                **known,  # type: ignore[arg-type]
+            )
+            ends = ledger.advance(listing, float(now)) if complete else []
+            told.append((listing.snapshot, listing.finished, listing.stuck, ends, unmarked(ledger)))
+        assert told[0] == told[1]
+
+
+def unmarked(ledger: Ledger) -> dict[str, object]:
+    """All that a ledger says, but for the marks of walks."""
+    plain = msgspec.structs.asdict(ledger)
+    del plain["walks"]
+    plain["open"] = [(status_id, task.task_type, task.created) for status_id, task in ledger.open.items()]
+    plain["due"] = [
+        (status_id, gone.since, gone.task.task_type, gone.task.created)
+        for status_id, gone in ledger.due.items()
+    ]
+    return plain
+
+
+def test_open_tasks_stay_where_they_are_from_listing_to_listing() -> None:
+    """A million of them are not to be held twice."""
+    ledger = make_ledger()
+    tasks = [
+        msgspec.convert({"statusId": name, "status": "RUNNING", "type": "Dataset", "created": EPOCH}, Task)
+        for name in "ab"
+    ]
+
+    def listed() -> Listing:
+        return take_listing(
+            [Page(tasks=tasks, next=None)],
+            now=0.0,
+            types=TypeNames(),
+            limit=lambda *_: inf,
+            known=ledger.open,
+            walk=ledger.begin_walk(),
+        )
+
+    ledger.advance(listed(), 0.0)
+    before = dict(ledger.open)
+    again = listed()
+    ledger.advance(again, 0.0)
+    assert (again.open, again.known) == ({}, 2)
+    assert [ledger.open[name] is before[name] for name in "ab"] == [True, True]
+
+
+def test_a_ledger_of_the_version_before_marks_is_read() -> None:
+    ledger = make_ledger()
+    advance(ledger, a="RUNNING", b="RUNNING")
+    advance(ledger, 5.0, a="RUNNING")
+    written = msgspec.to_builtins(ledger)
+    del written["walks"]
+    written["open"] = {name: values[:2] for name, values in written["open"].items()}
+    written["due"] = {name: [values[0][:2], values[1]] for name, values in written["due"].items()}
+    read = msgspec.json.decode(msgspec.json.encode(written), type=Ledger)
+    assert unmarked(read) == unmarked(ledger)
