@@ -3,17 +3,15 @@
 Pure: a row reads an :class:`AccountView`, which carries its own `now`.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from functools import partial
+from typing import Any, Final
 
 import msgspec
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
+from prometheus_client.metrics_core import Metric
 
+from exporter.exposition import Family, Sample, Source, Starts, Type
 from exporter.ledger import Counts
 from exporter.snapshot import Snapshot
 from exporter.task import DOCUMENTED_STATUSES, FINISHED, INVALID_REASONS, WAITING_OR_RUNNING, Status
@@ -79,12 +77,6 @@ class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
     reload_success_timestamp: float
     version: str
     python_version: str
-
-
-Sample: TypeAlias = tuple[tuple[str, ...], float | Histogram]
-"""Values of a row's own labels, and the number or histogram."""
-
-Type: TypeAlias = Literal["gauge", "counter", "histogram"]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -396,12 +388,6 @@ PROCESS_CATALOGUE: Final[tuple[Row, ...]] = (
     ),
 )
 
-_FAMILIES: Final = {
-    "gauge": GaugeMetricFamily,
-    "counter": CounterMetricFamily,
-    "histogram": HistogramMetricFamily,
-}
-
 
 class SnapshotCollector:
     """Collector for a client-library registry.
@@ -416,31 +402,29 @@ class SnapshotCollector:
     ) -> None:
         self._accounts = accounts
         self._process = process
+        self._starts: dict[str, defaultdict[str, Starts]] = {}
 
     def describe(self) -> Iterator[Metric]:
         """All families, empty; the registry checks their names without a view."""
         for row in (*CATALOGUE, *PROCESS_CATALOGUE):
-            yield _FAMILIES[row.type](row.name, row.help)
+            yield Family(row.name, row.type, row.help)
 
     def collect(self) -> Iterator[Metric]:
         """All families that have samples."""
-        accounts = [((view.account,), view) for view in self._accounts()]
+        views = list(self._accounts())
+        # Of accounts that are gone, nothing is kept.
+        self._starts = {view.account: self._starts.get(view.account, defaultdict(dict)) for view in views}
+        kept = [(view, self._starts[view.account]) for view in views]
         for row in CATALOGUE:
-            yield from _collected(row, ("account", *row.labels), accounts)
+            sources = [
+                Source((view.account,), partial(row.samples, view), starts[row.name]) for view, starts in kept
+            ]
+            yield from _unless_empty(Family(row.name, row.type, row.help, ("account", *row.labels), sources))
         for row in PROCESS_CATALOGUE:
-            yield from _collected(row, row.labels, [((), self._process())])
+            source = Source((), partial(row.samples, self._process()), {})
+            yield from _unless_empty(Family(row.name, row.type, row.help, row.labels, [source]))
 
 
-def _collected(
-    row: Row, labels: tuple[str, ...], views: Iterable[tuple[tuple[str, ...], object]]
-) -> Iterator[Metric]:
-    family: Any = _FAMILIES[row.type](row.name, row.help, labels=labels)
-    for prefix, view in views:
-        for values, value in row.samples(view):
-            if isinstance(value, Histogram):
-                buckets = [("+Inf" if le == float("inf") else str(le), n) for le, n in value.buckets()]
-                family.add_metric((*prefix, *values), buckets, value.sum)
-            else:
-                family.add_metric((*prefix, *values), value)
-    if family.samples:
+def _unless_empty(family: Family) -> Iterator[Family]:
+    if family:
         yield family

@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from exporter.config import ListenAddress
 from exporter.errors import ConfigError
+from exporter.exposition import render
 from exporter.version import VERSION
 
 
@@ -115,7 +116,7 @@ def exposition(registry: CollectorRegistry, request: Request) -> Response:
     except (TypeError, ValueError):  # a version that is no version
         encode, content_type = choose_encoder("")
     names = parse_qs(request.url.query).get("name[]")
-    body = encode(registry.restricted_registry(names) if names else registry)
+    body = render(registry.restricted_registry(names) if names else registry, encode, content_type)
     headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
     if _accepts_gzip(",".join(request.headers.getlist("Accept-Encoding"))):
         body = gzip.compress(body, compresslevel=1)
