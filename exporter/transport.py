@@ -19,9 +19,12 @@ import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import check_header_validity
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Timeout
 
 from exporter.errors import (
     ApiError,
@@ -115,21 +118,20 @@ class Transport:
         left = max(0.001, deadline - self._monotonic())
         self._deadline = deadline
         self.status = None
-        request = requests.Request(method, url, headers=dict(headers)).prepare()
         with (
             _translated(),
-            closing(self._adapter.send(request, timeout=left, **self._options)) as response,
+            closing(self._adapter.open(method, url, headers, left, self._options)) as response,
         ):
-            self.status = response.status_code
-            success = 200 <= response.status_code < 300  # noqa: PLR2004 the range of success is HTTP's
+            self.status = response.status
+            success = 200 <= response.status < 300  # noqa: PLR2004 the range of success is HTTP's
             body = b"".join(_chunks(response, max_size)) if success else self._quotable(response)
-            return Answer(response.status_code, response.headers, body)
+            return Answer(response.status, response.headers, body)
 
-    def _quotable(self, response: requests.Response) -> bytes:
+    def _quotable(self, response: BaseHTTPResponse) -> bytes:
         """The start of a body whose status says enough; nothing if it is garbage, cut off or slow."""
         self._deadline = min(self._deadline, self._monotonic() + _ERROR_BODY_SECONDS)
         try:
-            return bytes(response.raw.read(_ERROR_BODY_BYTES, decode_content=True))
+            return response.read(_ERROR_BODY_BYTES, decode_content=True)
         except (urllib3.exceptions.HTTPError, OSError):
             return b""
 
@@ -147,10 +149,10 @@ class Transport:
         sock.settimeout(min(left, _SLICE_SECONDS))
 
 
-def _chunks(response: requests.Response, limit: int) -> Iterator[bytes]:
+def _chunks(response: BaseHTTPResponse, limit: int) -> Iterator[bytes]:
     """The decompressed body; past `limit` bytes it is refused."""
     size = 0
-    while chunk := response.raw.read(min(_CHUNK_BYTES, limit + 1), decode_content=True):
+    while chunk := response.read(min(_CHUNK_BYTES, limit + 1), decode_content=True):
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes (poll.max_response_size)")
@@ -212,7 +214,45 @@ class _BoundedAdapter(HTTPAdapter):
                 {"ConnectionCls": type("BoundedHTTPSConnection", (HTTPSConnection,), namespace)},
             ),
         }
+        self._routes: dict[str, tuple[Any, str]] = {}
         super().__init__(max_retries=0)
+
+    def open(
+        self, method: str, url: str, headers: Mapping[str, str], timeout: float, options: Mapping[str, Any]
+    ) -> BaseHTTPResponse:
+        """Send a request and read the head of the answer.
+
+        What :meth:`send` finds out for each request, it finds out once for each origin: the URL in its
+        normal form, proxy, certificates and pool of connections.
+        """
+        for header in headers.items():
+            check_header_validity(header)
+        scheme, _, rest = url.partition("://")
+        host, _, path = rest.partition("/")
+        origin = f"{scheme}://{host}/"
+        if origin not in self._routes:
+            self._routes[origin] = self._route(origin, options)
+        pool, start = self._routes[origin]
+        response: BaseHTTPResponse = pool.urlopen(
+            method,
+            start + path,
+            headers=headers,
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+            retries=self.max_retries,
+            timeout=Timeout(connect=timeout, read=timeout),
+        )
+        return response
+
+    def _route(self, origin: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+        """The pool of connections to an origin, and how a request's target begins there."""
+        request = requests.Request("GET", origin).prepare()
+        proxies, verify, cert = (options[name] for name in ("proxies", "verify", "cert"))
+        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
+        self.cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
+        return pool, self.request_url(request, proxies)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 the parent's
         super().init_poolmanager(*args, **kwargs)
