@@ -88,18 +88,24 @@ class _Kind:
         status: In the exporter's vocabulary.
         task_type: As in the label.
         stuck_before: Unix seconds; those created before are stuck, if they wait or run.
+
+    Attributes:
+        is_open: Whether they have not finished, as far as we know.
+        is_timed: Whether they wait or run, so that their age matters.
+        created: Unix seconds of those whose age matters and is known.
+        untimed: How many others there are.
     """
 
-    __slots__ = ("count", "created", "finished", "status", "stuck_before", "task_type", "timed")
+    __slots__ = ("created", "is_open", "is_timed", "status", "stuck_before", "task_type", "untimed")
 
     def __init__(self, status: Status, task_type: str, stuck_before: float) -> None:
         self.status = status
         self.task_type = task_type
         self.stuck_before = stuck_before
-        self.finished = status in FINISHED
-        self.timed = status in WAITING_OR_RUNNING
-        self.count = 0
+        self.is_open = status not in FINISHED
+        self.is_timed = status in WAITING_OR_RUNNING
         self.created: list[float] = []
+        self.untimed = 0
 
 
 class _Kinds(dict[tuple[str, str | None], _Kind]):
@@ -150,7 +156,7 @@ def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as
     open_tasks: dict[str, OpenTask] = {}
     finished: dict[str, TaskReport | None] = {}
     stuck: list[TaskReport] = []
-    walked = duplicates = marked = 0
+    walked = duplicates = fresh = 0
     get_known = (known or {}).get
     for page in pages:
         walked += 1
@@ -162,45 +168,47 @@ def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as
                 if status_id in open_tasks or status_id in finished:
                     duplicates += 1
                     continue
+                fresh += 1
             elif before.walk == walk:
                 duplicates += 1
                 continue
             else:
                 before.walk = walk
-                marked += 1
             kind = kinds[task.status, task.type or task.status_type]
-            kind.count += 1
-            if not status_id:
+            if before and before.created == timestamp and before.task_type == kind.task_type and kind.is_open:
+                timestamp = before.created  # noqa: PLW2901 the same, and in memory already
+            elif not status_id:
                 invalid["no_id"] += 1
-            elif kind.finished:
-                finished[status_id] = None if status_id in settled else _report(task, kind, timestamp, now)
-            elif before is None or before.created != timestamp or before.task_type != kind.task_type:
+            elif kind.is_open:
                 open_tasks[status_id] = OpenTask(kind.task_type, timestamp)
             else:
-                timestamp = before.created  # noqa: PLW2901 the same, and in memory already
-            if timestamp is None:
-                invalid["created"] += 1
-            elif kind.timed:
+                finished[status_id] = None if status_id in settled else _report(task, kind, timestamp, now)
+            if timestamp is not None and kind.is_timed:
                 kind.created.append(timestamp)
                 if timestamp < kind.stuck_before and status_id and status_id not in reported:
                     stuck.append(_report(task, kind, timestamp, now))
-            if kind.status == "UNKNOWN":
-                unknown_words[task.status[:_LONGEST_WORD]] += 1
+            else:
+                kind.untimed += 1
+                invalid["created"] += timestamp is None
+                if kind.status == "UNKNOWN":
+                    unknown_words[task.status[:_LONGEST_WORD]] += 1
     invalid["status"] = unknown_words.total()
     by_key = kinds.by_key.items()
+    counts = {key: len(kind.created) + kind.untimed for key, kind in by_key}
+    tasks = sum(counts.values())
     snapshot = Snapshot(
-        counts={key: kind.count for key, kind in by_key},
+        counts=counts,
         created={key: array("d", sorted(kind.created)) for key, kind in by_key if kind.created},
         types=kinds.labels.names(),
         folded_types=len(kinds.labels.folded),
         pages=walked,
-        tasks=sum(kind.count for _, kind in by_key),
+        tasks=tasks,
         duplicates=duplicates,
         invalid=+invalid,
         unknown_words=frozenset(islice(unknown_words, _MOST_UNKNOWN_WORDS)),
     )
     return Listing(
-        snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck, walk=walk, known=marked
+        snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck, walk=walk, known=tasks - fresh
     )
 
 
