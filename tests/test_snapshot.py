@@ -411,3 +411,11 @@ class TestLaws:
             "unknown_words",
         )
         assert [getattr(whole, name) for name in fields] == [getattr(parts, name) for name in fields]
+
+
+@pytest.mark.parametrize("number", [1, 4_999, 5_000, 5_001, 10_000, 10_001, 23_456])
+def test_many_times_ascend_whatever_their_number(number: int) -> None:
+    """They are sorted in steps."""
+    times = [float(time * 7_919 % 23_456) for time in range(number)]
+    created = _taken(*(_task(created=time) for time in times)).created
+    assert created == {("RUNNING", "Dataset"): array("d", sorted(times))}
