@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,8 @@ from exporter.web import WebServer, listen, make_app
 
 _STOP_SECONDS: Final = 1.0
 _HANDOVER_SECONDS: Final = 5.0
+# Python's own 5 ms would be added to a scrape several times over while a big listing is walked.
+SWITCH_SECONDS: Final = 0.001
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 SIGNALS: Final = (*STOP_SIGNALS, signal.SIGHUP)
 
@@ -95,6 +98,7 @@ class Daemon:
         web = self._config.web
         app = make_app(self, telemetry_path=web.telemetry_path, enable_lifecycle=web.enable_lifecycle)
         server = WebServer(app, open_endpoint(web.listen_address))
+        sys.setswitchinterval(SWITCH_SECONDS)
         # Blocked here and in every thread started from here; the main thread takes them one by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for index, poller in enumerate(self._pollers):

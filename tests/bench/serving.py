@@ -6,6 +6,7 @@ and again, `rest` ends that. Each is answered by a line when it is done; the fir
 """
 
 import argparse
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from exporter import config
 from exporter.config import ListenAddress
-from exporter.daemon import Daemon, open_endpoint
+from exporter.daemon import SWITCH_SECONDS, Daemon, open_endpoint
 from exporter.web import WebServer, make_app
 
 
@@ -41,6 +42,7 @@ def main() -> None:
     daemon = Daemon(lambda: config.load(path, {}, {}))
     sock = open_endpoint(ListenAddress("127.0.0.1", 0))
     server = WebServer(make_app(daemon, telemetry_path="/metrics"), sock)
+    sys.setswitchinterval(SWITCH_SECONDS)
     server.start()
     print(server.port, flush=True)  # noqa: T201
     while (command := input()) != "end":
