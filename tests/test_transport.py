@@ -313,6 +313,18 @@ class TestAnswer:
             "User-Agent": "test",
         }
 
+    def test_header_that_breaks_its_line_is_never_sent(self, serve: _Serve, connect: _Connect) -> None:
+        """A token from a file may hold anything; it must not become headers of its own."""
+        server = serve(_answering(_OK))
+        transport = connect(server.url)
+        headers = {"Authorization": "Bearer fake\r\nX-Other: 1"}
+        with pytest.raises(ConnectionFailed):
+            transport.send(
+                "GET", f"{server.url}/", headers=headers, deadline=time.monotonic() + 10, max_size=9
+            )
+        assert _send(transport, server.url).body == b"ok"
+        assert [head for head in server.heads if b"X-Other" in head] == []
+
     def test_no_cookie_is_ever_sent_back(self, serve: _Serve, connect: _Connect) -> None:
         server = serve(_answering(_answer(b"", b"Set-Cookie: session=1; Path=/")))
         transport = connect(server.url)
@@ -884,6 +896,17 @@ class TestTls:
         monkeypatch.setenv(variable, authority.bundle)
         server = serve(_answering(_OK), tls=authority.server())
         assert _send(connect(server.url), server.url).body == b"ok"
+
+    def test_authority_that_is_missing_may_come_later(
+        self, serve: _Serve, connect: _Connect, authority: _Authority, tmp_path: Path
+    ) -> None:
+        server = serve(_answering(_OK), tls=authority.server())
+        bundle = tmp_path / "late.pem"
+        transport = connect(server.url, verify=str(bundle))
+        with pytest.raises(TlsFailed):
+            _send(transport, server.url)
+        bundle.write_bytes(Path(authority.bundle).read_bytes())
+        assert _send(transport, server.url).body == b"ok"
 
     def test_authority_of_the_configuration_wins(
         self,

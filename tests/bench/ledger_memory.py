@@ -47,6 +47,8 @@ def take(ids: list[str], ledger: Ledger) -> Listing:
         limit=lambda *_: inf,
         settled=ledger,
         reported=ledger.reported,
+        known=ledger.open,
+        walk=ledger.begin_walk(),
     )
 
 
