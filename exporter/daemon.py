@@ -26,6 +26,7 @@ from exporter.state import StateDirectory
 from exporter.telemetry import Telemetry
 from exporter.version import VERSION
 from exporter.web import WebServer, listen, make_app
+from exporter.web_config import WebConfig
 
 
 _STOP_SECONDS: Final = 1.0
@@ -93,7 +94,8 @@ class Daemon:
         """
         web = self._config.web
         app = make_app(self, telemetry_path=web.telemetry_path, enable_lifecycle=web.enable_lifecycle)
-        server = WebServer(app, listen(web.listen_address))
+        web_config = WebConfig(None if web.config_file is None else Path(web.config_file))
+        server = WebServer(app, listen(web.listen_address), web_config)
         # Blocked here and in every thread started from here; the main thread takes them one by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for index, poller in enumerate(self._pollers):
@@ -104,6 +106,8 @@ class Daemon:
             version=VERSION,
             address=str(ListenAddress(web.listen_address.host, server.port)),
             path=web.telemetry_path,
+            tls=web_config.settings().tls is not None,
+            authentication=bool(web_config.settings().users),
             accounts=len(self._pollers),
         )
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:

@@ -21,9 +21,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from exporter.basic_auth import Gate
 from exporter.config import ListenAddress
+from exporter.connections import KEEP_ALIVE_SECONDS, MOST_HEADER_BYTES, BoundedServer
 from exporter.errors import ConfigError
 from exporter.version import VERSION
+from exporter.web_config import WebConfig
 
 
 _DRAIN_SECONDS: Final = 3
@@ -192,13 +195,15 @@ class WebServer:
     Args:
         app: The application.
         sock: From :func:`listen`; the server owns it.
+        web_config: Who is let in, and how; by default everybody, over plain HTTP.
     """
 
-    def __init__(self, app: Starlette, sock: socket.socket) -> None:
+    def __init__(self, app: Starlette, sock: socket.socket, web_config: WebConfig | None = None) -> None:
         self._sock = sock
-        self._server = uvicorn.Server(
+        web_config = web_config or WebConfig(None)
+        self._server = BoundedServer(
             uvicorn.Config(
-                app,
+                Gate(app, web_config),
                 http="h11",
                 ws="none",
                 loop="asyncio",
@@ -208,9 +213,12 @@ class WebServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=75,
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
-            )
+            ),
+            sock,
+            web_config.settings,
         )
         self._died = False
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
@@ -233,7 +241,7 @@ class WebServer:
 
     def _run(self) -> None:
         try:
-            self._server.run(sockets=[self._sock])
+            self._server.run()
         except Exception:
             log.exception("web.crashed")
         if not self._server.should_exit:

@@ -187,7 +187,7 @@ def test_mistakes_in_flags_name_the_flag(make_file: MakeFile) -> None:
         "--log.level: loud is not known; expected debug, info, warning or error",
         "--web.listen-address: x is no IPv6 address; expected one such as [::1]",
         "--web.telemetry-path: metrics is no path; expected one that starts with /, such as /metrics",
-        "--web.config.file: is not yet supported; expected to be left out",
+        "--web.config.file: web.yaml does not exist; expected a web configuration file, or none",
     )
 
 
