@@ -77,7 +77,9 @@ def configure_logs(level: str, style: str) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        # Line and line feed in one write: a thread that still has the stream of before a reload, and so
+        # another lock, must not get in between.
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     _route_libraries(stream, shared, last)
