@@ -87,6 +87,7 @@ class Poller:
         self.published: Published | None = None
         self._words_logged: set[str] = set()
         self._next_beat = monotonic() + _GRACE_SECONDS
+        self._due = monotonic()
         self._thread: threading.Thread | None = None
 
     def start(self, *, delay: float) -> None:
@@ -115,11 +116,12 @@ class Poller:
     def run(self, delay: float) -> None:
         """Poll until stopped; starts are `interval` apart, and those that were missed are left out."""
         interval = self.account.poll.interval
-        start = self._monotonic() + delay
+        self._due = start = self._monotonic() + delay
         while not self._stop.wait(max(0.0, start - self._monotonic())):
             self._expect_beat(self.account.poll.timeout)
             self.poll()
-            start = _following(start, interval, self._monotonic())
+            if not self._stop.is_set():
+                self._due = start = _following(start, interval, self._monotonic())
             self._expect_beat(start - self._monotonic())
         self._source.close()
 
@@ -148,6 +150,10 @@ class Poller:
         """Whether the loop lives: its thread runs and is not overdue, whatever the API does."""
         thread = self._thread
         return thread is not None and thread.is_alive() and self._monotonic() <= self._next_beat
+
+    def due_in(self) -> float:
+        """Seconds until the next poll; 0 while one is under way, or has been given up."""
+        return max(0.0, self._due - self._monotonic())
 
     def view(self) -> AccountView:
         """What a scrape may know now."""

@@ -310,6 +310,28 @@ def test_a_start_that_was_just_missed_is_made_up_for() -> None:
     assert [round(deadline - 30.0, 3) for deadline in source.deadlines] == [0.0, 30.5, 61.0]
 
 
+def test_a_poll_that_was_given_up_stays_due_and_one_that_ended_does_not() -> None:
+    clock = Clock(0.0)
+    stop = threading.Event()
+
+    class Halting(FakeSource):
+        def list_tasks(self, deadline: float) -> Iterator[Page]:
+            stop.set()
+            raise Interrupted(f"stopping before {deadline}")
+
+    account = config.load(None, TOKEN, {}).accounts[0]
+    given_up = Poller(account, Halting(), telemetry=Telemetry(), stop=stop, clock=clock, monotonic=clock)
+    given_up.run(delay=0.0)
+    assert given_up.due_in() == 0.0
+    stepping = SteppingStop(clock, waits=2)
+    ended = Poller(
+        account, FakeSource([EMPTY]), telemetry=Telemetry(), stop=stepping, clock=clock, monotonic=clock
+    )
+    ended.run(delay=4.0)
+    clock.now -= 12.0
+    assert ended.due_in() == 12.0
+
+
 def test_the_loop_runs_in_a_thread_and_beats_until_stopped() -> None:
     stop = threading.Event()
     monotonic = Clock()
