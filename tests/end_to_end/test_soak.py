@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +63,36 @@ def test_a_short_soak_holds_all_laws(tmp_path: Path) -> None:
     assert "the ledger equals the truth" in done.stdout
 
 
+@contextmanager
+def soaking(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, int]]:
+    """A long soak, its configuration, and the id of its exporter."""
+    command = [sys.executable, str(SOAK), "--minutes", "9", "--accounts", "3"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as process:
+        try:
+            (config,) = eventually(lambda: list(tmp_path.glob("soak-*/config.yaml")))
+            (exporter,) = eventually(lambda: processes(str(config)))
+            yield process, config, exporter
+        finally:
+            process.terminate()
+
+
 def test_an_interrupted_soak_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, str(SOAK), "--minutes", "9", "--accounts", "3", "--log", str(tmp_path / "log")]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE
-    ) as soaking:
-        (config,) = eventually(lambda: list(tmp_path.glob("soak-*/config.yaml")))
-        (exporter,) = eventually(lambda: processes(str(config)))
-        soaking.send_signal(signal.SIGINT)
-        _, told = soaking.communicate()
-    assert soaking.returncode == 130
-    assert told == b"interrupted\n"
+    with soaking(tmp_path) as (process, config, exporter):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate()[1] == b"interrupted\n"
+    assert process.returncode == 130
     assert exporter not in processes(str(config))
+    assert not config.parent.exists()
+
+
+def test_an_exporter_that_dies_is_noticed(tmp_path: Path) -> None:
+    with soaking(tmp_path) as (process, config, exporter):
+        eventually(lambda: any((config.parent / "state").glob("*.json")))
+        os.kill(exporter, signal.SIGKILL)
+        told = process.communicate()[1]
+    assert process.returncode == 1
+    assert told
     assert not config.parent.exists()
 
 

@@ -130,6 +130,11 @@ class Child:
         return self._process.poll() is None
 
     @property
+    def status(self) -> int | None:
+        """Its exit status; None while it lives."""
+        return self._process.poll()
+
+    @property
     def url(self) -> str:
         """Where it serves; empty until it says so."""
         return f"http://{self._address}" if self._address else ""

@@ -1,7 +1,7 @@
 """Soak the whole exporter: living accounts, faults, reloads, scrapers and clumsy clients, for a given time.
 
 At the end the faults are cleared, time stands still, and what the exporter shows is compared with the truth.
-The exit status is 0 if every law held, 1 if one was broken, 2 if the soak itself could not go on.
+The exit status is 0 if every law held, 1 if one was broken or the soak could not go on.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
+import requests
 from trial import Failed, Options, soak
 
 
@@ -44,9 +45,9 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="soak-") as directory:
             report = soak(options, Path(directory))
-    except Failed as failure:
+    except (Failed, requests.RequestException) as failure:
         sys.stderr.write(f"{failure}\n")
-        return 2
+        return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130

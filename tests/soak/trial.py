@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +28,11 @@ _REST_SECONDS = 30.0
 _CALM_POLLS = 3
 _SAMPLE_SECONDS = 3.0
 _MOST_SAMPLES = 100_000
+_MOST_TOLD = 20
 _LAST_SUCCESS = "datarobot_exporter_last_success_timestamp_seconds"
 _BACKLOG = "datarobot_exporter_outcome_backlog"
+_POLLS = "datarobot_exporter_polls_total"
+_FAILURES = "datarobot_exporter_poll_failures_total"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +67,8 @@ class Watch:
         looks: How often health and readiness were asked for.
         unhealthy: Health that was not well, or no answer, in words.
         unready: Answers that an account has not been polled yet, as after it was added.
-        gaps: The longest time without a complete poll that was seen, in seconds, by account.
+        gaps: By account, the longest time between two complete polls in seconds, or somewhat more: of the
+            polls between two looks only the last is seen.
     """
 
     def __init__(self, child: Child, world: World) -> None:
@@ -76,6 +80,7 @@ class Watch:
         self.unhealthy: Counter[str] = Counter()
         self.unready = 0
         self.gaps: dict[str, float] = {}
+        self._last_success: dict[str, float] = {}
 
     def look(self) -> None:
         """Look once."""
@@ -98,8 +103,10 @@ class Watch:
         except requests.RequestException:  # the scrapers count those
             return
         for name in self._world.constant:
-            gap = now - seen.total(name, _LAST_SUCCESS)
-            self.gaps[name] = max(gap, self.gaps.get(name, 0.0))
+            last = seen.total(name, _LAST_SUCCESS)
+            before = self._last_success.get(name, last)
+            self.gaps[name] = max(now - last, last - before, self.gaps.get(name, 0.0))
+            self._last_success[name] = last
 
 
 def soak(options: Options, directory: Path) -> Report:
@@ -121,6 +128,7 @@ def soak(options: Options, directory: Path) -> Report:
         ) as child,
     ):
         _demand(lambda: child.url or not child.lives, "the exporter did not start")
+        _demand_life(child)
         _demand(
             lambda: _polled(child, world, dict.fromkeys(world.names, 0.0)), "not all accounts were polled"
         )
@@ -143,12 +151,17 @@ def soak(options: Options, directory: Path) -> Report:
         status = child.end()
     laws = (
         *log_laws(child.digest),
-        ledger_law(before, after, {name: end.shown(name) for name in _shown(end)}, world.constant),
+        ledger_law(
+            before, after, {name: end.shown(name) for name in end.accounts("datarobot_tasks")}, world.constant
+        ),
         gap_law(watch.gaps, SHORTEST_LIFE_SECONDS),
         Law("health is never lost", tuple(f"{n} times: {what}" for what, n in watch.unhealthy.items())),
         Law("no scrape fails", tuple(f"{n} times: {what}" for what, n in scrapes.failures.items())),
         needs_law(rest, needs),
-        Law("every reload does as it should", tuple(operator.mistakes) + _rejections(operator, child)),
+        Law(
+            "every reload does as it should",
+            tuple(operator.mistakes[:_MOST_TOLD]) + _rejections(operator, child),
+        ),
         Law("comes to rest", () if at_rest else ("accounts without complete polls, or a backlog, remained",)),
         Law("ends well when told to", () if status == 0 else (f"exit status {status}",)),
     )
@@ -177,10 +190,6 @@ def soak(options: Options, directory: Path) -> Report:
     return Report(figures=figures, laws=laws)
 
 
-_POLLS = "datarobot_exporter_polls_total"
-_FAILURES = "datarobot_exporter_poll_failures_total"
-
-
 class _Found(msgspec.Struct):
     """What the crowd says that it did, when it has stopped."""
 
@@ -206,6 +215,7 @@ def _crowd(
             yield lambda: any(future.done() for future in (faults, manners, *others))
         finally:
             stop.set()
+        _demand_life(child)
         found.faults, found.manners = faults.result(), manners.result()
         for future in others:
             future.result()
@@ -214,6 +224,11 @@ def _crowd(
 def _demand(condition: Callable[[], object], message: str) -> None:
     if not holds(condition, seconds=_PATIENCE_SECONDS):
         raise Failed(message)
+
+
+def _demand_life(child: Child) -> None:
+    if not child.lives:
+        raise Failed(f"the exporter ended by itself, with status {child.status}")
 
 
 def _polled(child: Child, world: World, polls: Mapping[str, float]) -> bool:
@@ -236,10 +251,6 @@ def _needs_at_rest(child: Child, before: Sample) -> Sample:
     return child.sample()
 
 
-def _shown(end: Exposition) -> set[str]:
-    return end.accounts("datarobot_tasks")
-
-
 def _rejections(operator: Operator, child: Child) -> tuple[str, ...]:
     told = child.digest.events["config.rejected"]
     return () if told == operator.rejections else (f"{told} bad files told, {operator.rejections} given",)
@@ -257,7 +268,7 @@ def _poll_figures(made: Mapping[str, float], due: float, middle: Exposition, wat
     }
 
 
-def _needs_figures(samples: deque[Sample], before: Sample, after: Sample) -> Figures:
+def _needs_figures(samples: Sequence[Sample], before: Sample, after: Sample) -> Figures:
     mebibyte = 1 << 20
     # The first fifth fills pools, caches and the interpreter's arenas.
     settled = list(samples)[len(samples) // 5 :]
@@ -265,6 +276,10 @@ def _needs_figures(samples: deque[Sample], before: Sample, after: Sample) -> Fig
         "memory before, MiB": before.rss / mebibyte,
         "memory after warm-up, MiB": settled[0].rss / mebibyte if settled else 0.0,
         "memory, median, MiB": percentile((one.rss for one in settled), 0.5) / mebibyte,
+        "memory, median of each quarter, MiB": ", ".join(
+            f"{percentile((one.rss for one in quarter), 0.5) / mebibyte:.0f}"
+            for quarter in _quarters(samples)
+        ),
         "memory at the end, MiB": after.rss / mebibyte,
         "memory, slope, MiB per hour": slope_per_hour(settled) / mebibyte,
         "threads before": before.threads,
@@ -274,6 +289,11 @@ def _needs_figures(samples: deque[Sample], before: Sample, after: Sample) -> Fig
         "descriptors, most": max((one.descriptors for one in samples), default=0),
         "descriptors at rest": after.descriptors,
     }
+
+
+def _quarters(samples: Sequence[Sample]) -> list[list[Sample]]:
+    size = len(samples) / 4
+    return [list(samples)[round(size * number) : round(size * (number + 1))] for number in range(4)]
 
 
 def _ledger_figures(before: Mapping[str, Truth], after: Mapping[str, Truth]) -> Figures:
