@@ -7,6 +7,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 
+POLLS = "datarobot_exporter_polls_total"
+FAILURES = "datarobot_exporter_poll_failures_total"
+
+
 class Exposition:
     """The samples of one scrape.
 
@@ -56,8 +60,7 @@ class Exposition:
 
     def complete_polls(self, account: str) -> float:
         """Complete polls of an account since its process began."""
-        failures = self.total(account, "datarobot_exporter_poll_failures_total")
-        return self.total(account, "datarobot_exporter_polls_total") - failures
+        return self.total(account, POLLS) - self.total(account, FAILURES)
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-SHORTEST_LIFE_SECONDS = 60.0
+SHORTEST_LIFE_SECONDS = 120.0
 """Every task lives at least so long: polls that are closer together see all of them."""
 
 _RECORD_SECONDS = 2 * 3600.0
