@@ -24,6 +24,13 @@ def hide(secret: str) -> None:
         _secrets[secret] = None
 
 
+def without_secrets(text: str) -> str:
+    """The text with `<secret>` in place of everything that was hidden."""
+    for secret in list(_secrets):
+        text = text.replace(secret, "<secret>")
+    return text
+
+
 class _Unfailing:
     """A stream whose writes never fail: a full disk or a closed pipe must not end a poll.
 
@@ -109,7 +116,4 @@ def _spelt(value: Any) -> Any:  # noqa: ANN401 whatever is logged
     """Text without control characters but line feeds; numbers and collections are the renderers' business."""
     if value is None or isinstance(value, (int, float, list, tuple, dict)):
         return value
-    text = str(value)
-    for secret in list(_secrets):
-        text = text.replace(secret, "<secret>")
-    return text.translate(_UNPRINTABLE)
+    return without_secrets(str(value)).translate(_UNPRINTABLE)

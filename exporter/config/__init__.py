@@ -29,6 +29,7 @@ from exporter.errors import ConfigError
 
 
 __all__ = [
+    "DEFAULT_FILE",
     "Account",
     "Authorization",
     "Config",
@@ -42,6 +43,9 @@ __all__ = [
     "load",
     "redacted",
 ]
+
+DEFAULT_FILE: Final = Path("config.yaml")
+"""Read where it exists and no other file is named."""
 
 _FLAGS: Final = {"web.config_file": "--web.config.file"}
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
