@@ -39,7 +39,7 @@ _MENDS: Final = {
     "forbidden": "check what the owner of the account's token may do",
     "rate_limited": "try again later",
     "client_error": "check the account's endpoint",
-    "server_error": "try again later; DataRobot's own log says more",
+    "server_error": "try again later, and see whether DataRobot itself is well",
     "timeout": "check the network, or give it more time with --timeout or poll.request_timeout",
     "connection": "check the account's endpoint, the network and the proxy",
     "tls": "check the account's tls_config",
