@@ -1,6 +1,7 @@
 """What a record means to whoever is on call, without a server."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ def limit(status: str, task_type: str) -> float:
 
 
 def task(
-    status_id: str | None = "a", *, status: str = "RUNNING", age: float | None = 60.0, **fields: str
+    status_id: str | None = "a", *, status: str = "RUNNING", age: float | None = 60.0, **fields: Any
 ) -> Task:
     created = None if age is None else datetime.fromtimestamp(NOW - age, UTC)
     return Task(status_id=status_id, status=status, created=created, **fields)

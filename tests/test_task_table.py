@@ -42,8 +42,8 @@ def test_times_are_told_as_far_as_the_calendar_goes(created: float | None, told:
 
 
 def test_what_was_not_told_is_a_dash() -> None:
-    told = dict(details(record(None)))
-    assert {name for name, value in told.items() if value != "-"} == {"account", "status", "ended"}
+    told = details(record(None))
+    assert {name for name, value in told if value != "-"} == {"account", "status", "ended"}
 
 
 def test_no_tasks_are_an_empty_array_and_a_header() -> None:
