@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from prometheus_client import generate_latest
 
 from exporter import config
@@ -160,9 +161,6 @@ def command_line(
     Without a file it polls one account, from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
     """
     if context.invoked_subcommand is not None:
-        # Flags before a command are the command's, as far as it has them.
-        given = {key: value for key, value in flags.items() if value is not None}
-        context.default_map = {context.invoked_subcommand: given}
         return
     if not (check or once):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -194,8 +192,13 @@ def command_line(
     epilog="Exit status: 0 after Ctrl-C or SIGTERM, 1 if it failed, 2 if the command line must be mended.",
 )
 @with_flags(*_WEB_FLAGS, *_LOG_FLAGS)
-def run_demo(**flags: Any) -> None:  # noqa: ANN401 as click hands them over
+@click.pass_context
+def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 as click hands them over
     """Run the exporter on a simulated DataRobot; nothing else is needed."""
+    for key in flags:
+        # Flags before a command are the command's too, and go before variables as they do.
+        if context.get_parameter_source(key) is not ParameterSource.COMMANDLINE:
+            flags[key] = context.find_root().params[key]
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also in the simulator's threads
     with make_simulator(DEMO_ACCOUNTS, address=("127.0.0.1", 0), seed=0) as simulator:
         settings = demo_config(simulator, _overrides(flags))
