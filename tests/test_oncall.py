@@ -296,7 +296,7 @@ class TestAccounts:
     ) -> None:
         one.submit("Dataset", status_id="there")
         simulator.inject(Fault(kind=kind, account="two", seconds=0.01))
-        status, out, err = tasks("list", "--timeout", "1s")
+        status, out, err = tasks("list", "--timeout", "5s")
         assert (status, ids(out)) == (1, ["there"])
         assert err.startswith("account two: timeout: ")
         assert "--timeout" in err
