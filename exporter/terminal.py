@@ -20,7 +20,7 @@ _GAP: Final = "  "
 _WIDEST_PADDED: Final = 64
 # A table of rich takes half a millisecond per row, and nobody reads more of them on a screen.
 _MOST_COLOURED: Final = 2_000
-_WIDE: Final = 2.5
+_WIDE: Final = 2
 _LONG_SECONDS: Final = 1.0
 _NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -115,7 +115,7 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     shown = [index for index, column in enumerate(columns) if not (too_wide and column.expendable)]
     for index in shown:
         whole = columns[index].whole and widths[index] * _WIDE <= width
-        table.add_column(columns[index].name, overflow="fold", min_width=widths[index] if whole else None)
+        table.add_column(columns[index].name, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(Text(row[index], columns[index].styles.get(row[index], "")) for index in shown))
     return table
