@@ -31,7 +31,7 @@ COLUMNS: Final = (
         },
     ),
     Column("AGE"),
-    Column("LIMIT"),
+    Column("LIMIT", expendable=True),
     Column("STUCK", styles={"stuck": "bold red"}),
     Column("CREATED", expendable=True),
 )

@@ -111,8 +111,10 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
         max(map(_width, (column.name, *cells)))
         for column, cells in zip(columns, cells_by_column, strict=True)
     ]
-    too_wide = sum(widths) + len(_GAP) * (len(columns) - 1) > width
-    shown = [index for index, column in enumerate(columns) if not (too_wide and column.expendable)]
+    shown = list(range(len(columns)))
+    for index, column in reversed([*enumerate(columns)]):
+        if column.expendable and sum(widths[one] + len(_GAP) for one in shown) - len(_GAP) > width:
+            shown.remove(index)
     for index in shown:
         whole = columns[index].whole and widths[index] * _WIDE <= width
         table.add_column(columns[index].name, overflow="fold", no_wrap=whole)
