@@ -4,7 +4,9 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from itertools import islice
-from typing import Final
+from math import inf
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -15,6 +17,8 @@ from exporter.task import FINISHED, WAITING_OR_RUNNING, InvalidReason, Page, Sta
 _MOST_UNKNOWN_WORDS: Final = 100
 _LONGEST_WORD: Final = 100
 LONGEST_MESSAGE: Final = 300
+MOST_OLDEST: Final = 20
+_MOST_CANDIDATES: Final = 1000
 
 
 class OpenTask(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -30,13 +34,14 @@ class OpenTask(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of one task in the log.
+    """What is told of one task in the log and on the status page.
 
     Attributes:
         status_id: As listed.
         status: In the exporter's vocabulary.
         task_type: As in the label.
         seconds: Its age, or how long it took; None if its creation is not known.
+        created: Unix seconds on the server's clock, or None if it is not known.
         code: The API's; 0 for none.
         message: The API's, cut at `LONGEST_MESSAGE` characters; empty for none.
     """
@@ -45,6 +50,7 @@ class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     task_type: str
     seconds: float | None
+    created: float | None = None
     code: int = 0
     message: str = ""
 
@@ -57,15 +63,21 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
         open: Those not finished, by id.
         finished: The others, by id; None where the end was known before.
         stuck: Open tasks past their limit that had not been reported.
+        oldest: The tasks that wait or run and were created first, `MOST_OLDEST` at most, oldest first.
     """
 
     snapshot: Snapshot
     open: dict[str, OpenTask]
     finished: Mapping[str, TaskReport | None]
     stuck: list[TaskReport]
+    oldest: tuple[TaskReport, ...] = ()
 
 
-def take_listing(
+Candidate: TypeAlias = tuple[float, Task | TaskReport, str]
+"""When a task was created, the task, and its type as in the label."""
+
+
+def take_listing(  # noqa: C901 one pass over what may be a million tasks
     pages: Iterable[Page],
     *,
     now: float,
@@ -92,6 +104,8 @@ def take_listing(
     open_tasks: dict[str, OpenTask] = {}
     finished: dict[str, TaskReport | None] = {}
     stuck: list[TaskReport] = []
+    oldest: list[Candidate] = []
+    youngest = inf
     walked = duplicates = 0
     for page in pages:
         walked += 1
@@ -117,8 +131,13 @@ def take_listing(
                 invalid["created"] += 1
             elif status in WAITING_OR_RUNNING:
                 created[key].append(timestamp)
+                if timestamp < youngest:
+                    oldest.append((timestamp, task, task_type))
+                    if len(oldest) > _MOST_CANDIDATES:
+                        youngest = _keep_oldest(oldest, now)
                 if now - timestamp > limit(status, task_type) and status_id and status_id not in reported:
                     stuck.append(_report(task, task_type, timestamp, now))
+        youngest = _keep_oldest(oldest, now)
     invalid["status"] = unknown_words.total()
     snapshot = Snapshot(
         counts=dict(counts),
@@ -131,7 +150,22 @@ def take_listing(
         invalid=+invalid,
         unknown_words=frozenset(islice(unknown_words, _MOST_UNKNOWN_WORDS)),
     )
-    return Listing(snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck)
+    reports = tuple(report for _, report, _ in oldest if isinstance(report, TaskReport))
+    return Listing(snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck, oldest=reports)
+
+
+def _keep_oldest(candidates: list[Candidate], now: float) -> float:
+    """Cut down to the oldest, as reports, since a task holds its whole page; what is younger can be left out.
+
+    Returns:
+        Creation of the youngest that is kept in Unix seconds; infinite while there is room.
+    """
+    candidates.sort(key=itemgetter(0))
+    del candidates[MOST_OLDEST:]
+    for index, (created, task, task_type) in enumerate(candidates):
+        if isinstance(task, Task):
+            candidates[index] = (created, _report(task, task_type, created, now), task_type)
+    return candidates[-1][0] if len(candidates) == MOST_OLDEST else inf
 
 
 def _report(task: Task, task_type: str, created: float | None, now: float) -> TaskReport:
@@ -140,6 +174,7 @@ def _report(task: Task, task_type: str, created: float | None, now: float) -> Ta
         status=task.outcome,
         task_type=task_type,
         seconds=None if created is None else max(0.0, now - created),
+        created=created,
         code=task.code,
         message=task.message_text[:LONGEST_MESSAGE],
     )

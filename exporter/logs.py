@@ -31,6 +31,11 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Hide the secrets in a text, and spell out its control characters but line feeds."""
+    return without_secrets(text).translate(_UNPRINTABLE)
+
+
 class _Unfailing:
     """A stream whose writes never fail: a full disk or a closed pipe must not end a poll.
 
@@ -116,4 +121,4 @@ def _spelt(value: Any) -> Any:  # noqa: ANN401 whatever is logged
     """Text without control characters but line feeds; numbers and collections are the renderers' business."""
     if value is None or isinstance(value, (int, float, list, tuple, dict)):
         return value
-    return without_secrets(str(value)).translate(_UNPRINTABLE)
+    return printable(str(value))

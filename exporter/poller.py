@@ -11,10 +11,11 @@ import structlog
 
 from exporter.config import Account
 from exporter.errors import ApiError, Interrupted
-from exporter.listing import Listing, take_listing
+from exporter.listing import Listing, TaskReport, take_listing
 from exporter.metrics import AccountView
 from exporter.snapshot import Snapshot
 from exporter.state import StateFile
+from exporter.status import AccountStatus
 from exporter.task import Page
 from exporter.telemetry import Telemetry
 from exporter.tracker import RecordSource, Tracker
@@ -43,9 +44,10 @@ class TaskSource(RecordSource, Protocol):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A complete listing as scrapes see it, and when it was published on the monotonic clock."""
+    """A complete listing as scrapes and the page see it, and when it was published on the monotonic clock."""
 
     snapshot: Snapshot
+    oldest: tuple[TaskReport, ...]
     at: float
 
 
@@ -132,7 +134,7 @@ class Poller:
         try:
             listing, now = self._walk(deadline)
             self.tracker.enter(listing, now)
-            self.published = Published(listing.snapshot, self._monotonic())
+            self.published = Published(listing.snapshot, listing.oldest, self._monotonic())
             self._completed(listing.snapshot, started)
             self.tracker.look_up(deadline)
         except Interrupted:
@@ -163,7 +165,7 @@ class Poller:
             account=self.account.name,
             now=self._server_time(),
             snapshot=None if published is None else published.snapshot,
-            fresh=published is not None and self._monotonic() - published.at < self.account.poll.stale_after,
+            fresh=self._fresh(published),
             counts=self.tracker.counts,
             tracked=self.tracker.tracked,
             backlog=self.tracker.backlog,
@@ -172,6 +174,30 @@ class Poller:
             limit=self.account.tasks.limit,
             poll_interval=self.account.poll.interval,
         )
+
+    def status(self) -> AccountStatus:
+        """What the status page may know now."""
+        published = self.published
+        shown = published if self._fresh(published) else None
+        due_in = self.due_in()
+        now = self._clock()
+        return AccountStatus(
+            account=self.account.name,
+            now=now,
+            clock_offset=self._source.clock_offset or 0.0,
+            beats=self.beats(),
+            last_end=self.telemetry.last_end,
+            last_success=self.telemetry.last_success,
+            next_poll=now + due_in if due_in else None,
+            snapshot=None if shown is None else shown.snapshot,
+            oldest=() if shown is None else shown.oldest,
+            ends=self.tracker.seen,
+            limit=self.account.tasks.limit,
+            stale_after=self.account.poll.stale_after,
+        )
+
+    def _fresh(self, published: Published | None) -> bool:
+        return published is not None and self._monotonic() - published.at < self.account.poll.stale_after
 
     def _walk(self, deadline: float) -> tuple[Listing, float]:
         """The listing, and when it was taken: Unix seconds on the server's clock."""
@@ -210,7 +236,7 @@ class Poller:
 
     def _failed(self, reason: str, error: str, started: float) -> None:
         seconds = self._monotonic() - started
-        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=reason)
+        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=reason, error=error)
         log.warning(
             "poll.failed",
             account=self.account.name,

@@ -119,7 +119,9 @@ def parse_runbooks_url(text: str) -> str:
     if url.scheme not in {"http", "https"}:
         raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
     if url.username is not None:
-        raise ValueError("the URL holds a user or password; expected none: whoever sees the page would see it")
+        raise ValueError(
+            "the URL holds a user or password; expected none: whoever sees the page would see it"
+        )
     if "?" in text or "#" in text:
         base = re.split("[?#]", text, maxsplit=1)[0]
         raise ValueError(f"the URL holds a query or fragment; expected only {quoted(base)}")
