@@ -23,6 +23,7 @@ from exporter.logs import configure_logs
 from exporter.metrics import AccountView, ProcessView, SnapshotCollector
 from exporter.poller import Poller
 from exporter.state import StateDirectory
+from exporter.status import ExporterStatus
 from exporter.telemetry import Telemetry
 from exporter.version import VERSION
 from exporter.web import WebServer, listen, make_app
@@ -213,6 +214,18 @@ class Daemon:
     def configuration(self) -> str:
         """The running configuration as YAML, without secrets."""
         return yaml.safe_dump(redacted(self._config), sort_keys=False, allow_unicode=True)
+
+    def status(self) -> ExporterStatus:
+        """What the status page shows."""
+        web = self._config.web
+        return ExporterStatus(
+            now=time.time(),
+            accounts=tuple(poller.status() for poller in self._pollers),
+            reload_successful=self._load_successful,
+            telemetry_path=web.telemetry_path,
+            show_messages=web.show_messages,
+            runbooks_url=web.runbooks_url,
+        )
 
     def _make_poller(self, account: Account, telemetry: Telemetry) -> Poller:
         stop = threading.Event()

@@ -3,7 +3,7 @@
 Pure: an :class:`AccountStatus` carries its own `now`.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from exporter.telemetry import PollEnd
 
 
 COLUMNS: Final[tuple[Status, ...]] = (*WAITING_OR_RUNNING, "UNKNOWN", *FINISHED)
+_COLUMN_OF: Final = {status: column for column, status in enumerate(COLUMNS)}
 
 State: TypeAlias = Literal["up", "down", "stalled", "pending"]
 """Of an account: the last poll was complete, or failed; the poll loop is dead or hung; no poll has ended."""
@@ -98,6 +99,13 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
             return "pending"
         return "up" if self.last_end.failure is None else "down"
 
+    @property
+    def since(self) -> float | None:
+        """When that state began, Unix seconds on the local clock; None if it is not known."""
+        if self.last_end is None:
+            return None
+        return self.last_end.since if self.beats else self.last_end.at
+
     def age(self, instant: float) -> float:
         """Seconds since an instant on the server's clock, never negative."""
         return max(0.0, self.now + self.clock_offset - instant)
@@ -140,21 +148,16 @@ def matrix(status: AccountStatus, *, most: int) -> Matrix | None:
     snapshot = status.snapshot
     if snapshot is None:
         return None
-    counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(COLUMNS))
-    for task_type in snapshot.types.seen:
-        counts[task_type] = [0] * len(COLUMNS)
+    counts = {task_type: [0] * len(COLUMNS) for task_type in snapshot.types.seen}
     for (task_status, task_type), count in snapshot.counts.items():
-        counts[task_type][COLUMNS.index(task_status)] = count
+        counts.setdefault(task_type, [0] * len(COLUMNS))[_COLUMN_OF[task_status]] = count
     now = status.now + status.clock_offset
+    stuck: Counter[str] = Counter()
+    for task_status, task_type in snapshot.created:
+        instant = now - status.limit(task_status, task_type)
+        stuck[task_type] += snapshot.older_than(instant, task_status, task_type)
     rows = [
-        MatrixRow(
-            task_type=task_type,
-            counts=tuple(numbers),
-            stuck=sum(
-                snapshot.older_than(now - status.limit(waiting, task_type), waiting, task_type)
-                for waiting in WAITING_OR_RUNNING
-            ),
-        )
+        MatrixRow(task_type=task_type, counts=tuple(numbers), stuck=stuck[task_type])
         for task_type, numbers in counts.items()
     ]
     rows.sort(key=lambda row: (-row.stuck, -sum(row.counts), row.task_type))

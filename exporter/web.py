@@ -1,7 +1,6 @@
 """The endpoint: Starlette's routes on a uvicorn server that runs in a thread of its own."""
 
 import gzip
-import html
 import os
 import re
 import signal
@@ -21,21 +20,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from exporter import page
 from exporter.basic_auth import Gate
 from exporter.config import ListenAddress
 from exporter.connections import KEEP_ALIVE_SECONDS, MOST_HEADER_BYTES, BoundedServer
 from exporter.errors import ConfigError
-from exporter.version import VERSION
+from exporter.status import ExporterStatus
 from exporter.web_config import WebConfig
 
 
 _DRAIN_SECONDS: Final = 3
-_PAGE_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 log = structlog.get_logger()
 
@@ -61,21 +55,25 @@ class Subject(Protocol):
         """The running configuration as YAML, without secrets."""
         ...
 
+    def status(self) -> ExporterStatus:
+        """What the status page shows."""
+        ...
+
 
 def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = False) -> Starlette:
     """Make the application.
 
     Args:
         subject: What is asked; its methods may be called from several threads at once.
-        telemetry_path: Where the exposition is. At `/` there is no landing page.
+        telemetry_path: Where the exposition is. At `/` there is no status page.
         enable_lifecycle: Whether reload over HTTP is allowed.
     """
 
     def metrics(request: Request) -> Response:
         return exposition(subject.registry, request)
 
-    def landing(_request: Request) -> Response:
-        return HTMLResponse(_landing_page(telemetry_path), headers=_PAGE_HEADERS)
+    def status(_request: Request) -> Response:
+        return HTMLResponse(page.render(subject.status()), headers=page.HEADERS)
 
     async def healthy(_request: Request) -> Response:
         return _verdict(subject.stalled(), "Healthy: every poll loop beats.", "Poll loops dead or hung")
@@ -84,7 +82,7 @@ def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = 
         return _verdict(subject.pending(), "Ready: every account has been polled.", "Not polled yet")
 
     def configuration(_request: Request) -> Response:
-        return PlainTextResponse(subject.configuration(), headers=_PAGE_HEADERS)
+        return PlainTextResponse(subject.configuration(), headers=page.HEADERS)
 
     def reload(_request: Request) -> Response:
         if not enable_lifecycle:
@@ -97,7 +95,7 @@ def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = 
 
     routes = [
         Route(telemetry_path, metrics),
-        Route("/", landing),
+        Route("/", status),
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
         Route("/-/reload", reload, methods=["POST"]),
@@ -153,23 +151,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
         else "There is nothing here; / links to what there is."
     )
     return PlainTextResponse(f"{sentence}\n", refusal.status_code, headers)
-
-
-def _landing_page(telemetry_path: str) -> str:
-    links = [
-        (telemetry_path, "Metrics"),
-        ("/config", "Configuration"),
-        ("/-/healthy", "Health"),
-        ("/-/ready", "Readiness"),
-    ]
-    items = "".join(f'<li><a href="{html.escape(path)}">{text}</a></li>' for path, text in links)
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<title>DataRobot exporter</title></head>"
-        f"<body><main><h1>DataRobot exporter</h1><p>Version {html.escape(VERSION)}</p>"
-        f"<ul>{items}</ul></main></body></html>\n"
-    )
 
 
 def listen(address: ListenAddress) -> socket.socket:

@@ -11,9 +11,11 @@ import yaml
 from cryptography import x509
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.applications import Starlette
+from statuses import make_exporter, make_status
 
 from exporter.config import ListenAddress
 from exporter.errors import ConfigError
+from exporter.status import ExporterStatus
 from exporter.web import WebServer, listen, make_app
 from exporter.web_config import WebConfig
 
@@ -51,6 +53,9 @@ class FakeSubject:
 
     def configuration(self) -> str:
         return "accounts: []\n"
+
+    def status(self) -> ExporterStatus:
+        return make_exporter(make_status())
 
 
 @contextmanager

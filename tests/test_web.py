@@ -83,7 +83,7 @@ def test_head_is_get_without_a_body(url: str) -> None:
     assert (response.status_code, response.content) == (200, b"")
 
 
-def test_the_landing_page_links_what_there_is(url: str) -> None:
+def test_the_status_page_links_what_there_is(url: str) -> None:
     response = get(url)
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -144,7 +144,7 @@ def test_reload_says_what_is_wrong(subject: FakeSubject) -> None:
     assert subject.reloads == 2
 
 
-def test_another_telemetry_path_and_no_landing_page_at_the_root() -> None:
+def test_another_telemetry_path_and_no_status_page_at_the_root() -> None:
     with served(make_app(FakeSubject(), telemetry_path="/")) as port:
         url = f"http://127.0.0.1:{port}"
         assert "apples_total" in get(url).text
