@@ -85,6 +85,7 @@
     });
     if (!response.ok) throw new Error(`it answered with status ${response.status}`);
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (!fresh.getElementById("main")) throw new Error("it answered with another page");
     if (fresh.documentElement.dataset.version !== root.dataset.version) {
       location.reload();
       return;
@@ -92,7 +93,6 @@
     localise(fresh);
     document.title = fresh.title;
     assimilate(main, fresh.getElementById("main"));
-    root.dataset.updated = String(Date.now());
     say("");
   }
 
