@@ -21,6 +21,8 @@ from exporter.version import VERSION
 
 _LONGEST_TEXT: Final = 100
 _LONGEST_ERROR: Final = 500
+_MOST_READ: Final = 10_000
+_LAST_INSTANT: Final = 253_402_300_799  # of the year 9999
 # Of each kind of table; many accounts have to share them.
 _ROWS: Final = 600
 _MOST_TYPES: Final = 50
@@ -100,8 +102,8 @@ def precise(seconds: float) -> str:
 
 
 def instant(timestamp: float) -> Markup:
-    """Mark up a time in Unix seconds; the script shows it in the reader's zone."""
-    time = datetime.fromtimestamp(int(timestamp), UTC)
+    """Mark up a time in Unix seconds, from 1970 to 9999; the script shows it in the reader's zone."""
+    time = datetime.fromtimestamp(min(max(0, int(timestamp)), _LAST_INSTANT), UTC)
     return Markup('<time datetime="{}">{}</time>').format(
         time.strftime("%Y-%m-%dT%H:%M:%SZ"), time.strftime("%Y-%m-%d %H:%M:%S UTC")
     )
@@ -109,7 +111,8 @@ def instant(timestamp: float) -> Markup:
 
 def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:
     """Cut a text from elsewhere, without secrets; say so if there is nothing to see."""
-    shown = printable(text) if text.strip() else "(blank)"
+    beginning = text[:_MOST_READ]
+    shown = printable(beginning) if beginning.strip() else "(blank)"
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
@@ -134,6 +137,7 @@ def render(status: ExporterStatus) -> str:
         states=Counter(section.account.state for section in sections),
         stuck_tasks=sum(section.stuck for section in sections),
         columns=COLUMNS,
+        failed=_FAILED,
         most_tasks=min(_MOST_TASKS, max(_LEAST_ROWS, _ROWS // number)),
         all_open=number <= _MOST_ACCOUNTS_OPEN,
         refresh=_REFRESH_SECONDS if number <= _MANY_ACCOUNTS else _REFRESH_SECONDS_OF_MANY,
@@ -184,7 +188,7 @@ def _make_environment() -> Environment:
 
 def _inline(name: str) -> Markup:
     """A file of our own, to be put into the page as it is."""
-    return Markup((resources.files("exporter") / "templates" / name).read_text())  # noqa: S704 our own file
+    return Markup((resources.files("exporter") / "templates" / name).read_text("utf-8"))  # noqa: S704 our own file
 
 
 def _hash(text: str) -> str:

@@ -162,6 +162,13 @@ def test_what_the_server_dates_is_shown_on_our_clock() -> None:
     assert "2023-11-14 22:12:20 UTC e" in shown(make_status(ends=(end,), clock_offset=3_600.0))
 
 
+@pytest.mark.parametrize(
+    ("offset", "time"), [(1e12, "1970-01-01 00:00:00 UTC"), (-1e12, "9999-12-31 23:59:59 UTC")]
+)
+def test_a_server_whose_clock_is_mad_does_not_break_the_page(offset: float, time: str) -> None:
+    assert f"{time} e" in shown(make_status(ends=(make_end("e", "ERROR"),), clock_offset=offset))
+
+
 def test_messages_are_shown_only_if_that_is_wanted() -> None:
     account = make_busy("a")
     assert "business" not in render(make_exporter(account))
