@@ -6,6 +6,7 @@ RULES := $(wildcard deploy/prometheus/rules/*.yaml)
 CHART := deploy/helm/datarobot-exporter
 GO_VERSION := 1.27.3
 HELM_VERSION := v3.22.0
+MINUTES ?= 20
 
 # Last, so that nothing of the machine is shadowed.
 export PATH := $(PATH):$(CURDIR)/$(BIN)
@@ -13,7 +14,7 @@ export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Run a program with arguments; where it is missing, CI fails and a desk is told.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
 
-.PHONY: demo test bench lint test-every-python requirements helm chart-files clean help
+.PHONY: demo test bench soak lint test-every-python requirements helm chart-files clean help
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -27,6 +28,9 @@ test: $(VENV)/.installed-dev ## Run all tests, with branch coverage
 
 bench: $(VENV)/.installed-dev ## Measure walks, scrapes and rest, and print the tables; BENCH_ARGS=--quick is shorter
 	$(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
+
+soak: $(VENV)/.installed-dev ## Run the exporter through faults, reloads and bad clients for MINUTES (20)
+	$(BIN)/python tests/soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, types, architecture, image file and rule files
 	$(BIN)/ruff check

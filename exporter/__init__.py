@@ -5,6 +5,7 @@ publishing is one assignment; a scrape renders the last snapshot and never fetch
 
     YAML → Config → Client.list_tasks() → take_snapshot() → Poller → SnapshotCollector → /metrics
 
-Pure modules (no I/O, clock, threads or logging): errors, task, snapshot, telemetry, metrics, units,
-simulation. Edges: config and credentials, transport and client, poller, web, daemon, cli, simulator, demo.
+Pure modules (no I/O, clock, threads or logging): errors, task, task_record, snapshot, telemetry, metrics,
+status, units, simulation. Edges: config and credentials, transport and client, poller, page, web, daemon,
+oncall, terminal, cli, simulator, demo.
 """

@@ -5,38 +5,63 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 from prometheus_client import generate_latest
 
 from exporter import config
-from exporter.config import Config
+from exporter.config import DEFAULT_FILE, Config
 from exporter.config.addresses import parse_listen_address
 from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
+from exporter.flags import Command, flag, with_flags
 from exporter.simulator.profiles import PROFILES
+from exporter.task_commands import tasks
 from exporter.version import VERSION
 
 
-_DEFAULT_FILE: Final = Path("config.yaml")
 _OPERATOR_MUST_MEND: Final = 2
+_ENDING: Final = """
+\b
+Examples:
+  datarobot-exporter demo
+  datarobot-exporter --config.file config.yaml --config.check
+  datarobot-exporter --config.file config.yaml
+  datarobot-exporter --config.file config.yaml tasks list --stuck
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+A flag goes before its variable, and that before the file. Flags before a command are the command's, as far
+as it has them.
+
+\b
+Exit status:
+  0  all went well
+  1  it failed while running; with --once, a poll failed
+  2  the configuration or the command line must be mended
+
+\b
+Signals:
+  SIGTERM, SIGINT  end within 5 s, the second at once
+  SIGHUP           read the configuration again
+
+\b
+Environment:
+  DATAROBOT_ENDPOINT, DATAROBOT_API_TOKEN  the account, where no file has any
+  DATAROBOT_EXPORTER_...                   each flag, as named above
+  HTTPS_PROXY, HTTP_PROXY, NO_PROXY        where an account has no proxy_url
+  REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE       where an account has no ca_file
+
+\b
+Files:
+  config.yaml  the configuration, where it exists and --config.file is not given
+"""
 
 
 def _flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
-    """A flag, the variable that it reads too, and the dotted key of the file that it overrides."""
-    variable = "DATAROBOT_EXPORTER_" + name.replace(".", "_").replace("-", "_").upper()
-    return click.option(
-        f"--{name}",
-        key.replace(".", "__"),
-        envvar=variable,
-        show_envvar=True,
-        default=None,
-        **attributes,
-    )
+    """A flag, and the dotted key of the file that it overrides."""
+    return flag(name, key.replace(".", "__"), default=None, **attributes)
 
 
 def _overrides(flags: Mapping[str, Any]) -> dict[str, object]:
@@ -44,75 +69,77 @@ def _overrides(flags: Mapping[str, Any]) -> dict[str, object]:
 
 
 _LOG_FLAGS: Final = (
-    _flag("log.level", "log.level", metavar="LEVEL", help="debug, info, warning or error. [default: info]"),
-    _flag("log.format", "log.format", metavar="FORMAT", help="logfmt, json or console. [default: logfmt]"),
+    _flag(
+        "log.level", "log.level", metavar="LEVEL", show_default="info", help="debug, info, warning or error."
+    ),
+    _flag(
+        "log.format", "log.format", metavar="FORMAT", show_default="logfmt", help="logfmt, json or console."
+    ),
 )
 _WEB_FLAGS: Final = (
     _flag(
         "web.listen-address",
         "web.listen_address",
         metavar="ADDRESS",
-        help="Where to serve: host:port, [v6]:port or :port. [default: :10072]",
+        help="Where to serve: host:port, [v6]:port or :port.",
+        show_default=":10072",
     ),
     _flag(
         "web.telemetry-path",
         "web.telemetry_path",
         metavar="PATH",
-        help="Path of the exposition. [default: /metrics]",
+        help="Path of the exposition.",
+        show_default="/metrics",
     ),
 )
-_PROCESS_METRICS_FLAG: Final = click.option(
-    "--web.disable-exporter-metrics",
+_PROCESS_METRICS_FLAG: Final = flag(
+    "web.disable-exporter-metrics",
     "without_process_metrics",
     is_flag=True,
-    envvar="DATAROBOT_EXPORTER_WEB_DISABLE_EXPORTER_METRICS",
-    show_envvar=True,
+    show_default="off",
     help="Leave out process_* and python_*.",
 )
 
 
-def _with(*flags: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for flag in reversed(flags):
-            command = flag(command)
-        return command
-
-    return decorate
-
-
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--config.file",
-    "file",
-    type=click.Path(path_type=Path),
-    envvar="DATAROBOT_EXPORTER_CONFIG_FILE",
-    show_envvar=True,
-    help="Configuration file. [default: config.yaml where it exists]",
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING
 )
-@click.option(
-    "--config.check",
-    "check",
-    is_flag=True,
-    envvar="DATAROBOT_EXPORTER_CONFIG_CHECK",
-    show_envvar=True,
-    help="Say what is wrong with the configuration, and end.",
-)
-@click.option(
-    "--once",
-    is_flag=True,
-    envvar="DATAROBOT_EXPORTER_ONCE",
-    show_envvar=True,
-    help="Poll every account once, print the exposition, and end.",
-)
-@_with(
+@with_flags(
+    flag(
+        "config.file",
+        "file",
+        type=click.Path(path_type=Path),
+        show_default="config.yaml where it exists",
+        help="Configuration file.",
+    ),
+    flag(
+        "config.check",
+        "check",
+        is_flag=True,
+        show_default="off",
+        help="Say what is wrong with the configuration, and end.",
+    ),
+    flag(
+        "once",
+        is_flag=True,
+        show_default="off",
+        help="Poll every account once, print the exposition, and end.",
+    ),
     *_WEB_FLAGS,
     _flag(
         "web.config.file",
         "web.config_file",
         metavar="PATH",
+        show_default="none: plain HTTP, open to all",
         help="TLS and basic auth, in the format of the Prometheus exporter toolkit.",
     ),
-    _flag("web.enable-lifecycle", "web.enable_lifecycle", is_flag=True, help="Allow POST /-/reload."),
+    _flag(
+        "web.enable-lifecycle",
+        "web.enable_lifecycle",
+        is_flag=True,
+        show_default="off",
+        help="Allow POST /-/reload.",
+    ),
     _PROCESS_METRICS_FLAG,
     *_LOG_FLAGS,
 )
@@ -134,14 +161,11 @@ def command_line(
     Without a file it polls one account, from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
     """
     if context.invoked_subcommand is not None:
-        # Flags before a command are the command's, as far as it has them.
-        given = {key: value for key, value in flags.items() if value is not None}
-        context.default_map = {context.invoked_subcommand: given}
         return
     if not (check or once):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    if file is None and _DEFAULT_FILE.exists():
-        file = _DEFAULT_FILE
+    if file is None and DEFAULT_FILE.exists():
+        file = DEFAULT_FILE
 
     def load() -> Config:
         return config.load(file, os.environ, _overrides(flags))
@@ -163,10 +187,18 @@ def command_line(
         context.exit(1)
 
 
-@command_line.command("demo")
-@_with(*_WEB_FLAGS, *_LOG_FLAGS)
-def run_demo(**flags: Any) -> None:  # noqa: ANN401 as click hands them over
+@command_line.command(
+    "demo",
+    epilog="Exit status: 0 after Ctrl-C or SIGTERM, 1 if it failed, 2 if the command line must be mended.",
+)
+@with_flags(*_WEB_FLAGS, *_LOG_FLAGS)
+@click.pass_context
+def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 as click hands them over
     """Run the exporter on a simulated DataRobot; nothing else is needed."""
+    for key in flags:
+        # Flags before a command are the command's too, and go before variables as they do.
+        if context.get_parameter_source(key) is not ParameterSource.COMMANDLINE:
+            flags[key] = context.find_root().params[key]
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also in the simulator's threads
     with make_simulator(DEMO_ACCOUNTS, address=("127.0.0.1", 0), seed=0) as simulator:
         settings = demo_config(simulator, _overrides(flags))
@@ -182,23 +214,34 @@ def run_demo(**flags: Any) -> None:  # noqa: ANN401 as click hands them over
 
 
 @command_line.command("simulate")
-@click.option(
-    "--listen",
+@flag(
+    "listen",
+    command="simulate",
     default="127.0.0.1:10073",
     show_default=True,
     metavar="ADDRESS",
     help="Where to serve: host:port, [v6]:port or :port.",
 )
-@click.option(
-    "--account",
+@flag(
+    "account",
     "accounts",
+    command="simulate",
     multiple=True,
     metavar="NAME=PROFILE",
-    help=f"An account; again for more. Profiles: {', '.join(PROFILES)}. [default: the demo's accounts]",
+    show_default="the demo's accounts",
+    help=f"An account; again for more. Profiles: {', '.join(PROFILES)}.",
 )
-@click.option("--seed", default=0, show_default=True, help="The same seed lives the same life.")
+@flag("seed", command="simulate", default=0, show_default=True, help="The same seed lives the same life.")
 def run_simulator(listen: str, accounts: tuple[str, ...], seed: int) -> None:
-    """Run a simulated DataRobot alone, for tests, load and dashboards."""
+    """Run a simulated DataRobot alone, for tests, load and dashboards.
+
+    It prints the variables that an exporter needs for each of its accounts, and runs until Ctrl-C or
+    SIGTERM. Exit status 2 if the command line must be mended.
+
+    \b
+    Example:
+      datarobot-exporter simulate --account production=steady --account staging=troubled
+    """  # noqa: D301 click's mark for what is not to be filled
     profiles = dict(_named_profile(account) for account in accounts) or DEMO_ACCOUNTS
     simulator = make_simulator(profiles, address=_host_and_port(listen), seed=seed)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -220,6 +263,9 @@ def _host_and_port(address: str) -> tuple[str, int]:
     except ValueError as error:
         raise ConfigError([f"--listen: {error}"]) from error
     return parsed.host, parsed.port
+
+
+command_line.add_command(tasks)
 
 
 def main() -> None:

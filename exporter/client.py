@@ -60,10 +60,12 @@ class Lookup(msgspec.Struct, frozen=True):
     Attributes:
         task: The record, or None where the answer was 303: the task is COMPLETED.
         location: Where its product is, on 303.
+        body: The record as it came, for what `task` leaves out.
     """
 
     task: Task | None
     location: str | None = None
+    body: bytes = b""
 
 
 class Client:
@@ -154,7 +156,7 @@ class Client:
             status_id = _pointed_id(location)
         if answer.status != HTTPStatus.OK:
             raise Malformed(f"the look-up answered {_described(answer)}")
-        return Lookup(decode_task(answer.body))
+        return Lookup(decode_task(answer.body), body=answer.body)
 
     def delete_task(self, status_id: str, deadline: float) -> None:
         """Delete a status record; the work behind it may go on.

@@ -4,11 +4,10 @@ import contextlib
 import os
 import platform
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -25,9 +24,11 @@ from exporter.logs import configure_logs
 from exporter.metrics import AccountView, ProcessView, SnapshotCollector
 from exporter.poller import Poller
 from exporter.state import StateDirectory
+from exporter.status import ExporterStatus
 from exporter.telemetry import Telemetry
 from exporter.version import VERSION
 from exporter.web import WebServer, listen, make_app
+from exporter.web_config import WebConfig
 
 
 _STOP_SECONDS: Final = 1.0
@@ -65,6 +66,7 @@ class Daemon:
         directory = config.state.directory if keeps_state else None
         self._state = None if directory is None else StateDirectory(Path(directory))
         self._reloading = threading.Lock()
+        self._handing_over: frozenset[str] = frozenset()
         self._loaded_at = time.time()
         self._load_successful = True
         self._pollers = [self._make_poller(account, Telemetry()) for account in config.accounts]
@@ -97,7 +99,8 @@ class Daemon:
         """
         web = self._config.web
         app = make_app(self, telemetry_path=web.telemetry_path, enable_lifecycle=web.enable_lifecycle)
-        server = WebServer(app, open_endpoint(web.listen_address))
+        web_config = WebConfig(None if web.config_file is None else Path(web.config_file))
+        server = WebServer(app, listen(web.listen_address), web_config)
         sys.setswitchinterval(SWITCH_SECONDS)
         # Blocked here and in every thread started from here; the main thread takes them one by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -109,6 +112,8 @@ class Daemon:
             version=VERSION,
             address=str(ListenAddress(web.listen_address.host, server.port)),
             path=web.telemetry_path,
+            tls=web_config.settings().tls is not None,
+            authentication=bool(web_config.settings().users),
             accounts=len(self._pollers),
         )
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:
@@ -121,9 +126,7 @@ class Daemon:
         for poller in self._pollers:
             poller.stop()
         served = server.stop()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for poller in self._pollers:
-            poller.join(max(0.0, deadline - time.monotonic()))
+        _join(self._pollers, _STOP_SECONDS)
         log.info("exporter.stopped")
         if not served:
             raise ServingEnded("the endpoint stopped serving; its own log line says why")
@@ -150,37 +153,63 @@ class Daemon:
             self._config = msgspec.structs.replace(config, web=self._config.web, state=self._config.state)
             self._load_successful, self._loaded_at = True, time.time()
 
-    def _apply(self, accounts: Iterable[Account]) -> None:
+    def _apply(self, accounts: Sequence[Account]) -> None:
         """Stop and start pollers so that these accounts are polled."""
         running = {poller.account.name: poller for poller in self._pollers}
-        pollers, started = [], []
-        for account in accounts:
-            poller = running.get(account.name)
-            if poller is None or poller.account != account:
-                started.append(account.name)
-                poller = self._succeed(poller, account)
-                poller.start(delay=0.0)
-            pollers.append(poller)
-        self._pollers = pollers
-        removed = sorted(running.keys() - {poller.account.name for poller in pollers})
-        for name in removed:
-            running[name].stop()
-        log.info("config.reloaded", accounts=len(pollers), started=started, removed=removed)
+        unchanged = {
+            account.name: running[account.name]
+            for account in accounts
+            if account.name in running and running[account.name].account == account
+        }
+        leaving = running.keys() - unchanged.keys()
+        self._handing_over = frozenset(leaving)
+        try:
+            # All of them before the first is waited for, as each may take a moment.
+            for name in leaving:
+                running[name].stop()
+            _join((running[name] for name in leaving), _HANDOVER_SECONDS)
+            self._pollers = [
+                unchanged.get(account.name) or self._succeed(running.get(account.name), account)
+                for account in accounts
+            ]
+        finally:
+            self._handing_over = frozenset()
+        log.info(
+            "config.reloaded",
+            accounts=len(accounts),
+            started=[account.name for account in accounts if account.name not in unchanged],
+            removed=sorted(running.keys() - {account.name for account in accounts}),
+        )
 
     def _succeed(self, former: Poller | None, account: Account) -> Poller:
-        """A poller of an account that is new or has changed; what is known of the same tasks is kept."""
-        if former is not None:
-            former.stop()
-            former.join(_HANDOVER_SECONDS)
+        """A poller at work on an account that is new or has changed; what is known of the same tasks is kept.
+
+        Args:
+            former: The account's poller until now, which has been stopped; None if it is new.
+            account: The account as it is to be.
+        """
         if former is None or former.account.endpoint != account.endpoint:
-            return self._make_poller(account, Telemetry())
+            poller = self._make_poller(account, Telemetry())
+            poller.start(delay=0.0)
+            return poller
         poller = self._make_poller(account, former.telemetry)
         poller.take_over(former)
+        # Accounts keep their places in the interval, or a fleet would call in step from now on; but what
+        # failed may have been mended by the change.
+        mended = former.telemetry.up is False
+        poller.start(delay=0.0 if mended else min(former.due_in(), account.poll.interval))
         return poller
 
     def stalled(self) -> Iterable[str]:
-        """Accounts whose poll loop is dead or hung."""
-        return (poller.account.name for poller in self._pollers if not poller.beats())
+        """Accounts whose poll loop is dead or hung, but for those that a reload has stopped just now."""
+        silent = [poller for poller in self._pollers if not poller.beats()]
+        # In this order: a reload puts the new pollers in place before it ends the handing over.
+        excused, present = self._handing_over, self._pollers
+        return [
+            poller.account.name
+            for poller in silent
+            if poller in present and poller.account.name not in excused
+        ]
 
     def pending(self) -> Iterable[str]:
         """Accounts whose first poll has not ended."""
@@ -189,6 +218,18 @@ class Daemon:
     def configuration(self) -> str:
         """The running configuration as YAML, without secrets."""
         return yaml.safe_dump(redacted(self._config), sort_keys=False, allow_unicode=True)
+
+    def status(self) -> ExporterStatus:
+        """What the status page shows."""
+        web = self._config.web
+        return ExporterStatus(
+            now=time.time(),
+            accounts=tuple(poller.status() for poller in self._pollers),
+            reload_successful=self._load_successful,
+            telemetry_path=web.telemetry_path,
+            show_messages=web.show_messages,
+            runbooks_url=web.runbooks_url,
+        )
 
     def _make_poller(self, account: Account, telemetry: Telemetry) -> Poller:
         stop = threading.Event()
@@ -208,22 +249,16 @@ class Daemon:
         )
 
 
-def open_endpoint(address: ListenAddress) -> socket.socket:
-    """Open the socket to serve on; what is written to its connections leaves at once.
-
-    Raises:
-        ConfigError: The address cannot be used.
-    """
-    sock = listen(address)
-    # asyncio sets this only where a socket names its protocol, and create_server's do not. Without it, the
-    # body of an answer waits for the scraper's acknowledgement of the headers: 40 ms.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
-
-
 def _warn(config: Config) -> None:
     for warning in config.warnings:
         log.warning("config.questionable", warning=warning)
+
+
+def _join(pollers: Iterable[Poller], seconds: float) -> None:
+    """Wait for loops that were told to end, so many seconds in all."""
+    deadline = time.monotonic() + seconds
+    for poller in pollers:
+        poller.join(max(0.0, deadline - time.monotonic()))
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from itertools import islice, zip_longest
 from math import inf
-from typing import Final
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -26,6 +27,8 @@ _MOST_UNKNOWN_WORDS: Final = 100
 _LONGEST_WORD: Final = 100
 _SORTED_AT_ONCE: Final = 5_000
 LONGEST_MESSAGE: Final = 300
+MOST_OLDEST: Final = 20
+_MOST_CANDIDATES: Final = 1000
 
 
 class OpenTask(msgspec.Struct, gc=False, array_like=True):
@@ -43,13 +46,14 @@ class OpenTask(msgspec.Struct, gc=False, array_like=True):
 
 
 class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of one task in the log.
+    """What is told of one task in the log and on the status page.
 
     Attributes:
         status_id: As listed.
         status: In the exporter's vocabulary.
         task_type: As in the label.
         seconds: Its age, or how long it took; None if its creation is not known.
+        created: Unix seconds on the server's clock, or None if it is not known.
         code: The API's; 0 for none.
         message: The API's, cut at `LONGEST_MESSAGE` characters; empty for none.
     """
@@ -58,6 +62,7 @@ class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     task_type: str
     seconds: float | None
+    created: float | None = None
     code: int = 0
     message: str = ""
 
@@ -72,6 +77,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
         stuck: Open tasks past their limit that had not been reported.
         walk: Number of the walk, which every known task that was listed now bears.
         known: How many these are.
+        oldest: The tasks that wait or run and were created first, `MOST_OLDEST` at most, oldest first.
     """
 
     snapshot: Snapshot
@@ -80,6 +86,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     stuck: list[TaskReport]
     walk: int
     known: int
+    oldest: tuple[TaskReport, ...]
 
 
 class _Kind:
@@ -128,7 +135,11 @@ class _Kinds(dict[tuple[str, str | None], _Kind]):
         return kind
 
 
-def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as much as the loop
+Candidate: TypeAlias = tuple[float, Task, _Kind]
+"""When a task was created, the task, and its kind."""
+
+
+def take_listing(  # noqa: C901, PLR0912, PLR0915 one loop: a call per task would cost as much as the loop
     pages: Iterable[Page],
     *,
     now: float,
@@ -157,6 +168,8 @@ def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as
     open_tasks: dict[str, OpenTask] = {}
     finished: dict[str, TaskReport | None] = {}
     stuck: list[TaskReport] = []
+    oldest: list[Candidate] = []
+    youngest = inf
     walked = duplicates = fresh = 0
     get_known = (known or {}).get
     for page in pages:
@@ -186,6 +199,10 @@ def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as
                 finished[status_id] = None if status_id in settled else _report(task, kind, timestamp, now)
             if timestamp is not None and kind.is_timed:
                 kind.created.append(timestamp)
+                if timestamp < youngest:
+                    oldest.append((timestamp, task, kind))
+                    if len(oldest) > _MOST_CANDIDATES:
+                        youngest = _keep_oldest(oldest)
                 if timestamp < kind.stuck_before and status_id and status_id not in reported:
                     stuck.append(_report(task, kind, timestamp, now))
             else:
@@ -208,9 +225,27 @@ def take_listing(  # noqa: C901, PLR0912 one loop: a call per task would cost as
         invalid=+invalid,
         unknown_words=frozenset(islice(unknown_words, _MOST_UNKNOWN_WORDS)),
     )
+    _keep_oldest(oldest)
     return Listing(
-        snapshot=snapshot, open=open_tasks, finished=finished, stuck=stuck, walk=walk, known=tasks - fresh
+        snapshot=snapshot,
+        open=open_tasks,
+        finished=finished,
+        stuck=stuck,
+        walk=walk,
+        known=tasks - fresh,
+        oldest=tuple(_report(task, kind, created, now) for created, task, kind in oldest),
     )
+
+
+def _keep_oldest(candidates: list[Candidate]) -> float:
+    """Cut the candidates down to the oldest.
+
+    Returns:
+        Creation of the youngest that is kept, Unix seconds: what is younger need not be a candidate.
+    """
+    candidates.sort(key=itemgetter(0))
+    del candidates[MOST_OLDEST:]
+    return candidates[-1][0] if candidates else inf
 
 
 def _ascending(times: list[float]) -> list[float]:
@@ -229,6 +264,7 @@ def _report(task: Task, kind: _Kind, created: float | None, now: float) -> TaskR
         status=kind.status,
         task_type=kind.task_type,
         seconds=None if created is None else max(0.0, now - created),
+        created=created,
         code=task.code,
         message=task.message_text[:LONGEST_MESSAGE],
     )

@@ -24,6 +24,18 @@ def hide(secret: str) -> None:
         _secrets[secret] = None
 
 
+def without_secrets(text: str) -> str:
+    """The text with `<secret>` in place of everything that was hidden."""
+    for secret in list(_secrets):
+        text = text.replace(secret, "<secret>")
+    return text
+
+
+def printable(text: str) -> str:
+    """Hide the secrets in a text, and spell out its control characters but line feeds."""
+    return without_secrets(text).translate(_UNPRINTABLE)
+
+
 class _Unfailing:
     """A stream whose writes never fail: a full disk or a closed pipe must not end a poll.
 
@@ -77,7 +89,9 @@ def configure_logs(level: str, style: str) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        # Line and line feed in one write: a thread that still has the stream of before a reload, and so
+        # another lock, must not get in between.
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     _route_libraries(stream, shared, last)
@@ -107,7 +121,4 @@ def _spelt(value: Any) -> Any:  # noqa: ANN401 whatever is logged
     """Text without control characters but line feeds; numbers and collections are the renderers' business."""
     if value is None or isinstance(value, (int, float, list, tuple, dict)):
         return value
-    text = str(value)
-    for secret in list(_secrets):
-        text = text.replace(secret, "<secret>")
-    return text.translate(_UNPRINTABLE)
+    return printable(str(value))

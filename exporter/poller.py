@@ -11,10 +11,11 @@ import structlog
 
 from exporter.config import Account
 from exporter.errors import ApiError, Interrupted
-from exporter.listing import Listing, take_listing
+from exporter.listing import Listing, TaskReport, take_listing
 from exporter.metrics import AccountView
 from exporter.snapshot import Snapshot
 from exporter.state import StateFile
+from exporter.status import AccountStatus
 from exporter.task import Page
 from exporter.telemetry import Telemetry
 from exporter.tracker import RecordSource, Tracker
@@ -43,9 +44,10 @@ class TaskSource(RecordSource, Protocol):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A complete listing as scrapes see it, and when it was published on the monotonic clock."""
+    """A complete listing as scrapes and the page see it, and when it was published on the monotonic clock."""
 
     snapshot: Snapshot
+    oldest: tuple[TaskReport, ...]
     at: float
 
 
@@ -87,6 +89,7 @@ class Poller:
         self.published: Published | None = None
         self._words_logged: set[str] = set()
         self._next_beat = monotonic() + _GRACE_SECONDS
+        self._due = monotonic()
         self._thread: threading.Thread | None = None
 
     def start(self, *, delay: float) -> None:
@@ -115,11 +118,12 @@ class Poller:
     def run(self, delay: float) -> None:
         """Poll until stopped; starts are `interval` apart, and those that were missed are left out."""
         interval = self.account.poll.interval
-        start = self._monotonic() + delay
+        self._due = start = self._monotonic() + delay
         while not self._stop.wait(max(0.0, start - self._monotonic())):
             self._expect_beat(self.account.poll.timeout)
             self.poll()
-            start = _following(start, interval, self._monotonic())
+            if not self._stop.is_set():
+                self._due = start = _following(start, interval, self._monotonic())
             self._expect_beat(start - self._monotonic())
         self._source.close()
 
@@ -130,7 +134,7 @@ class Poller:
         try:
             listing, now = self._walk(deadline)
             self.tracker.enter(listing, now)
-            self.published = Published(listing.snapshot, self._monotonic())
+            self.published = Published(listing.snapshot, listing.oldest, self._monotonic())
             self._completed(listing.snapshot, started)
             self.tracker.look_up(deadline)
         except Interrupted:
@@ -149,6 +153,10 @@ class Poller:
         thread = self._thread
         return thread is not None and thread.is_alive() and self._monotonic() <= self._next_beat
 
+    def due_in(self) -> float:
+        """Seconds until the next poll; 0 while one is under way, or has been given up."""
+        return max(0.0, self._due - self._monotonic())
+
     def view(self) -> AccountView:
         """What a scrape may know now."""
         published = self.published
@@ -157,7 +165,7 @@ class Poller:
             account=self.account.name,
             now=self._server_time(),
             snapshot=None if published is None else published.snapshot,
-            fresh=published is not None and self._monotonic() - published.at < self.account.poll.stale_after,
+            fresh=self._fresh(published),
             counts=self.tracker.counts,
             tracked=self.tracker.tracked,
             backlog=self.tracker.backlog,
@@ -166,6 +174,30 @@ class Poller:
             limit=self.account.tasks.limit,
             poll_interval=self.account.poll.interval,
         )
+
+    def status(self) -> AccountStatus:
+        """What the status page may know now."""
+        published = self.published
+        shown = published if self._fresh(published) else None
+        due_in = self.due_in()
+        now = self._clock()
+        return AccountStatus(
+            account=self.account.name,
+            now=now,
+            clock_offset=self._source.clock_offset or 0.0,
+            beats=self.beats(),
+            last_end=self.telemetry.last_end,
+            last_success=self.telemetry.last_success,
+            next_poll=now + due_in if due_in else None,
+            snapshot=None if shown is None else shown.snapshot,
+            oldest=() if shown is None else shown.oldest,
+            ends=self.tracker.seen,
+            limit=self.account.tasks.limit,
+            stale_after=self.account.poll.stale_after,
+        )
+
+    def _fresh(self, published: Published | None) -> bool:
+        return published is not None and self._monotonic() - published.at < self.account.poll.stale_after
 
     def _walk(self, deadline: float) -> tuple[Listing, float]:
         """The listing, and when it was taken: Unix seconds on the server's clock."""
@@ -206,7 +238,7 @@ class Poller:
 
     def _failed(self, reason: str, error: str, started: float) -> None:
         seconds = self._monotonic() - started
-        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=reason)
+        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=reason, error=error)
         log.warning(
             "poll.failed",
             account=self.account.name,

@@ -158,6 +158,12 @@ def decode_task(body: bytes) -> Task:
     return _tolerant_task(record)
 
 
+def description_of(body: bytes) -> str:
+    """The description in the body of `GET status/{id}/`; empty where there is none."""
+    record = _lenient_json(body)
+    return (_text(record.get("description")) if isinstance(record, dict) else None) or ""
+
+
 def _check_encoding(body: bytes) -> None:
     """Refuse what is no UTF-8, also where it is in a field that is skipped: something garbled it."""
     if not body.isascii():

@@ -47,11 +47,30 @@ class Histogram(msgspec.Struct):
         return list(zip((*self.bounds, inf), accumulate(self.counts), strict=True))
 
 
+class PollEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a poll ended. Times are Unix seconds on the local clock.
+
+    Attributes:
+        at: When.
+        since: End of the first of the polls that, up to this one, all were complete or all failed.
+        seconds: Its wall time.
+        failure: The reason, or None if it was complete.
+        error: What was wrong, in words that may hold what the server sent; empty if nothing.
+    """
+
+    at: float
+    since: float
+    seconds: float
+    failure: str | None
+    error: str
+
+
 class Telemetry:
     """Counts about one account since the process started.
 
     Attributes:
         up: Whether the last poll was complete; None before the first ended.
+        last_end: How the last poll ended; None before the first did.
         polls: Polls ended.
         poll_failures: By reason.
         poll_duration: Seconds.
@@ -66,6 +85,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.up: bool | None = None
+        self.last_end: PollEnd | None = None
         self.polls = 0
         self.poll_failures: Counter[str] = Counter()
         self.poll_duration = Histogram(POLL_BUCKETS)
@@ -78,17 +98,21 @@ class Telemetry:
         self.duplicate_tasks = 0
         self.state_write_failures: int | None = None
 
-    def poll_ended(self, *, at: float, seconds: float, failure: str | None) -> None:
+    def poll_ended(self, *, at: float, seconds: float, failure: str | None, error: str = "") -> None:
         """Count a poll.
 
         Args:
             at: Unix seconds on the local clock.
             seconds: Its wall time.
             failure: The reason, or None if it was complete.
+            error: What was wrong.
         """
+        up = failure is None
+        since = self.last_end.since if self.last_end and self.up is up else at
+        self.last_end = PollEnd(at=at, since=since, seconds=seconds, failure=failure, error=error)
         self.poll_duration.observe(seconds)
         self.last_poll = at
-        self.up = failure is None
+        self.up = up
         if failure is None:
             self.last_success = at
         else:

@@ -14,12 +14,14 @@ from exporter.ledger import Counts, Ledger
 from exporter.listing import LONGEST_MESSAGE, Listing, OpenTask, TaskReport
 from exporter.snapshot import TypeNames
 from exporter.state import Remembered, StateFile
+from exporter.status import SeenEnd
 from exporter.task import DOCUMENTED_TYPES, FINISHED
 from exporter.telemetry import Telemetry
 
 
 # Errors of one look-up that say nothing of the next.
 _ONE_RECORDS_ERRORS: Final = (ClientError, Malformed, TooLarge)
+_MOST_SEEN: Final = 20
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ class Tracker:
     Attributes:
         types: Type names in use after the last complete listing.
         counts: What happened to tasks; None before this process' first complete listing.
+        seen: The last ends, latest first; none from before this process.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Tracker:
             limit=account.tasks.max_types,
         )
         self.counts: Counts | None = None
+        self.seen: tuple[SeenEnd, ...] = ()
+        self._entered_at = 0.0
         self._ledger = Ledger(bounds=account.tasks.duration_buckets, looks_up=account.tasks.outcomes)
         if state is not None:
             telemetry.state_write_failures = telemetry.state_write_failures or 0
@@ -73,6 +78,7 @@ class Tracker:
         """Begin with what a tracker of the same tasks knew, which follows nothing any more."""
         self._remember(former.remembered())
         self.counts = former.counts
+        self.seen = former.seen
 
     @property
     def tracked(self) -> int:
@@ -111,10 +117,11 @@ class Tracker:
             now: When it was taken: Unix seconds on the server's clock.
         """
         self.types = listing.snapshot.types
+        self._entered_at = now
         ends = self._ledger.advance(listing, now)
         self._publish()
         tell_stuck(self._account.name, listing.stuck)
-        tell_ends(self._account.name, ends)
+        self._tell(ends)
 
     def look_up(self, deadline: float) -> None:
         """Look up what has vanished, as far as the poll's budget goes, and tell what became of it.
@@ -126,6 +133,12 @@ class Tracker:
             return
         ends = self._ends(deadline)
         self._publish()
+        self._tell(ends)
+
+    def _tell(self, ends: list[TaskReport]) -> None:
+        """Show and log ends that became known by the last listing or, as soon as they could be, after it."""
+        latest = [SeenEnd(report, self._entered_at) for report in reversed(ends[-_MOST_SEEN:])]
+        self.seen = (*latest, *self.seen)[:_MOST_SEEN]
         tell_ends(self._account.name, ends)
 
     def _publish(self) -> None:

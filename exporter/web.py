@@ -1,7 +1,6 @@
 """The endpoint: Starlette's routes on a uvicorn server that runs in a thread of its own."""
 
 import gzip
-import html
 import os
 import re
 import signal
@@ -21,19 +20,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from exporter import page
+from exporter.basic_auth import Gate
 from exporter.config import ListenAddress
+from exporter.connections import KEEP_ALIVE_SECONDS, MOST_HEADER_BYTES, BoundedServer
 from exporter.errors import ConfigError
 from exporter.exposition import render
-from exporter.version import VERSION
+from exporter.status import ExporterStatus
+from exporter.web_config import WebConfig
 
 
 _DRAIN_SECONDS: Final = 3
-_PAGE_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 log = structlog.get_logger()
 
@@ -59,21 +56,25 @@ class Subject(Protocol):
         """The running configuration as YAML, without secrets."""
         ...
 
+    def status(self) -> ExporterStatus:
+        """What the status page shows."""
+        ...
+
 
 def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = False) -> Starlette:
     """Make the application.
 
     Args:
         subject: What is asked; its methods may be called from several threads at once.
-        telemetry_path: Where the exposition is. At `/` there is no landing page.
+        telemetry_path: Where the exposition is. At `/` there is no status page.
         enable_lifecycle: Whether reload over HTTP is allowed.
     """
 
     def metrics(request: Request) -> Response:
         return exposition(subject.registry, request)
 
-    def landing(_request: Request) -> Response:
-        return HTMLResponse(_landing_page(telemetry_path), headers=_PAGE_HEADERS)
+    def status(_request: Request) -> Response:
+        return HTMLResponse(page.render(subject.status()), headers=page.HEADERS)
 
     async def healthy(_request: Request) -> Response:
         return _verdict(subject.stalled(), "Healthy: every poll loop beats.", "Poll loops dead or hung")
@@ -82,7 +83,7 @@ def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = 
         return _verdict(subject.pending(), "Ready: every account has been polled.", "Not polled yet")
 
     def configuration(_request: Request) -> Response:
-        return PlainTextResponse(subject.configuration(), headers=_PAGE_HEADERS)
+        return PlainTextResponse(subject.configuration(), headers=page.HEADERS)
 
     def reload(_request: Request) -> Response:
         if not enable_lifecycle:
@@ -95,7 +96,7 @@ def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = 
 
     routes = [
         Route(telemetry_path, metrics),
-        Route("/", landing),
+        Route("/", status),
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
         Route("/-/reload", reload, methods=["POST"]),
@@ -153,23 +154,6 @@ async def _refuse(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"{sentence}\n", refusal.status_code, headers)
 
 
-def _landing_page(telemetry_path: str) -> str:
-    links = [
-        (telemetry_path, "Metrics"),
-        ("/config", "Configuration"),
-        ("/-/healthy", "Health"),
-        ("/-/ready", "Readiness"),
-    ]
-    items = "".join(f'<li><a href="{html.escape(path)}">{text}</a></li>' for path, text in links)
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<title>DataRobot exporter</title></head>"
-        f"<body><main><h1>DataRobot exporter</h1><p>Version {html.escape(VERSION)}</p>"
-        f"<ul>{items}</ul></main></body></html>\n"
-    )
-
-
 def listen(address: ListenAddress) -> socket.socket:
     """Open the listening socket; without a host, on all interfaces of both families where there are two.
 
@@ -180,11 +164,15 @@ def listen(address: ListenAddress) -> socket.socket:
     dual = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=1024)
+        sock = socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=1024)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             [f"web.listen_address: cannot listen on {address}: {error}; choose another one"]
         ) from error
+    # asyncio sets this only where a socket names its protocol, and create_server's do not. Without it, the
+    # body of an answer waits for the scraper's acknowledgement of the headers: 40 ms.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
 
 
 class WebServer:
@@ -193,13 +181,15 @@ class WebServer:
     Args:
         app: The application.
         sock: From :func:`listen`; the server owns it.
+        web_config: Who is let in, and how; by default everybody, over plain HTTP.
     """
 
-    def __init__(self, app: Starlette, sock: socket.socket) -> None:
+    def __init__(self, app: Starlette, sock: socket.socket, web_config: WebConfig | None = None) -> None:
         self._sock = sock
-        self._server = uvicorn.Server(
+        web_config = web_config or WebConfig(None)
+        self._server = BoundedServer(
             uvicorn.Config(
-                app,
+                Gate(app, web_config),
                 http="h11",
                 ws="none",
                 loop="asyncio",
@@ -209,9 +199,12 @@ class WebServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=75,
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
-            )
+            ),
+            sock,
+            web_config.settings,
         )
         self._died = False
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
@@ -234,7 +227,7 @@ class WebServer:
 
     def _run(self) -> None:
         try:
-            self._server.run(sockets=[self._sock])
+            self._server.run()
         except Exception:
             log.exception("web.crashed")
         if not self._server.should_exit:

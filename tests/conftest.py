@@ -14,9 +14,9 @@ Seen = TypeVar("Seen")
 DEADLINE_SECONDS = 30.0
 
 
-def eventually(condition: Callable[[], Seen]) -> Seen:
+def eventually(condition: Callable[[], Seen], *, seconds: float = DEADLINE_SECONDS) -> Seen:
     """Wait until a condition holds and return what it gave; after a generous deadline, fail."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + seconds
     while not (seen := condition()):
         assert time.monotonic() < deadline, f"waited in vain; the last answer was {seen!r}"
         time.sleep(0.01)

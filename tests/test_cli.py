@@ -276,8 +276,17 @@ def test_a_state_directory_that_cannot_be_written_ends_with_2(simulator: Simulat
 
 
 def test_flags_before_a_command_are_the_commands(tmp_path: Path) -> None:
+    """They go before variables, as those after it do, which are nearer still."""
     with RunningExporter(
-        ["--web.listen-address=127.0.0.1:0", "--web.telemetry-path=/here", "demo"], cwd=tmp_path
+        [
+            "--web.listen-address=127.0.0.1:0",
+            "--web.telemetry-path=/here",
+            "--log.level=error",
+            "demo",
+            "--log.level=info",
+        ],
+        cwd=tmp_path,
+        environ={"DATAROBOT_EXPORTER_WEB_TELEMETRY_PATH": "/there", "DATAROBOT_EXPORTER_LOG_LEVEL": "error"},
     ) as it:
         eventually(lambda: "datarobot_up" in it.get("/here").text)
         it.signal(signal.SIGTERM)

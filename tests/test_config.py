@@ -92,6 +92,16 @@ def test_a_file_beyond_all_measure_is_refused(make_file: MakeFile) -> None:
     assert mistakes(path) == (f"{path}: the file is too large; expected at most 4MiB",)
 
 
+def test_the_page_shows_no_messages_and_links_no_runbooks_unless_told(make_file: MakeFile) -> None:
+    web = load(make_file(one_account()), ENVIRON, {}).web
+    assert (web.show_messages, web.runbooks_url) == (False, None)
+    path = make_file(
+        "web: {show_messages: true, runbooks_url: 'HTTPS://wiki.example.com/run-books/'}\n" + one_account()
+    )
+    web = load(path, ENVIRON, {}).web
+    assert (web.show_messages, web.runbooks_url) == (True, "https://wiki.example.com/run-books")
+
+
 def test_limits_by_type_replace_the_defaults_and_accounts_add_to_them(make_file: MakeFile) -> None:
     path = make_file(
         "tasks: {stuck_after_by_type: {Testing: {RUNNING: 5m}}}\n"
@@ -187,7 +197,7 @@ def test_mistakes_in_flags_name_the_flag(make_file: MakeFile) -> None:
         "--log.level: loud is not known; expected debug, info, warning or error",
         "--web.listen-address: x is no IPv6 address; expected one such as [::1]",
         "--web.telemetry-path: metrics is no path; expected one that starts with /, such as /metrics",
-        "--web.config.file: is not yet supported; expected to be left out",
+        "--web.config.file: web.yaml does not exist; expected a web configuration file, or none",
     )
 
 
@@ -196,7 +206,8 @@ def test_a_section_that_is_no_map_is_told_whatever_the_flags(make_file: MakeFile
     (mistake,) = mistakes(path, FROM_ENVIRONMENT, {"web.telemetry_path": "/x"})
     assert mistake == (
         f"{path}:1: web: a number is given; "
-        "expected a map with the keys listen_address, telemetry_path, config_file, enable_lifecycle"
+        "expected a map with the keys listen_address, telemetry_path, config_file, enable_lifecycle, "
+        "show_messages, runbooks_url"
     )
 
 

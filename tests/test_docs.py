@@ -1,6 +1,8 @@
 """What the documents say is what the code does."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -8,6 +10,9 @@ import pytest
 
 from exporter import cli
 from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE, Row
+from exporter.task_commands import tasks
+from exporter.task_record import TaskRecord
+from exporter.task_table import as_json
 
 
 ROOT = Path(__file__).parent.parent
@@ -42,20 +47,63 @@ def test_every_metric_that_the_readme_names_exists() -> None:
     assert named - names.union(suffixes) == set()
 
 
+def options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Option]]:
+    """Every flag of a command and of those below it, with the names of the commands it belongs to."""
+    yield from ((" ".join(path), each) for each in command.params if isinstance(each, click.Option))
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            yield from options(below, (*path, name))
+
+
+# click's own; they end the program before anything is read.
+OPTIONS = [(path, each) for path, each in options(cli.command_line) if each.opts[0] != "--version"]
+
+
 def test_every_flag_that_the_readme_names_exists() -> None:
     flags = {"--help", "--version", "--read-only", "--profile", "--build"}
-    for command in (cli.command_line, *cli.command_line.commands.values()):
-        flags.update(name for parameter in command.params for name in parameter.opts)
+    flags.update(name for _, each in OPTIONS for name in each.opts)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", README)) - flags == set()
 
 
 def test_every_flag_reads_its_variable() -> None:
-    """`DATAROBOT_EXPORTER_` and the flag, dots and dashes as `_`."""
-    for option in cli.command_line.params:
-        assert isinstance(option, click.Option)
-        name = option.opts[0].removeprefix("--")
-        if name != "version":
-            assert option.envvar == "DATAROBOT_EXPORTER_" + re.sub("[.-]", "_", name).upper()
+    """`DATAROBOT_EXPORTER_`, the commands, if any, and the flag; dots, dashes and spaces as `_`."""
+    assert len(OPTIONS) > 30
+    for path, each in OPTIONS:
+        of = "" if "--config.file" in each.opts else f"{path}_".lstrip("_")
+        shared = path == "demo"
+        name = each.opts[0].removeprefix("--")
+        expected = re.sub("[. -]", "_", name if shared else f"{of}{name}").upper()
+        assert each.envvar == f"DATAROBOT_EXPORTER_{expected}"
+
+
+@pytest.mark.parametrize(("path", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
+def test_help_says_what_a_flag_does_its_default_and_its_variable(path: str, option: click.Option) -> None:
+    command: click.Command = cli.command_line
+    for name in path.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    record = option.get_help_record(click.Context(command))
+    assert record is not None
+    assert option.help is not None
+    assert option.help.endswith(".")
+    assert f"env var: {option.envvar}" in record[1]
+    assert "default: " in record[1]
+
+
+@pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
+def test_help_says_how_a_command_ends_and_what_it_reads(command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=command.name))
+    for heading in ("Examples:", "Exit status:", "Environment:", "Files:"):
+        assert f"  {heading}\n" in text
+    assert "Ctrl-C" in text or "Signals:" in text
+
+
+def test_the_readmes_fields_are_those_of_the_json() -> None:
+    record = TaskRecord(account="one", status_id="a", status="RUNNING")
+    (fields,) = json.loads("".join(as_json([record], detailed=True)))
+    found = re.search(r"<!-- fields: .* -->\n(.*?)\n?<!-- end of fields -->", README, re.DOTALL)
+    assert found is not None
+    assert re.findall(r"^\| `(\w+)` \|", found[1], re.MULTILINE) == list(fields)
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

@@ -1,5 +1,6 @@
 """What is logged, as the reader of standard error gets it."""
 
+import io
 import json
 import logging
 import re
@@ -281,3 +282,28 @@ def test_without_standard_error_nothing_is_logged(
     configure_logs("info", "console")
     structlog.get_logger().info("poll.failed")
     assert capsys.readouterr() == ("", "")
+
+
+class Writes(io.StringIO):
+    """Standard error that keeps what is written at once together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.all.append(text)
+        return len(text)
+
+
+@pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+def test_a_line_is_one_write(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads write, and around a reload not all of them to the same stream: nothing may come between
+    a line and its end."""
+    stream = Writes()
+    monkeypatch.setattr("sys.stderr", stream)
+    configure_logs("info", style)
+    structlog.get_logger().info("poll.completed", tasks=3)
+    logging.getLogger("uvicorn.error").error("it broke")
+    assert len(stream.all) == 2
+    assert all(written.endswith("\n") for written in stream.all)

@@ -197,6 +197,56 @@ def test_the_walk_gets_the_polls_timeout_as_deadline() -> None:
     assert source.deadlines == [530.0]
 
 
+def test_the_status_has_what_the_last_poll_said() -> None:
+    clock, monotonic = Clock(1e9 + 100), Clock()
+    poller, source = make_poller([RUNNING], [Forbidden("403: no")], clock=clock, monotonic=monotonic)
+    source.clock_offset = 2.0
+    assert poller.status().last_end is None
+    poller.poll()
+    status = poller.status()
+    assert (status.now, status.clock_offset, status.last_success) == (1e9 + 100, 2.0, 1e9 + 100)
+    assert [report.created for report in status.oldest] == [1e9]
+    assert status.age(1e9) == 102
+    clock.now += 30
+    poller.poll()
+    status = poller.status()
+    assert status.last_end is not None
+    assert (status.last_end.failure, status.last_end.error) == ("forbidden", "403: no")
+    assert (status.last_end.since, status.last_success) == (1e9 + 130, 1e9 + 100)
+    assert status.snapshot is not None
+    monotonic.now += 300
+    status = poller.status()
+    assert (status.snapshot, status.oldest) == (None, ())
+
+
+def test_the_status_tells_when_the_next_poll_comes_and_nothing_while_there_is_one() -> None:
+    clock = Clock(0.0)
+    seen: list[float | None] = []
+
+    class Watched(FakeSource):
+        def list_tasks(self, deadline: float) -> Iterator[Page]:
+            seen.append(poller.status().next_poll)
+            clock.now += 7.0
+            return super().list_tasks(deadline)
+
+    class WatchedStop(SteppingStop):
+        def wait(self, timeout: float | None = None) -> bool:
+            seen.append(poller.status().next_poll)
+            return super().wait(timeout)
+
+    account = config.load(None, TOKEN, {}).accounts[0]
+    poller = Poller(
+        account,
+        Watched([EMPTY], [EMPTY]),
+        telemetry=Telemetry(),
+        stop=WatchedStop(clock, waits=3),
+        clock=lambda: 1e9 + clock.now,
+        monotonic=clock,
+    )
+    poller.run(delay=4.0)
+    assert seen == [1e9 + 4.0, None, 1e9 + 34.0, None, 1e9 + 64.0]
+
+
 def test_an_unknown_status_is_logged_once_per_word() -> None:
     odd = page(("PAUSED", "Dataset", "2001-09-09T01:46:40Z"), ("DREAMING", "Dataset", "2001-09-09T01:46:40Z"))
     poller, _ = make_poller([odd], [odd])
@@ -308,6 +358,28 @@ def test_a_start_that_was_just_missed_is_made_up_for() -> None:
     account = config.load(None, TOKEN, {}).accounts[0]
     Poller(account, source, telemetry=Telemetry(), stop=stop, clock=clock, monotonic=clock).run(delay=0.0)
     assert [round(deadline - 30.0, 3) for deadline in source.deadlines] == [0.0, 30.5, 61.0]
+
+
+def test_a_poll_that_was_given_up_stays_due_and_one_that_ended_does_not() -> None:
+    clock = Clock(0.0)
+    stop = threading.Event()
+
+    class Halting(FakeSource):
+        def list_tasks(self, deadline: float) -> Iterator[Page]:
+            stop.set()
+            raise Interrupted(f"stopping before {deadline}")
+
+    account = config.load(None, TOKEN, {}).accounts[0]
+    given_up = Poller(account, Halting(), telemetry=Telemetry(), stop=stop, clock=clock, monotonic=clock)
+    given_up.run(delay=0.0)
+    assert given_up.due_in() == 0.0
+    stepping = SteppingStop(clock, waits=2)
+    ended = Poller(
+        account, FakeSource([EMPTY]), telemetry=Telemetry(), stop=stepping, clock=clock, monotonic=clock
+    )
+    ended.run(delay=4.0)
+    clock.now -= 12.0
+    assert ended.due_in() == 12.0
 
 
 def test_the_loop_runs_in_a_thread_and_beats_until_stopped() -> None:

@@ -37,13 +37,13 @@ def simulator(accounts: dict[str, SimulatedAccount]) -> Iterator[Simulator]:
 def configure(simulator: Simulator, tmp_path: Path) -> Configure:
     """Write a configuration of some of the accounts."""
 
-    def write(*names: str, own: str = "{}", rest: str = "") -> None:
+    def write(*names: str, own: str = "{}", poll: str = "poll: {interval: 200ms}", rest: str = "") -> None:
         lines = "".join(
             f"  - {{name: {name}, endpoint: '{simulator.url}', tasks: {own if name == 'one' else '{}'},"
             f" authorization: {{credentials_env: {name.upper()}}}}}\n"
             for name in names
         )
-        (tmp_path / "config.yaml").write_text(f"accounts:\n{lines}poll: {{interval: 200ms}}\n{rest}")
+        (tmp_path / "config.yaml").write_text(f"accounts:\n{lines}{poll}\n{rest}")
 
     return write
 
@@ -157,6 +157,45 @@ def test_a_poll_that_hangs_does_not_hold_up_a_reload(
     simulator.clear()
     eventually(lambda: up(exporter) == ["one", "two"])
     assert exporter.get("/-/healthy").ok
+
+
+def test_health_is_well_while_all_accounts_are_reloaded(
+    exporter: RunningExporter, configure: Configure, simulator: Simulator
+) -> None:
+    """A poller that a reload has stopped is no dead one, however long its poll takes to give way."""
+    verdicts: set[str] = set()
+    for minutes in range(1, 6):
+        configure("one", "two", rest=f"tasks: {{stuck_after: {{RUNNING: {minutes}m}}}}\n")
+        simulator.inject(Fault(kind="hang"))
+        expected = len(simulator.requests) + 2
+        eventually(lambda expected=expected: len(simulator.requests) >= expected)  # type: ignore[misc]
+        simulator.clear()
+        exporter.signal(signal.SIGHUP)
+        while exporter.get("/config").text.count(f"RUNNING: {minutes}m\n") < 2:
+            verdicts.add(exporter.get("/-/healthy").text)
+        verdicts.add(exporter.get("/-/healthy").text)
+    assert verdicts == {"Healthy: every poll loop beats.\n"}
+    eventually(lambda: up(exporter) == ["one", "two"])
+
+
+def test_changed_accounts_keep_their_places_in_the_interval(
+    exporter: RunningExporter, configure: Configure, simulator: Simulator
+) -> None:
+    """A reload does not let accounts be polled that are not due, or all would be polled in step from then on;
+    but one whose polls fail is, as the change may have mended it."""
+    hourly = "poll: {interval: 1h}"
+    configure("one", "three", poll=hourly)
+    assert reload(exporter).status_code == 200
+    eventually(lambda: polls(exporter, "three") == 1)
+    simulator.inject(Fault(kind="forbidden", account="two", times=1))
+    configure("one", "three", "two", poll=hourly, rest="tasks: {stuck_after: {RUNNING: 5m}}\n")
+    assert reload(exporter).status_code == 200
+    eventually(lambda: polls(exporter, "two") == 1)
+    assert "two" not in up(exporter)
+    configure("one", "three", "two", poll=hourly, rest="tasks: {stuck_after: {RUNNING: 6m}}\n")
+    assert reload(exporter).status_code == 200
+    eventually(lambda: up(exporter) == ["one", "three", "two"])
+    assert (polls(exporter, "three"), polls(exporter, "two")) == (1, 2)
 
 
 def test_the_log_level_applies_at_once_and_the_address_needs_a_restart(

@@ -332,3 +332,13 @@ def test_the_journal_forgets_endings_but_not_their_number() -> None:
 )
 def test_the_exporters_vocabulary(literal: str, counted: str) -> None:
     assert vocabulary(literal) == counted
+
+
+@law
+@given(profiles, st.integers(0, 99))
+def test_no_task_ends_before_its_shortest_life(profile: Profile, seed: int) -> None:
+    long_lived = msgspec.structs.replace(profile, shortest=90, stuck_at_most=10_000)
+    truth = SimulatedAccount("demo", seed=seed, start=START, profile=long_lived).truth(START + 300)
+
+    assert bool(truth.endings) == bool(profile.habits)
+    assert all(ending.at - ending.created >= 89.999 for ending in truth.endings)

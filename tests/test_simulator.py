@@ -357,6 +357,12 @@ class TestReplacements:
         )
         assert client.call("/api/v2/status/a/").headers["Location"].endswith("/api/v2/status/a/")
 
+    def test_an_id_may_hold_what_a_path_may_not(self, client: Client, account: SimulatedAccount) -> None:
+        account.submit("Dataset", status_id="f/g h", status="RUNNING")
+        assert client.call("/api/v2/status/f%2Fg%20h/").json["statusId"] == "f/g h"
+        assert client.call("/api/v2/status/f%2Fg%20h/", method="DELETE").code == 204
+        assert account.get("f/g h") is None
+
     def test_a_moved_record_is_found_at_its_new_place(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="moved"))
         moved = client.call("/api/v2/status/a/")

@@ -21,6 +21,7 @@ from exporter.task import (
     _tolerant_page,
     decode_page,
     decode_task,
+    description_of,
     status_of,
 )
 
@@ -427,6 +428,21 @@ class TestLookup:
         """Seen in the wild for a task that has finished well."""
         task = decode_task(b'{"status":"COMPLETED"}')
         assert _told(task) == ("COMPLETED", "COMPLETED", None, None, None, "none", None, None, 0, "")
+
+    @pytest.mark.parametrize(
+        ("body", "description"),
+        [
+            (b'{"description": "W\\u00f6rter"}', "Wörter"),
+            (b'{"description": "half \\ud800", "code": ' + b"1" * 5000 + b"}", "half ?"),
+            (b'{"description": null}', ""),
+            (b'{"description": 7}', ""),
+            (b"{}", ""),
+            (b"[]", ""),
+            (b"", ""),
+        ],
+    )
+    def test_a_description(self, body: bytes, description: str) -> None:
+        assert description_of(body) == description
 
     @pytest.mark.parametrize(
         ("body", "kind"),

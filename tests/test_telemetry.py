@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.telemetry import POLL_BUCKETS, REQUEST_BUCKETS, Histogram, Telemetry
+from exporter.telemetry import POLL_BUCKETS, REQUEST_BUCKETS, Histogram, PollEnd, Telemetry
 
 
 class TestHistogram:
@@ -80,6 +80,26 @@ class TestTelemetry:
         telemetry = Telemetry()
         telemetry.poll_ended(at=1000.0, seconds=2.0, failure="tls")
         assert (telemetry.up, telemetry.last_poll, telemetry.last_success) == (False, 1000.0, None)
+
+    def test_how_the_last_poll_ended_and_since_when(self) -> None:
+        """Polls that fail one after the other fail since the first of them, whatever their reasons."""
+        telemetry = Telemetry()
+        assert telemetry.last_end is None
+        seen: list[PollEnd | None] = []
+        for at, failure in enumerate(("tls", None, None, "timeout", "tls", None)):
+            telemetry.poll_ended(
+                at=float(at), seconds=0.5, failure=failure, error="" if not failure else "why"
+            )
+            seen.append(telemetry.last_end)
+        assert [(end.at, end.since, end.failure, end.error) for end in seen if end] == [
+            (0.0, 0.0, "tls", "why"),
+            (1.0, 1.0, None, ""),
+            (2.0, 1.0, None, ""),
+            (3.0, 3.0, "timeout", "why"),
+            (4.0, 3.0, "tls", "why"),
+            (5.0, 5.0, None, ""),
+        ]
+        assert [end.seconds for end in seen if end] == [0.5] * 6
 
     def test_attempts_are_counted_by_operation_and_code(self) -> None:
         telemetry = Telemetry()

@@ -139,6 +139,33 @@ def test_a_looked_up_end_is_told_with_its_message_cut(
     assert [line["message"] for line in logs if line["event"] == "task.failed"] == ["m" * 300]
 
 
+def test_the_last_ends_are_kept_latest_first_and_handed_over(
+    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
+) -> None:
+    with simulator.lock:
+        ids = [account.submit("Dataset", status="RUNNING") for _ in range(31)]
+    poller = make_poller()
+    poller.poll()
+    assert poller.status().ends == ()
+    with simulator.lock:
+        account.finish(ids[0], "ERROR", listed_for=0)
+    poller.poll()
+    with simulator.lock:
+        for status_id in ids[1:30]:
+            account.finish(status_id, "COMPLETED", listed_for=3600)
+        account.finish(ids[30], "ABORTED", listed_for=0)
+    (first,) = poller.status().ends
+    assert (first.report.status_id, first.report.status) == (ids[0], "ERROR")
+    assert first.report.seconds is not None
+    poller.poll()
+    ends = poller.status().ends
+    assert [end.report.status for end in ends] == ["ABORTED", *["COMPLETED"] * 19]
+    assert all(end.seen >= first.seen for end in ends)
+    successor = make_poller()
+    successor.take_over(poller)
+    assert successor.status().ends == ends
+
+
 def test_a_200_that_says_completed_is_completed(
     make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
 ) -> None:

@@ -6,52 +6,16 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 import requests
 from conftest import eventually
-from prometheus_client import CollectorRegistry, Counter
-from starlette.applications import Starlette
+from serving import FakeSubject, served
 
 from exporter.config import ListenAddress
 from exporter.errors import ConfigError
 from exporter.web import WebServer, listen, make_app
-
-
-class FakeSubject:
-    """An exporter reduced to what the endpoint asks."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        Counter("apples", "Apples.", registry=self.registry).inc(3)
-        Counter("pears", "Pears.", registry=self.registry)
-        self.stalled_accounts: list[str] = []
-        self.pending_accounts: list[str] = []
-        self.reloads = 0
-        self.mistakes: list[str] = []
-
-    def stalled(self) -> list[str]:
-        return self.stalled_accounts
-
-    def pending(self) -> list[str]:
-        return self.pending_accounts
-
-    def reload(self) -> None:
-        self.reloads += 1
-        if self.mistakes:
-            raise ConfigError(self.mistakes)
-
-    def configuration(self) -> str:
-        return "accounts: []\n"
-
-
-def serve(app: Starlette) -> Iterator[str]:
-    server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)))
-    server.start()
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        assert server.stop() is True
 
 
 @pytest.fixture
@@ -61,7 +25,8 @@ def subject() -> FakeSubject:
 
 @pytest.fixture
 def url(subject: FakeSubject) -> Iterator[str]:
-    yield from serve(make_app(subject, telemetry_path="/metrics"))
+    with served(make_app(subject, telemetry_path="/metrics")) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def get(url: str, **headers: str) -> requests.Response:
@@ -119,7 +84,7 @@ def test_head_is_get_without_a_body(url: str) -> None:
     assert (response.status_code, response.content) == (200, b"")
 
 
-def test_the_landing_page_links_what_there_is(url: str) -> None:
+def test_the_status_page_links_what_there_is(url: str) -> None:
     response = get(url)
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -170,7 +135,8 @@ def test_reload_is_refused_unless_enabled(url: str, subject: FakeSubject) -> Non
 
 
 def test_reload_says_what_is_wrong(subject: FakeSubject) -> None:
-    for url in serve(make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)):
+    with served(make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)) as port:
+        url = f"http://127.0.0.1:{port}"
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (200, "Reloaded.\n")
         subject.mistakes = ["config.yaml: wrong", "config.yaml: wrong too"]
@@ -179,8 +145,9 @@ def test_reload_says_what_is_wrong(subject: FakeSubject) -> None:
     assert subject.reloads == 2
 
 
-def test_another_telemetry_path_and_no_landing_page_at_the_root() -> None:
-    for url in serve(make_app(FakeSubject(), telemetry_path="/")):
+def test_another_telemetry_path_and_no_status_page_at_the_root() -> None:
+    with served(make_app(FakeSubject(), telemetry_path="/")) as port:
+        url = f"http://127.0.0.1:{port}"
         assert "apples_total" in get(url).text
         assert get(f"{url}/metrics").status_code == 404
 
@@ -202,6 +169,16 @@ def test_without_a_host_both_families_are_served() -> None:
     hosts = ["127.0.0.1", "[::1]"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
     assert [get(f"http://{host}:{server.port}/metrics").status_code for host in hosts] == [200] * len(hosts)
     assert server.stop() is True
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Every connection that is accepted sends at once, though it sends headers and body apart."""
+    with (
+        closing(listen(ListenAddress(host="127.0.0.1", port=0))) as listening,
+        socket.create_connection(listening.getsockname()),
+        closing(listening.accept()[0]) as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_a_request_being_served_is_finished_before_the_end() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from exporter.config.accounts import AccountMaker
 from exporter.config.addresses import ListenAddress
@@ -22,10 +23,13 @@ from exporter.config.settings import (
     TlsConfig,
     Web,
 )
+from exporter.config.web_file import read_web_file
 from exporter.config.yaml_document import read_yaml
+from exporter.errors import ConfigError
 
 
 __all__ = [
+    "DEFAULT_FILE",
     "Account",
     "Authorization",
     "Config",
@@ -40,8 +44,8 @@ __all__ = [
     "redacted",
 ]
 
-# Accepted by the contract, but without effect so far: delete a line here with the change that adds it.
-_NOT_YET_SUPPORTED: Final = (("web", "config_file"),)
+DEFAULT_FILE: Final = Path("config.yaml")
+"""Read where it exists and no other file is named."""
 
 _FLAGS: Final = {"web.config_file": "--web.config.file"}
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
@@ -89,9 +93,6 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     data, mode = ({}, 0) if path is None else read_yaml(path, mistakes)
     _override(data, overrides, mistakes)
     given = read(_File, data, (), mistakes)
-    for section, key in _NOT_YET_SUPPORTED:
-        if given.get(section, {}).get(key):
-            mistakes.add((section, key), "is not yet supported; expected to be left out")
     base = Path() if path is None else path.parent
     directory = given.get("state", {}).get("directory")
     if directory and (base / directory).exists() and not (base / directory).is_dir():
@@ -104,11 +105,12 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         mistakes=mistakes,
     )
     accounts = maker.accounts()
+    web = _web(given.get("web", {}), base, mistakes)
     mistakes.raise_any()
     return Config(
         accounts=accounts,
         state=_state(given.get("state", {}), base),
-        web=Web(**given.get("web", {})),
+        web=web,
         log=Log(**given.get("log", {})),
         warnings=tuple(maker.warnings),
     )
@@ -117,6 +119,23 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
 def _state(given: Mapping[str, Any], base: Path) -> State:
     directory = given.get("directory")
     return State(directory=None if directory is None else str(base / directory))
+
+
+def _web(given: Mapping[str, Any], base: Path, mistakes: Mistakes) -> Web:
+    """The endpoint's section, after a look into the web configuration file that it names."""
+    web, at = Web(**given), ("web", "config_file")
+    if web.config_file is None:
+        return web
+    # What a flag says starts from where the exporter was started, as a shell completes it.
+    path = Path(web.config_file) if at in mistakes.sources else base / web.config_file
+    if path.exists():
+        try:
+            read_web_file(path)
+        except ConfigError as error:
+            mistakes.include(error)
+    else:
+        mistakes.add(at, f"{path} does not exist; expected a web configuration file, or none")
+    return replace(web, config_file=str(path))
 
 
 def redacted(config: Config) -> dict[str, Any]:

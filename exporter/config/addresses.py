@@ -106,6 +106,28 @@ def parse_proxy_url(text: str) -> str:
     return text
 
 
+def parse_runbooks_url(text: str) -> str:
+    """Check the address below which the runbooks are published; names of files are put at its end.
+
+    Returns:
+        The URL without slash at its end.
+
+    Raises:
+        ValueError: A sentence that says what is expected; never shows a user, password or query.
+    """
+    url = _split(text, example="https://wiki.example.com/datarobot-exporter")
+    if url.scheme not in {"http", "https"}:
+        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
+    if url.username is not None:
+        raise ValueError(
+            "the URL holds a user or password; expected none: whoever sees the page would see it"
+        )
+    if "?" in text or "#" in text:
+        base = re.split("[?#]", text, maxsplit=1)[0]
+        raise ValueError(f"the URL holds a query or fragment; expected only {quoted(base)}")
+    return url.geturl().rstrip("/")
+
+
 def without_user(text: str) -> str:
     """Replace the user and password of a URL by ``<secret>``."""
     url = urlsplit(text)

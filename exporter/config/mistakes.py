@@ -49,6 +49,10 @@ class Mistakes:
         """Note a mistake that is not in the file, but in an environment variable, for instance."""
         self._found.append((float("inf"), f"{source}: {sentence}"))
 
+    def include(self, error: ConfigError) -> None:
+        """Note the mistakes of another file, which name it themselves."""
+        self._found += [(float("inf"), mistake) for mistake in error.mistakes]
+
     def within(self, path: KeyPath) -> bool:
         """Tell whether the value at a path, or one inside it, is mistaken."""
         return any(found[: len(path)] == path for found in self._paths)

@@ -12,6 +12,7 @@ from exporter.config.addresses import (
     parse_endpoint,
     parse_listen_address,
     parse_proxy_url,
+    parse_runbooks_url,
     parse_telemetry_path,
     without_user,
 )
@@ -71,6 +72,10 @@ Listen = Annotated[
 ]
 TelemetryPath = Annotated[
     str, Meta(description="a path such as /metrics", extra={"spelling": Spelling(parse_telemetry_path)})
+]
+RunbooksUrl = Annotated[
+    str,
+    Meta(description="the URL of the runbooks", extra={"spelling": Spelling(parse_runbooks_url)}),
 ]
 AuthorizationType = Annotated[
     str, Meta(description="Bearer or Token", extra={"spelling": Spelling(_parse_type), "secret": True})
@@ -222,12 +227,19 @@ class State(Struct, frozen=True, kw_only=True):
 
 
 class Web(Struct, frozen=True, kw_only=True):
-    """The exporter's own endpoint."""
+    """The exporter's own endpoint.
+
+    Attributes:
+        show_messages: Whether the status page shows what the API says of single tasks.
+        runbooks_url: Where the runbooks are published, without slash at its end; None for nowhere.
+    """
 
     listen_address: Listen = ListenAddress(host="", port=10072)
     telemetry_path: TelemetryPath = "/metrics"
     config_file: Path | None = None
     enable_lifecycle: Switch = False
+    show_messages: Switch = False
+    runbooks_url: RunbooksUrl | None = None
 
 
 class Log(Struct, frozen=True, kw_only=True):

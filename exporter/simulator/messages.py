@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Literal
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 
@@ -110,7 +110,7 @@ def read(method: str, target: str, account: SimulatedAccount | None) -> Request:
         offset, limit = (_number(asked.get(name, [""])[-1]) for name in ("offset", "limit"))
     elif is_record(path) and method in {"GET", "DELETE"}:
         kind = "get" if method == "GET" else "delete"
-        status_id = path.removeprefix(STATUS)[:-1].removesuffix(MOVED)
+        status_id = unquote(path.removeprefix(STATUS)[:-1].removesuffix(MOVED))
     return Request(
         method=method,
         path=path,

@@ -33,6 +33,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         lingers: Mean seconds that the others stay listed after their end.
         recordless: Probability that no record is left of a task that leaves the listing when it ends.
         record_ttl: Seconds after the end during which the record can still be looked up.
+        shortest: Seconds from a task's submission to its end at least, so that none can be missed by polls
+            that are closer together.
         warm_up: Seconds of life before the account is first seen.
     """
 
@@ -46,6 +48,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     lingers: float = 40
     recordless: float = 0.02
     record_ttl: float = 3600
+    shortest: float = 0
     warm_up: float = 7200
 
 

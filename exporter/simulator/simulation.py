@@ -242,7 +242,7 @@ class SimulatedAccount:
         self._expect(habit, at)
         task = self._add(habit.task_type, "INITIALIZED", at, None)
         running = at + chance.lognormvariate(math.log(habit.waits), 0.5)
-        end = running + chance.lognormvariate(math.log(habit.runs), 0.6)
+        end = max(running + chance.lognormvariate(math.log(habit.runs), 0.6), at + profile.shortest)
         staged = chance.random() < profile.worker_stages
         fate = chance.random()
         ending = chance.choices(FINISHED, profile.endings)[0]

@@ -18,7 +18,7 @@ from typing import Final
 import footprint
 import msgspec
 import scrapes
-from report import WAYS, Report, Walked, Way, machine, markdown
+from figures_table import WAYS, Report, Walked, Way, machine, markdown
 from walks import Cost
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 
-_SERVING: Final = Path(__file__).with_name("serving.py")
+_SERVING: Final = Path(__file__).with_name("scraped.py")
 _SMALL: Final = 1_000
 _HEADERS: Final = {"Accept": "application/openmetrics-text; version=1.0.0", "Accept-Encoding": "gzip"}
 

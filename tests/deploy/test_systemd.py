@@ -103,7 +103,10 @@ def test_the_state_is_where_the_unit_lets_it_be() -> None:
 
 
 def test_the_exporter_accepts_the_configuration(tmp_path: Path) -> None:
-    assert settings("Environment") == ["DATAROBOT_EXPORTER_CONFIG_FILE=/etc/datarobot-exporter/config.yaml"]
+    assert settings("Environment") == [
+        "DATAROBOT_EXPORTER_CONFIG_FILE=/etc/datarobot-exporter/config.yaml",
+        "MALLOC_ARENA_MAX=2",
+    ]
     (tmp_path / "token").write_text(TOKEN)
     text = (SYSTEMD / "config.yaml").read_text()
     text = text.replace(CREDENTIALS, str(tmp_path)).replace("/var/lib", str(tmp_path))

@@ -212,7 +212,11 @@ def test_counts_equal_the_truth_through_shifts_failures_a_kill_and_a_restart(
             simulator.clear()
             world.hide_some(0)
         see(exporter)
-        eventually(lambda: value(exporter.get("/metrics").text, "datarobot_exporter_outcome_backlog") == 0)
+        # On a busy machine a poll has time for few of the look-ups.
+        eventually(
+            lambda: value(exporter.get("/metrics").text, "datarobot_exporter_outcome_backlog") == 0,
+            seconds=180.0,
+        )
         text = exporter.get("/metrics").text
         polls += complete_polls_in(exporter.log)
         assert "Traceback" not in exporter.log

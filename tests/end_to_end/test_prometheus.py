@@ -4,9 +4,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import bcrypt
 import pytest
 from conftest import eventually
 from running import Prometheus, RunningExporter
+from serving import Certificates, write_web_file
 
 from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
@@ -111,3 +113,33 @@ def test_a_scrape_of_the_demo_is_clean(tmp_path: Path) -> None:
         eventually(lambda: [value for _, value in prometheus.query("sum(datarobot_up)")] == [3.0])
         assert prometheus.query("sum(datarobot_tasks) > 0")
         assert [value for _, value in prometheus.query("up")] == [1.0]
+
+
+def test_prometheus_scrapes_with_tls_a_client_certificate_and_a_password(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """And goes on through a rotation of the certificate."""
+    certificates = Certificates(tmp_path)
+    password = "obviously-fake-password"
+    tls = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+    users = {"prometheus": bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}
+    write_web_file(tmp_path / "web.yml", tls={**certificates.files, **tls}, users=users)
+    (tmp_path / "config.yaml").write_text(CONFIG.format(url=simulator.url))
+    flags = ["--web.listen-address=127.0.0.1:0", "--web.config.file=web.yml"]
+    with RunningExporter(flags, cwd=tmp_path, environ={"TOKEN": TOKEN}) as exporter:
+        cert, key = certificates.client
+        job = {
+            "job_name": "datarobot",
+            "scheme": "https",
+            "tls_config": {"ca_file": certificates.authority, "cert_file": cert, "key_file": key},
+            "basic_auth": {"username": "prometheus", "password": password},
+            "static_configs": [{"targets": [f"127.0.0.1:{exporter.port}"]}],
+        }
+        with Prometheus(tmp_path, targets=[], more={"scrape_configs": [job]}) as prometheus:
+            eventually(lambda: prometheus.query("sum(datarobot_tasks) == 1234"))
+            certificates.renew()
+            polls = prometheus.query("datarobot_exporter_polls_total")[0][1]
+            eventually(lambda: prometheus.query(f"datarobot_exporter_polls_total > {polls + 5}"))
+        eventually(lambda: "web_config.reloaded" in exporter.log)
+        assert "Traceback" not in exporter.log
+        assert password not in exporter.log

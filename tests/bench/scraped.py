@@ -14,8 +14,8 @@ from pathlib import Path
 
 from exporter import config
 from exporter.config import ListenAddress
-from exporter.daemon import SWITCH_SECONDS, Daemon, open_endpoint
-from exporter.web import WebServer, make_app
+from exporter.daemon import SWITCH_SECONDS, Daemon
+from exporter.web import WebServer, listen, make_app
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     path = parser.parse_args().file
     daemon = Daemon(lambda: config.load(path, {}, {}))
-    sock = open_endpoint(ListenAddress("127.0.0.1", 0))
+    sock = listen(ListenAddress("127.0.0.1", 0))
     server = WebServer(make_app(daemon, telemetry_path="/metrics"), sock)
     sys.setswitchinterval(SWITCH_SECONDS)
     server.start()

@@ -1,0 +1,143 @@
+"""The endpoint in this process, on a port of its own, with certificates and web configuration files."""
+
+import base64
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import trustme
+import yaml
+from cryptography import x509
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from starlette.applications import Starlette
+from statuses import make_exporter, make_status
+
+from exporter.config import ListenAddress
+from exporter.errors import ConfigError
+from exporter.status import ExporterStatus
+from exporter.web import WebServer, listen, make_app
+from exporter.web_config import WebConfig
+
+
+class FakeSubject:
+    """An exporter reduced to what the endpoint asks.
+
+    Args:
+        bulk: So many further samples in its exposition.
+    """
+
+    def __init__(self, *, bulk: int = 0) -> None:
+        self.registry = CollectorRegistry()
+        Counter("apples", "Apples.", registry=self.registry).inc(3)
+        Counter("pears", "Pears.", registry=self.registry)
+        if bulk:
+            plums = Gauge("plums", "Plums.", ["tree"], registry=self.registry)
+            for number in range(bulk):
+                plums.labels(f"{number:032}").set(number)
+        self.stalled_accounts: list[str] = []
+        self.pending_accounts: list[str] = []
+        self.reloads = 0
+        self.mistakes: list[str] = []
+
+    def stalled(self) -> list[str]:
+        return self.stalled_accounts
+
+    def pending(self) -> list[str]:
+        return self.pending_accounts
+
+    def reload(self) -> None:
+        self.reloads += 1
+        if self.mistakes:
+            raise ConfigError(self.mistakes)
+
+    def configuration(self) -> str:
+        return "accounts: []\n"
+
+    def status(self) -> ExporterStatus:
+        return make_exporter(make_status())
+
+
+@contextmanager
+def served(app: Starlette | None = None, web_config: WebConfig | None = None) -> Iterator[int]:
+    """Serve an application, by default that of a fake subject, and give the port."""
+    app = app or make_app(FakeSubject(), telemetry_path="/metrics")
+    server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)), web_config)
+    server.start()
+    try:
+        yield server.port
+    finally:
+        assert server.stop() is True
+
+
+class Certificates:
+    """An authority, a server's certificate and a client's, as files in a directory.
+
+    Attributes:
+        files: Keys of `tls_server_config` with the names of the files.
+        authority: Path of the authority's certificate.
+        client: Paths of the client's certificate and key.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.ca = trustme.CA()
+        self.authority = str(directory / "ca.pem")
+        self.ca.cert_pem.write_to_path(self.authority)
+        self.files = {"cert_file": "cert.pem", "key_file": "key.pem"}
+        self.renew()
+        self.client = self.for_client(self.ca, "client")
+
+    def renew(self) -> int:
+        """Give the server a new certificate, and tell its serial number."""
+        leaf = self.ca.issue_cert("127.0.0.1")
+        # As a Secret volume does it: whole files, put in the place of the old ones.
+        for name, content in (
+            ("cert.pem", b"".join(blob.bytes() for blob in leaf.cert_chain_pems)),
+            ("key.pem", leaf.private_key_pem.bytes()),
+        ):
+            (self._directory / "new").write_bytes(content)
+            (self._directory / "new").replace(self._directory / name)
+        return _serial(leaf.cert_chain_pems[0].bytes())
+
+    def for_client(self, ca: trustme.CA, name: str) -> tuple[str, str]:
+        """A client's certificate of an authority, and its key."""
+        leaf = ca.issue_cert(f"{name}.test")
+        paths = str(self._directory / f"{name}.pem"), str(self._directory / f"{name}.key")
+        leaf.cert_chain_pems[0].write_to_path(paths[0])
+        leaf.private_key_pem.write_to_path(paths[1])
+        return paths
+
+    def context(self) -> ssl.SSLContext:
+        """For a client that trusts the authority."""
+        return ssl.create_default_context(cafile=self.authority)
+
+
+def _serial(pem: bytes) -> int:
+    return x509.load_pem_x509_certificate(pem).serial_number
+
+
+def write_web_file(
+    path: Path,
+    *,
+    tls: Mapping[str, object] | None = None,
+    users: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a web configuration file, whole, in place of the old one."""
+    sections: dict[str, object] = {}
+    if tls:
+        sections["tls_server_config"] = dict(tls)
+    if users:
+        sections["basic_auth_users"] = dict(users)
+    if headers:
+        sections["http_server_config"] = {"headers": dict(headers)}
+    new = path.with_suffix(".new")
+    new.write_text(yaml.safe_dump(sections))
+    new.replace(path)
+    return path
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of somebody."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

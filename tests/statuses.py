@@ -1,0 +1,159 @@
+"""Statuses for the page, made up: accounts in every state, with friendly and with hostile names."""
+
+from collections.abc import Mapping
+
+from exporter.listing import TaskReport
+from exporter.snapshot import Key, Snapshot, TypeNames
+from exporter.status import AccountStatus, ExporterStatus, SeenEnd
+from exporter.task import Status
+from exporter.telemetry import PollEnd
+
+
+NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
+HOSTILE = (
+    "<script>document.title='pwned'</script>",
+    "</table></main><img src=x onerror=\"document.title='pwned'\">",
+    "' onfocus='document.title=1' autofocus='",
+    '" onmouseover="document.title=1',
+    "{{ 7 * 191 }}{% raw %}",
+    "]]>--><!--",
+    "javascript:document.title=1",
+    "&lt;b&gt;&amp;",
+    "right\u202eleft",
+    "nul\0and\x1b[31mescape",
+    "W" * 5_000,
+    "a\nb\tc",
+    " ",
+    "Zwölf Boxkämpfer 🥊",
+)
+
+
+def ended(
+    failure: str | None = None, error: str = "", *, ago: float = 5.0, since: float = 7_320.0
+) -> PollEnd:
+    """A poll that ended some seconds ago, like all before since some seconds ago."""
+    return PollEnd(at=NOW - ago, since=NOW - since, seconds=0.214, failure=failure, error=error)
+
+
+def make_snapshot(counts: Mapping[Key, int], created: Mapping[Key, list[float]] | None = None) -> Snapshot:
+    """A listing of so many tasks."""
+    return Snapshot(
+        counts=counts,
+        created=created or {},
+        types=TypeNames(seen=tuple(dict.fromkeys(task_type for _, task_type in counts))),
+        folded_types=0,
+        pages=1,
+        tasks=sum(counts.values()),
+        duplicates=0,
+        invalid={},
+        unknown_words=frozenset(),
+    )
+
+
+def make_status(**fields: object) -> AccountStatus:
+    """An account that is well and empty, but for some fields."""
+    known: dict[str, object] = {
+        "account": "production",
+        "now": NOW,
+        "clock_offset": 0.0,
+        "beats": True,
+        "last_end": ended(),
+        "last_success": NOW - 5.0,
+        "next_poll": NOW + 25.0,
+        "snapshot": make_snapshot({}),
+        "oldest": (),
+        "ends": (),
+        "limit": lambda status, _: {"INITIALIZED": 100.0, "RUNNING": 1000.0}[status],
+        "stale_after": 300.0,
+    }
+    return AccountStatus(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def make_task(status_id: str, status: Status, *, age: float, task_type: str = "Dataset") -> TaskReport:
+    """An open task of some age."""
+    return TaskReport(
+        status_id=status_id,
+        status=status,
+        task_type=task_type,
+        seconds=age,
+        created=NOW - age,
+        message=f"business of {status_id}",
+    )
+
+
+def make_end(status_id: str, status: Status, *, task_type: str = "Dataset", ago: float = 60.0) -> SeenEnd:
+    """An end that was seen some seconds ago."""
+    report = TaskReport(
+        status_id=status_id,
+        status=status,
+        task_type=task_type,
+        seconds=912.4,
+        message=f"business of {status_id}",
+    )
+    return SeenEnd(report, NOW - ago)
+
+
+def make_busy(
+    account: str, *, types: tuple[str, ...] = ("Dataset", "Testing"), **fields: object
+) -> AccountStatus:
+    """An account with tasks of every type in every status, two of them stuck, and with ends."""
+    counts: dict[Key, int] = {}
+    for number, task_type in enumerate(types):
+        counts |= {
+            ("RUNNING", task_type): number + 1,
+            ("COMPLETED", task_type): 2,
+            ("ERROR", task_type): number % 2,
+        }
+    statuses: tuple[Status, ...] = ("COMPLETED", "ERROR", "ABORTED", "EXPIRED", "UNKNOWN")
+    return make_status(
+        account=account,
+        snapshot=make_snapshot(
+            counts, {("RUNNING", types[0]): [NOW - 5_000.0], ("INITIALIZED", types[0]): [NOW - 900.0]}
+        ),
+        oldest=(
+            make_task("task-1", "RUNNING", age=5_000.0, task_type=types[0]),
+            make_task("task-2", "INITIALIZED", age=900.0, task_type=types[0]),
+            *(make_task(f"task-{n + 3}", "RUNNING", age=500.0 - n, task_type=types[-1]) for n in range(18)),
+        ),
+        ends=tuple(
+            make_end(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
+            for n in range(20)
+        ),
+        **fields,
+    )
+
+
+def make_exporter(*accounts: AccountStatus, **fields: object) -> ExporterStatus:
+    """An exporter with some accounts."""
+    known: dict[str, object] = {
+        "now": NOW,
+        "accounts": accounts,
+        "reload_successful": True,
+        "telemetry_path": "/metrics",
+        "show_messages": False,
+        "runbooks_url": None,
+    }
+    return ExporterStatus(**{**known, **fields})  # type: ignore[arg-type]
+
+
+def in_every_state() -> ExporterStatus:
+    """All that can be wrong at once, with hostile names."""
+    error = "503: <h1>Service Unavailable</h1> " + "please wait, " * 60
+    return make_exporter(
+        make_busy("well"),
+        make_busy("hostile", types=HOSTILE),
+        make_busy("down", last_end=ended("server_error", error, since=95.0)),
+        make_status(
+            account="stale",
+            last_end=ended("unauthorized", "401: the token is not valid", since=90_000.0),
+            last_success=NOW - 90_000.0,
+            snapshot=None,
+            next_poll=None,
+        ),
+        make_status(account="stalled", beats=False, snapshot=None, last_end=ended(since=400.0, ago=390.0)),
+        make_status(account="pending", last_end=None, last_success=None, snapshot=None),
+        make_status(account="idle"),
+        reload_successful=False,
+        show_messages=True,
+        runbooks_url="https://wiki.example.com/runbooks",
+    )
