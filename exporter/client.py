@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
@@ -39,6 +40,7 @@ from exporter.errors import (
     Unauthorized,
 )
 from exporter.logs import hide
+from exporter.look_ahead import LookAhead, Place
 from exporter.task import Page, Task, decode_page, decode_task
 from exporter.telemetry import Telemetry
 from exporter.transport import Answer, Transport
@@ -98,19 +100,21 @@ class Client:
         self._backoff = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0, 0.25)
         hide(urlsplit(account.proxy_url or "").password or "")
         tls = account.tls_config
-        self._transport = Transport(
+        self._connect = partial(
+            Transport,
             account.endpoint,
             verify=False if tls.insecure_skip_verify else tls.ca_file,
             certificate=(tls.cert_file, tls.key_file) if tls.cert_file and tls.key_file else None,
             proxy_url=account.proxy_url,
-            stop=stop,
             monotonic=monotonic,
         )
+        self._transport = self._connect(stop=stop)
+        self._counting = threading.Lock()
         self.clock_offset: float | None = None
         """Server clock minus local clock in seconds; None until the server told."""
 
     def list_tasks(self, deadline: float) -> Iterator[Page]:
-        """Walk all pages.
+        """Walk all pages, in order.
 
         Args:
             deadline: For the whole walk, on the monotonic clock.
@@ -119,20 +123,27 @@ class Client:
             ApiError: The walk is incomplete; what it gave so far is no listing.
             Interrupted: The exporter is stopping.
         """
-        offset, limit = 0, self._limits.page_size
-        while True:
-            query = urlencode({"offset": offset, "limit": limit})
-            answer = self._request("list", "GET", f"status/?{query}", deadline)
-            if answer.status != HTTPStatus.OK:
-                raise Malformed(f"the listing answered {_described(answer)}")
-            page = decode_page(answer.body)
-            yield page
-            if page.next is None:
-                return
-            following, limit = _place(page.next, limit)
-            if following <= offset:
-                raise Malformed(f"the walk loops: the page at offset {offset} names {following} as the next")
-            offset = following
+        place = Place(0, self._limits.page_size)
+        with LookAhead(
+            most=self._limits.parallel_pages,
+            prepare=lambda place: self._prepare("list", "GET", _listing(place), deadline),
+            transport=self._transport,
+            connect=lambda cancelled: self._connect(stop=cancelled),
+            stop=self._stop,
+        ) as ahead:
+            while True:
+                page = self._page(partial(ahead.fetch, place), deadline)
+                yield page
+                if page.next is None:
+                    return
+                following = _place(page.next, place.limit)
+                if following.offset <= place.offset:
+                    raise Malformed(
+                        f"the walk loops: the page at offset {place.offset} "
+                        f"names {following.offset} as the next"
+                    )
+                ahead.advance(place, following)
+                place = following
 
     def get_task(self, status_id: str, deadline: float) -> Lookup:
         """Look one task up.
@@ -147,7 +158,7 @@ class Client:
             Interrupted: The exporter is stopping.
         """
         for _ in range(_MOST_POINTERS):
-            answer = self._request("get", "GET", _path(status_id), deadline)
+            answer = self._request(self._attempt("get", "GET", _path(status_id), deadline), deadline)
             location = answer.headers.get("Location")
             if answer.status == HTTPStatus.SEE_OTHER:
                 return Lookup(None, location)
@@ -170,7 +181,7 @@ class Client:
             ApiError: It may or may not be deleted.
             Interrupted: The exporter is stopping.
         """
-        answer = self._request("delete", "DELETE", _path(status_id), deadline)
+        answer = self._request(self._attempt("delete", "DELETE", _path(status_id), deadline), deadline)
         if not 200 <= answer.status < 300:  # noqa: PLR2004 the range of success is HTTP's
             raise Malformed(f"the deletion answered {_described(answer)}")
 
@@ -178,7 +189,13 @@ class Client:
         """Close all connections."""
         self._transport.close()
 
-    def _request(self, operation: str, method: str, path: str, deadline: float) -> Answer:
+    def _page(self, attempt: Callable[[], Answer], deadline: float) -> Page:
+        answer = self._request(attempt, deadline)
+        if answer.status != HTTPStatus.OK:
+            raise Malformed(f"the listing answered {_described(answer)}")
+        return decode_page(answer.body)
+
+    def _request(self, attempt: Callable[[], Answer], deadline: float) -> Answer:
         """Ask until there is an answer below 400, or no use in asking."""
 
         def retry() -> Answer:
@@ -190,7 +207,7 @@ class Client:
                 before_sleep=lambda state: self._count_retry(_error(state)),
                 reraise=True,
             )
-            return retrying(self._attempt, operation, method, path, deadline)
+            return retrying(attempt)
 
         try:
             return retry()
@@ -214,34 +231,45 @@ class Client:
     def _count_retry(self, error: ApiError) -> None:
         self._telemetry.retries[error.reason] += 1
 
-    def _attempt(self, operation: str, method: str, path: str, deadline: float) -> Answer:
-        if self._stop.is_set():
-            raise Interrupted("the exporter is stopping")
-        if self._monotonic() >= deadline:
-            raise RequestTimedOut("no time was left for the request")
+    def _attempt(self, operation: str, method: str, path: str, deadline: float) -> Callable[[], Answer]:
+        return lambda: self._prepare(operation, method, path, deadline)(self._transport)
+
+    def _prepare(
+        self, operation: str, method: str, path: str, deadline: float
+    ) -> Callable[[Transport], Answer]:
+        """An attempt with the token of this moment, for any thread: a token is not to change behind a 401."""
         token = self._authorization.credentials.token()
         hide(token)
-        started, sent_at = self._monotonic(), self._clock()
-        try:
-            answer = self._transport.send(
-                method,
-                f"{self._base}/{path}",
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "gzip",
-                    "Authorization": f"{self._authorization.type} {token}",
-                    "User-Agent": f"datarobot-exporter/{VERSION}",
-                },
-                deadline=min(deadline, started + self._limits.request_timeout),
-                max_size=self._limits.max_response_size,
-            )
-        finally:
-            code = str(self._transport.status or "none")
-            self._telemetry.request_ended(operation, code, self._monotonic() - started)
-        self._read_clock(answer.headers.get("Date"), sent_at)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise _failure(answer, secret=token, now=self._clock() + (self.clock_offset or 0.0))
-        return answer
+
+        def send(transport: Transport) -> Answer:
+            if self._stop.is_set():
+                raise Interrupted("the exporter is stopping")
+            if self._monotonic() >= deadline:
+                raise RequestTimedOut("no time was left for the request")
+            started, sent_at = self._monotonic(), self._clock()
+            try:
+                answer = transport.send(
+                    method,
+                    f"{self._base}/{path}",
+                    headers={
+                        "Accept": "application/json",
+                        "Accept-Encoding": "gzip",
+                        "Authorization": f"{self._authorization.type} {token}",
+                        "User-Agent": f"datarobot-exporter/{VERSION}",
+                    },
+                    deadline=min(deadline, started + self._limits.request_timeout),
+                    max_size=self._limits.max_response_size,
+                )
+            finally:
+                code = str(transport.status or "none")
+                with self._counting:
+                    self._telemetry.request_ended(operation, code, self._monotonic() - started)
+            self._read_clock(answer.headers.get("Date"), sent_at)
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                raise _failure(answer, secret=token, now=self._clock() + (self.clock_offset or 0.0))
+            return answer
+
+        return send
 
     def _read_clock(self, date: str | None, sent_at: float) -> None:
         """Learn the server's clock, which was at `date` or up to a second past it meanwhile."""
@@ -264,11 +292,15 @@ def _path(status_id: str) -> str:
     return f"status/{quote(status_id, safe='')}/"
 
 
-def _place(pointer: str, limit: int) -> tuple[int, int]:
+def _listing(place: Place) -> str:
+    return f"status/?{urlencode({'offset': place.offset, 'limit': place.limit})}"
+
+
+def _place(pointer: str, limit: int) -> Place:
     """Offset and limit that a page's `next` names; the limit may be left out."""
     try:
         query = parse_qs(urlsplit(pointer).query)
-        place = int(query["offset"][-1]), int(query.get("limit", [str(limit)])[-1])
+        place = Place(int(query["offset"][-1]), int(query.get("limit", [str(limit)])[-1]))
     except (ValueError, KeyError) as error:
         raise Malformed("the page's `next` names no offset") from error
     if min(place) < 0:

@@ -246,11 +246,13 @@ def test_every_key_of_a_file_arrives() -> None:
     assert second.proxy_url == "https://proxy.example.com/"
     assert third.proxy_url is None
     assert second.poll == third.poll
+    assert second.poll.parallel_pages == 2
     assert first.poll == Poll(
         interval=10.0,
         timeout=10.0,
         request_timeout=5.0,
         page_size=0,
+        parallel_pages=16,
         retries=0,
         max_response_size=1024,
         stale_after=300.0,
