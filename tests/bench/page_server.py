@@ -63,9 +63,10 @@ class Records:
 
     def page(self, total: int, offset: int, limit: int, base: bytes) -> tuple[bytes, memoryview, bytes]:
         """The body of a page of a listing of `total` tasks, in three parts."""
-        end = min(total, offset + limit)
+        offset, end = min(total, offset), min(total, offset + limit)
         following = b'"%s/status/?offset=%d&limit=%d"' % (base, end, limit) if end < total else b"null"
-        records = self._content[self._starts[offset] : self._starts[end] - 2]
+        # Without the comma after the last one; beyond the end of the listing there is none.
+        records = self._content[self._starts[offset] : max(self._starts[offset], self._starts[end] - 2)]
         start = b'{"count": %d, "data": [' % (end - offset)
         return start, records, b'], "next": %s, "previous": null}' % following
 
