@@ -1,6 +1,7 @@
 """What the exporter counts about its own work on one account.
 
-Plain numbers with one writer, the account's poll thread; a scrape reads copies.
+Plain numbers with one writer at a time, the account's poll thread or, for attempts, whoever has the client's
+lock; a scrape reads copies.
 """
 
 from bisect import bisect_left
