@@ -21,7 +21,15 @@ from exporter import config
 from exporter.client import Client
 from exporter.config import Poll
 from exporter.config.credentials import FixedCredentials
-from exporter.errors import ApiError, Interrupted, Malformed, RateLimited, ServerError, Unauthorized
+from exporter.errors import (
+    ApiError,
+    Interrupted,
+    Malformed,
+    RateLimited,
+    RequestTimedOut,
+    ServerError,
+    Unauthorized,
+)
 from exporter.look_ahead import LookAhead, Place
 from exporter.simulator.faults import Fault
 from exporter.simulator.journal import Task
@@ -207,7 +215,10 @@ def test_a_walk_that_meets_a_fault_fails_as_a_whole(
     """Also one that strikes a page that is fetched ahead; and none that strikes beyond the end."""
     account.populate(95)
     client = make_client(
-        parallel_pages=parallel, retries=0, request_timeout=0.3, timeout=5.0, max_response_size=100_000
+        parallel_pages=parallel,
+        retries=0,
+        request_timeout=0.3 if error is RequestTimedOut else 20.0,
+        max_response_size=100_000,
     )
     simulator.inject(on(fault, operation="list", page=page))
     with pytest.raises(error) as raised:
