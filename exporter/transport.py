@@ -38,6 +38,12 @@ _SLICE_SECONDS: Final = 0.25
 _CHUNK_BYTES: Final = 256 * 1024
 _ERROR_BODY_BYTES: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 1.0
+_FOREIGN_ERRORS: Final = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    UnicodeEncodeError,
+)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -236,7 +242,7 @@ def _translated() -> Iterator[None]:
         yield
     except ApiError:
         raise
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except _FOREIGN_ERRORS as error:
         raise _translate(error) from error
 
 
@@ -250,7 +256,9 @@ def _translate(error: Exception) -> ApiError:
 
     if caused_by(urllib3.exceptions.DecodeError):
         return Malformed(f"the body cannot be decompressed: {root}")
-    if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+    if UnicodeEncodeError in kinds:
+        root = "its user or password holds a character beyond Latin-1"
+    if caused_by(UnicodeEncodeError, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return ConnectionFailed(f"the proxy does not work: {root}")
     # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it; and an
     # unknown host or network is none that took too long, though urllib3 derives its error from that one.

@@ -786,6 +786,25 @@ class TestProxy:
         _send(connect("http://api.invalid", proxy_url=proxy_url), "http://api.invalid/")
         assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjpmYWtlLXBhc3N3b3Jk"
 
+    @pytest.mark.parametrize("base", ["http://api.invalid/", "https://api.invalid/"])
+    @pytest.mark.parametrize(
+        ("proxy_url", "said"),
+        [
+            (
+                "http://user:%E2%82%AC@127.0.0.1:9",
+                "the proxy does not work: its user or password holds a character beyond Latin-1",
+            ),
+            ("http://[", "Failed to parse: '[' is not a valid host or port"),
+        ],
+    )
+    def test_of_the_environment_that_cannot_be_used(
+        self, connect: _Connect, monkeypatch: pytest.MonkeyPatch, base: str, proxy_url: str, said: str
+    ) -> None:
+        monkeypatch.setenv("all_proxy", proxy_url)
+        with pytest.raises(ConnectionFailed) as raised:
+            _send(connect(base), base)
+        assert str(raised.value) == said
+
 
 def _tunnelling(port: int) -> _Handler:
     """A CONNECT proxy that leads to this port, whatever it is asked for."""
