@@ -14,14 +14,21 @@ _UNPRINTABLE: Final = {
 }
 
 
-_SHORTEST_SECRET: Final = 8
+SHORTEST_SECRET: Final = 8
 _secrets: dict[str, None] = {}
 
 
 def hide(secret: str) -> None:
     """Never log this text again, whoever sends it back; below eight characters it is no secret."""
-    if len(secret) >= _SHORTEST_SECRET:
+    if len(secret) >= SHORTEST_SECRET:
         _secrets[secret] = None
+
+
+def without_secrets(text: str) -> str:
+    """The text with `<secret>` in place of all that is hidden."""
+    for secret in list(_secrets):
+        text = text.replace(secret, "<secret>")
+    return text
 
 
 class _Unfailing:
@@ -107,7 +114,4 @@ def _spelt(value: Any) -> Any:  # noqa: ANN401 whatever is logged
     """Text without control characters but line feeds; numbers and collections are the renderers' business."""
     if value is None or isinstance(value, (int, float, list, tuple, dict)):
         return value
-    text = str(value)
-    for secret in list(_secrets):
-        text = text.replace(secret, "<secret>")
-    return text.translate(_UNPRINTABLE)
+    return without_secrets(str(value)).translate(_UNPRINTABLE)

@@ -10,15 +10,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPResponse
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
@@ -32,6 +34,7 @@ from exporter.errors import (
     TlsFailed,
     TooLarge,
 )
+from exporter.logs import hide, without_secrets
 
 
 _SLICE_SECONDS: Final = 0.25
@@ -59,6 +62,12 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def without(self, secret: str) -> "Answer":
+        """The same answer, with `<secret>` wherever it repeats a secret."""
+        headers = {name: value.replace(secret, "<secret>") for name, value in self.headers.items()}
+        body = self.body.replace(secret.encode(), b"<secret>")
+        return Answer(self.status, CaseInsensitiveDict(headers), body)
 
 
 class Transport:
@@ -101,6 +110,8 @@ class Transport:
         self._adapter = _BoundedAdapter(self._wait_readable)
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
+        for proxy in self._options["proxies"].values():
+            self._hide_password(proxy)
 
     def send(
         self, method: str, url: str, *, headers: Mapping[str, str], deadline: float, max_size: int
@@ -142,6 +153,14 @@ class Transport:
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
+
+    def _hide_password(self, proxy: str) -> None:
+        """A proxy may repeat its password in a refusal: as the URL spells it, decoded, or as it was sent."""
+        with suppress(ValueError):  # of the environment, and no URL; the first request tells
+            url = proxy if "://" in proxy else f"http://{proxy}"
+            hide(urlsplit(url).password or "")
+            hide(requests.utils.get_auth_from_url(url)[1])
+            hide(self._adapter.proxy_headers(url).get("Proxy-Authorization", "").removeprefix("Basic "))
 
     def _wait_readable(self, sock: socket.socket) -> None:
         """Give a socket the time that its next read may take."""
@@ -248,7 +267,7 @@ def _translated() -> Iterator[None]:
 
 def _translate(error: Exception) -> ApiError:
     chain = list(_chain(error))
-    root = str(chain[-1]) or type(chain[-1]).__name__
+    root = without_secrets(str(chain[-1])) or type(chain[-1]).__name__
     kinds = tuple(type(link) for link in chain)
 
     def caused_by(*types: type[BaseException]) -> bool:
