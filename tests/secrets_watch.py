@@ -39,13 +39,30 @@ def _in_base64(mark: str) -> Iterator[str]:
         yield re.escape(encoded[-(-before * 8 // 6) : whole])
 
 
-_FORMS: Final = "|".join([*_MARKS, *(form for mark in _MARKS for form in _in_base64(mark))])
-_SECRET: Final = re.compile(rf"[\w:+/=.~-]*(?:{_FORMS})[\w:+/=.~-]*")
+_MARKED: Final = re.compile("|".join([*_MARKS, *(form for mark in _MARKS for form in _in_base64(mark))]))
+_REST: Final = re.compile(r"[\w:+/=.~-]*")
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the secrets are; from a mark outwards, as texts may be long and hold none."""
+    end = 0
+    for found in _MARKED.finditer(text):
+        if found.start() < end:
+            continue
+        start = found.start()
+        while start > end and _REST.fullmatch(text[start - 1]):
+            start -= 1
+        end = _REST.match(text, found.end()).end()  # type: ignore[union-attr] # it matches nothing, too
+        yield start, end
 
 
 def masked(text: str) -> str:
     """The text with three characters of each secret in it."""
-    return _SECRET.sub(lambda found: f"{found[0][:3]}…", text)
+    parts, shown = [], 0
+    for start, end in _spans(text):
+        parts += [text[shown:start], text[start : start + 3], "…"]
+        shown = end
+    return "".join([*parts, text[shown:]])
 
 
 class Watch:
@@ -57,10 +74,10 @@ class Watch:
 
     def saw(self, where: str, text: str) -> None:
         """Look at something that was said; `where` names what said it."""
-        for found in _SECRET.finditer(text):
-            before = masked(text[: found.start()])[-_AROUND:]
+        for start, end in _spans(text):
+            told = f"{where}: {masked(text[max(0, start - _AROUND) : end])}"
             with self._lock:
-                self._leaks.append(f"{where}: {before}{masked(found[0])}")
+                self._leaks.append(told)
 
     def told(self) -> list[str]:
         """What leaked since the last time."""

@@ -114,3 +114,10 @@ def test_what_only_looks_alike_is_none() -> None:
     watch = Watch()
     watch.saw("log", "a fake token, FakeTokens, fake_token and <secret>")
     assert watch.told() == []
+
+
+def test_long_texts_are_read_to_their_end() -> None:
+    watch = Watch()
+    watch.saw("log", "x" * 1_000_000 + "fake-token" + "x" * 1_000_000)
+    watch.saw("log", "x" * 5_000_000)
+    assert watch.told() == ["log: xxx…"]
