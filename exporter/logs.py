@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+from math import inf
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -13,6 +14,9 @@ _UNPRINTABLE: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != ord("\n")
 }
 
+
+_REPEAT_SECONDS: Final = 60.0
+_MOST_REMEMBERED: Final = 1000
 
 SHORTEST_SECRET: Final = 8
 _secrets: dict[str, None] = {}
@@ -54,6 +58,25 @@ class _Unfailing:
                 self._stream.flush()
 
 
+class _Seldom(logging.Filter):
+    """Lets the same record through once a minute: without descriptors, asyncio logs thousands a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is to be logged."""
+        error = record.exc_info[1] if record.exc_info else None
+        key = record.name, str(record.msg), repr(error)
+        if record.created - self._last.get(key, -inf) < _REPEAT_SECONDS:
+            return False
+        if len(self._last) >= _MOST_REMEMBERED:
+            self._last.clear()
+        self._last[key] = record.created
+        return True
+
+
 def configure_logs(level: str, style: str) -> None:
     """Set up logging, again if need be.
 
@@ -93,13 +116,23 @@ def configure_logs(level: str, style: str) -> None:
 def _route_libraries(stream: TextIO, shared: list[Processor], last: list[Processor]) -> None:
     """Bring what libraries log into the same form; only what is serious, as our own lines tell the rest."""
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _without_traceback],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
+
+
+def _without_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Tell an error of the operating system in a library in a sentence: there is no code to mend."""
+    match event.get("exc_info"):
+        case (_, OSError() as error, _):
+            del event["exc_info"]
+            event["error"] = str(error)
+    return event
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

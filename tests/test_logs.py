@@ -244,6 +244,43 @@ class TestLibraries:
         assert len(lines) == 1
         assert "ValueError: it broke" in lines[0]
 
+    def test_tell_errors_of_the_system_in_a_sentence(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure_logs("info", "logfmt")
+        error = OSError(24, "Too many open files")
+        logging.getLogger("asyncio").error("no connection", exc_info=error)
+        (line,) = _lines(capsys)
+        assert line.endswith('event="no connection" logger=asyncio error="[Errno 24] Too many open files"')
+
+    def test_say_the_same_once_a_minute(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """The same in the same words and for the same reason; others are not held up."""
+        configure_logs("info", "logfmt")
+        log = logging.getLogger("asyncio")
+        for number, (text, seconds) in enumerate(
+            [("full", 0), ("full", 1), ("broken", 2), ("full", 59), ("full", 60), ("full", 119)]
+        ):
+            record = log.makeRecord(log.name, logging.ERROR, "f.py", number, text, (), None)
+            record.created = 1000.0 + seconds
+            log.handle(record)
+        log.error("full", exc_info=ValueError("another reason"))
+        assert [re.sub(" exception=.*", "", line).partition("event=")[2] for line in _lines(capsys)] == [
+            "full logger=asyncio",
+            "broken logger=asyncio",
+            "full logger=asyncio",
+            "full logger=asyncio",
+        ]
+
+    def test_that_never_repeat_themselves_are_not_remembered_for_ever(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        configure_logs("info", "logfmt")
+        log = logging.getLogger("asyncio")
+        for number in range(2_500):
+            log.error(f"{number}")  # noqa: G004 another text each time is the point
+        assert len(_lines(capsys)) == 2_500
+        (handler,) = logging.getLogger().handlers
+        (seldom,) = handler.filters
+        assert len(seldom._last) <= 1000  # type: ignore[union-attr]
+
     def test_are_silent_below_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Whatever our own level is."""
         configure_logs("debug", "logfmt")
