@@ -9,6 +9,8 @@ from typing import TypeVar
 import pytest
 
 
+pytest_plugins = ["secrets_watch"]
+
 Seen = TypeVar("Seen")
 
 DEADLINE_SECONDS = 30.0
