@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -77,6 +78,21 @@ class StateDirectory:
     def file(self, account: str, endpoint: str) -> "StateFile":
         """The file of an account."""
         return StateFile(self._path / f"{account}.json", account, endpoint)
+
+    def drop(self, *, unless: Callable[[str], bool]) -> None:
+        """Remove the files of accounts that another exporter polls now.
+
+        It counts what ends meanwhile. Should an account come back, what its file remembers would count twice.
+
+        Args:
+            unless: Whether an account of that name is still ours.
+        """
+        moved = sorted(path.stem for path in self._path.glob("*.json") if not unless(path.stem))
+        for account in moved:
+            with contextlib.suppress(OSError):
+                (self._path / f"{account}.json").unlink()
+        if moved:
+            log.info("state.dropped", accounts=moved)
 
     def release(self) -> None:
         """Let another process use it."""
