@@ -16,6 +16,7 @@ from exporter.config.addresses import parse_listen_address
 from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
+from exporter.shard import parse_shard
 from exporter.simulator.profiles import PROFILES
 from exporter.version import VERSION
 
@@ -104,6 +105,22 @@ def _with(*flags: Callable[[Command], Command]) -> Callable[[Command], Command]:
     show_envvar=True,
     help="Poll every account once, print the exposition, and end.",
 )
+@click.option(
+    "--shard.index",
+    "shard_index",
+    metavar="INDEX",
+    envvar="DATAROBOT_EXPORTER_SHARD_INDEX",
+    show_envvar=True,
+    help="Which of the shards this is, from 0; or the name of a StatefulSet's pod, which ends with it.",
+)
+@click.option(
+    "--shard.total",
+    "shard_total",
+    metavar="TOTAL",
+    envvar="DATAROBOT_EXPORTER_SHARD_TOTAL",
+    show_envvar=True,
+    help="How many shards share the accounts; each account is polled by one of them. [default: 1]",
+)
 @_with(
     *_WEB_FLAGS,
     _flag(
@@ -125,6 +142,8 @@ def command_line(
     file: Path | None,
     check: bool,
     once: bool,
+    shard_index: str | None,
+    shard_total: str | None,
     without_process_metrics: bool,
     **flags: Any,  # noqa: ANN401 as click hands them over
 ) -> None:
@@ -138,6 +157,7 @@ def command_line(
         given = {key: value for key, value in flags.items() if value is not None}
         context.default_map = {context.invoked_subcommand: given}
         return
+    shard = parse_shard(shard_index, shard_total)
     if not (check or once):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if file is None and _DEFAULT_FILE.exists():
@@ -150,10 +170,12 @@ def command_line(
         settings = load()
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s)")
+        own = sum(shard.has(account.name) for account in settings.accounts)
+        share = f", {own} of them on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
+        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s){share}")
         return
     # One poll has nothing to remember, and the daemon may be running on the same directory.
-    daemon = Daemon(load, process_metrics=not without_process_metrics, keeps_state=not once)
+    daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
     if not once:
         daemon.run()
         return
