@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +17,13 @@ from typing import Any, Final
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import program
+from conftest import eventually, program
 from running import RunningExporter, free_port
 
 from exporter import config
+from exporter.simulator.profiles import EMPTY
+from exporter.simulator.server import Simulator
+from exporter.simulator.simulation import SimulatedAccount
 
 
 Object = dict[str, Any]
@@ -30,6 +35,7 @@ CASES: Final = tuple(sorted((CHART / "ci").glob("*-values.yaml")))
 EVERYTHING: Final = CHART / "ci" / "everything-values.yaml"
 MONITORING: Final = CHART / "ci" / "monitoring-values.yaml"
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
+SHARDING: Final = CHART / "ci" / "sharding-values.yaml"
 EXAMPLE: Final = ROOT / "config.example.yaml"
 
 KUBERNETES: Final = ("1.25.0", "1.29.0", "1.33.0", "1.37.0")
@@ -100,9 +106,21 @@ def only(objects: Sequence[Object], kind: str) -> Object:
     return found
 
 
+def workload(objects: Sequence[Object]) -> Object:
+    """What makes the exporter's pod, or those of its shards."""
+    (found,) = (*of_kind(objects, "Deployment"), *of_kind(objects, "StatefulSet"))
+    return found
+
+
+def service_of(objects: Sequence[Object]) -> Object:
+    """The Service by which the exporter is found; that of the shards only gives them names."""
+    (found,) = (found for found in of_kind(objects, "Service") if "clusterIP" not in found["spec"])
+    return found
+
+
 def pods(objects: Sequence[Object]) -> list[Object]:
     """The exporter's pod, and that of `helm test`."""
-    return [only(objects, "Deployment")["spec"]["template"], only(objects, "Pod")]
+    return [workload(objects)["spec"]["template"], only(objects, "Pod")]
 
 
 def configuration(objects: Sequence[Object]) -> str:
@@ -152,13 +170,10 @@ def test_no_object_is_rendered_twice(case: Path) -> None:
 
 
 def test_everything_is_everything() -> None:
-    """The case of that name and the one with a volume leave no template unrendered."""
-    done = helm("template", "watch", CHART, VERSION, "-f", EVERYTHING)
-    volume = helm(
-        *("template", "watch", CHART, VERSION),
-        *("-f", CHART / "ci" / "persistence-values.yaml"),
-    )
-    sources = re.findall("^# Source: datarobot-exporter/(.*)$", done.stdout + volume.stdout, re.MULTILINE)
+    """The case of that name and those with a volume and with shards leave no template unrendered."""
+    cases = (EVERYTHING, CHART / "ci" / "persistence-values.yaml", SHARDING)
+    said = "".join(helm("template", "watch", CHART, VERSION, "-f", case).stdout for case in cases)
+    sources = re.findall("^# Source: datarobot-exporter/(.*)$", said, re.MULTILINE)
     assert set(sources) == {str(path.relative_to(CHART)) for path in (CHART / "templates").rglob("*.yaml")}
 
 
@@ -206,8 +221,8 @@ def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
     objects = rendered(case)
     exporter, test = (pod["metadata"]["labels"].items() for pod in pods(objects))
     selectors = [
-        only(objects, "Deployment")["spec"]["selector"]["matchLabels"],
-        only(objects, "Service")["spec"]["selector"],
+        workload(objects)["spec"]["selector"]["matchLabels"],
+        *(found["spec"]["selector"] for found in of_kind(objects, "Service")),
         *(found["spec"]["podSelector"]["matchLabels"] for found in of_kind(objects, "NetworkPolicy")),
         *(found["spec"]["selector"]["matchLabels"] for found in of_kind(objects, "PodDisruptionBudget")),
     ]
@@ -215,25 +230,28 @@ def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
         assert selector.items() <= exporter
         assert not selector.items() <= test
     for monitor in of_kind(objects, "ServiceMonitor"):
-        selector = monitor["spec"]["selector"]["matchLabels"]
-        assert selector.items() <= only(objects, "Service")["metadata"]["labels"].items()
+        selector = monitor["spec"]["selector"]["matchLabels"].items()
+        services = of_kind(objects, "Service")
+        selected = [found for found in services if selector <= found["metadata"]["labels"].items()]
+        assert selected == [service_of(objects)]
 
 
 @every_case
 def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
     objects = rendered(case)
-    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
     web = (yaml.safe_load(configuration(objects)) or {}).get("web", {})
     assert port["containerPort"] == int(web.get("listen_address", ":10072").rpartition(":")[2])
     assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": port["name"]}
     assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": port["name"]}
-    service = only(objects, "Service")
+    service = service_of(objects)
     (served,) = service["spec"]["ports"]
     assert served["targetPort"] == port["name"]
     (tester,) = only(objects, "Pod")["spec"]["containers"]
     environ = {variable["name"]: variable["value"] for variable in tester["env"]}
-    assert environ["EXPORTER"] == f"http://{service['metadata']['name']}:{served['port']}"
+    if of_kind(objects, "Deployment"):
+        assert environ["EXPORTERS"] == f"http://{service['metadata']['name']}:{served['port']}"
     assert environ["TELEMETRY_PATH"] == web.get("telemetry_path", "/metrics")
     for monitor in of_kind(objects, "ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
@@ -304,7 +322,7 @@ def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
     """As files that only the exporter's group may read, each with its account's name."""
     objects = rendered(CHART / "ci" / "accounts-values.yaml")
     assert of_kind(objects, "Secret") == []
-    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    volumes = workload(objects)["spec"]["template"]["spec"]["volumes"]
     (tokens,) = (volume["secret"] for volume in volumes if volume["name"] == "tokens")
     assert tokens == {
         "secretName": "datarobot-tokens",
@@ -346,12 +364,12 @@ def test_the_network_policy_leaves_peers_open_unless_given() -> None:
 def put_into(directory: Path, objects: Sequence[Object]) -> Path:
     """Make the files that the exporter's container sees, and its configuration with their new paths."""
     text = configuration(objects)
-    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    spec = workload(objects)["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     for mount in spec["containers"][0]["volumeMounts"]:
         there = directory / mount["mountPath"].lstrip("/")
         there.mkdir(parents=True)
-        volume = volumes[mount["name"]]
+        volume = volumes.get(mount["name"], {})  # a shard's own is in no list
         for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
             (there / item["path"]).write_text(TOKEN)
         text = text.replace(mount["mountPath"], str(there))
@@ -365,7 +383,7 @@ def put_into(directory: Path, objects: Sequence[Object]) -> Path:
 def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> None:
     """With nothing but the files that are mounted and the variables that are set."""
     objects = rendered(case)
-    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     environ = {variable["name"]: variable.get("value", TOKEN) for variable in container.get("env", [])}
     settings = config.load(put_into(tmp_path, objects), environ, {})
     given = yaml.safe_load(case.read_text()).get("config", {}).get("accounts", [{"name": "default"}])
@@ -409,7 +427,7 @@ def test_large_numbers_stay_whole() -> None:
 def test_state_is_kept_where_the_configuration_says(more: Values, directory: str, volume: str | None) -> None:
     objects = rendered_of(more)
     assert yaml.safe_load(configuration(objects))["state"] == {"directory": directory}
-    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    spec = workload(objects)["spec"]["template"]["spec"]
     (mount,) = (mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "state")
     assert mount["mountPath"] == directory
     (found,) = (found for found in spec["volumes"] if found["name"] == "state")
@@ -430,6 +448,107 @@ def test_another_configuration_or_token_makes_another_pod() -> None:
     assert other_token["checksum/config"] == before["checksum/config"]
     assert other_token["checksum/secret"] != before["checksum/secret"]
     assert other_limits == before
+
+
+# Shards
+
+
+def test_shards_are_the_pods_of_a_stateful_set() -> None:
+    """All started at once, each told its number by its name, and found by it."""
+    objects = rendered(SHARDING)
+    assert of_kind(objects, "Deployment") == of_kind(objects, "PersistentVolumeClaim") == []
+    made = only(objects, "StatefulSet")
+    assert (made["spec"]["replicas"], made["spec"]["podManagementPolicy"]) == (3, "Parallel")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["--config.file=/etc/datarobot-exporter/config.yaml", "--shard.total=3"]
+    assert container["env"] == [
+        {
+            "name": "DATAROBOT_EXPORTER_SHARD_INDEX",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+        }
+    ]
+    (names,) = (found for found in of_kind(objects, "Service") if found != service_of(objects))
+    assert names["metadata"]["name"] == made["spec"]["serviceName"]
+    assert (names["spec"]["clusterIP"], names["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    (tester,) = only(objects, "Pod")["spec"]["containers"]
+    (exporters,) = (one["value"] for one in tester["env"] if one["name"] == "EXPORTERS")
+    name, domain = made["metadata"]["name"], names["metadata"]["name"]
+    assert exporters.split() == [f"http://{name}-{index}.{domain}:10072" for index in range(3)]
+
+
+def test_shards_differ_from_one_exporter_in_nothing_else() -> None:
+    one = only(rendered_of({}), "Deployment")["spec"]["template"]
+    shard = only(rendered_of({"sharding": {"enabled": True}}), "StatefulSet")["spec"]["template"]
+    (container,) = shard["spec"]["containers"]
+    assert container.pop("env")
+    assert container["args"].pop() == "--shard.total=2"
+    assert shard == one
+
+
+@pytest.mark.parametrize(("replicas", "when_scaled"), [(1, "Delete"), (0, "Retain")])
+def test_each_shard_has_a_volume_which_goes_with_it(replicas: int, when_scaled: str) -> None:
+    """But not in a pause, and not with the release."""
+    values = {"sharding": {"enabled": True, "shards": 4}, "persistence": {"enabled": True, "size": "2Gi"}}
+    spec = only(rendered_of({**values, "replicaCount": replicas}), "StatefulSet")["spec"]
+    assert spec["replicas"] == 4 * replicas
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {
+        "whenDeleted": "Retain",
+        "whenScaled": when_scaled,
+    }
+    (claim,) = spec["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "state"
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    pod = spec["template"]["spec"]
+    (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "state")
+    assert mount["mountPath"] == "/var/lib/datarobot-exporter"
+    assert "state" not in {volume["name"] for volume in pod["volumes"]}
+
+
+def test_without_persistence_a_shards_state_lives_as_long_as_its_pod() -> None:
+    values = {"sharding": {"enabled": True}, "config": {"state": {"directory": "/state"}}}
+    spec = only(rendered_of(values), "StatefulSet")["spec"]
+    assert "volumeClaimTemplates" not in spec
+    assert {"name": "state", "emptyDir": {}} in spec["template"]["spec"]["volumes"]
+
+
+def test_names_of_shards_are_short_enough_for_their_labels() -> None:
+    """Kubernetes makes labels of a pod's name, and of the set's with a dash and ten characters."""
+    objects = rendered_of({"sharding": {"enabled": True}}, release="r" * 53)
+    name = only(objects, "StatefulSet")["metadata"]["name"]
+    assert len(f"{name}-0123456789") <= 63
+    assert len(f"{name}-999") <= 63
+
+
+def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path) -> None:
+    """Real exporters, with the files, flags and variables of their pods."""
+    objects = rendered(SHARDING)
+    made = only(objects, "StatefulSet")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    (by_name,) = container["env"]
+    accounts = [account["name"] for account in yaml.safe_load(configuration(objects))["accounts"]]
+    tokens = {name: f"fake-token-of-{name}" for name in accounts}
+    living = {tokens[name]: SimulatedAccount(name, start=time.time(), profile=EMPTY) for name in accounts}
+    found: list[list[str]] = []
+    with Simulator(living, clock=time.time) as simulator, ExitStack() as running:
+        for index in range(made["spec"]["replicas"]):
+            place = tmp_path / str(index)
+            file = put_into(place, objects)
+            file.write_text(re.sub("endpoint: .*", f"endpoint: {simulator.url}", file.read_text()))
+            for name, token in tokens.items():
+                (place / "run/secrets/datarobot-exporter" / name).write_text(token)
+            flags = [f"--config.file={file}", "--web.listen-address=127.0.0.1:0", *container["args"][1:]]
+            environ = {by_name["name"]: f"{made['metadata']['name']}-{index}"}
+            exporter = running.enter_context(RunningExporter(flags, cwd=tmp_path, environ=environ))
+            eventually(lambda exporter=exporter: exporter.get("/-/ready").ok)  # type: ignore[misc]
+            text = exporter.get("/metrics").text
+            up = re.findall(r'^datarobot_up\{account="(.*)"\} 1.0$', text, re.MULTILINE)
+            assert {path.stem for path in (place / "var/lib/datarobot-exporter").glob("*.json")} == set(up)
+            found.append(up)
+    assert sorted(name for up in found for name in up) == sorted(accounts)
+    assert len(found) == 3
 
 
 # Values
@@ -479,6 +598,11 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        ({"sharding": {"shards": 0}}, "at '/sharding/shards': minimum: got 0, want 1"),
+        (
+            {"sharding": {"enabled": True}, "persistence": {"enabled": True, "existingClaim": "mine"}},
+            "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard",
+        ),
         ({"replicaCount": 2}, "at '/replicaCount': maximum: got 2, want 1"),
         ({"replicas": 1}, "additional properties 'replicas' not allowed"),
         ({"serviceMonitor": {"on": True}}, "at '/serviceMonitor': additional properties 'on' not allowed"),
@@ -690,9 +814,9 @@ def test_helm_test_tells_a_running_exporter_from_others(
         environ={"DATAROBOT_ENDPOINT": nobody, "DATAROBOT_API_TOKEN": TOKEN},
     ) as exporter:
         url = f"http://127.0.0.1:{exporter.port}"
-        good = check_script(EXPORTER=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
-        astray = check_script(EXPORTER=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
-    absent = check_script(EXPORTER=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
+        good = check_script(EXPORTERS=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
+        astray = check_script(EXPORTERS=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
+    absent = check_script(EXPORTERS=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
     assert (good.returncode, good.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
     assert (astray.returncode, astray.stderr) == (1, f"{url}/config has no datarobot_exporter_build_info\n")
     assert absent.returncode == 1
@@ -709,7 +833,7 @@ def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
     done = helm("template", "watch", tmp_path / "chart", "--namespace=there", VERSION, "-f", case)
     assert done.returncode == 0, done.stderr
     said = only([found for found in yaml.safe_load_all(done.stdout) if found], "Notes")["text"]
-    service = only(rendered(case), "Service")["metadata"]["name"]
+    service = service_of(rendered(case))["metadata"]["name"]
     assert f"kubectl -n there port-forward service/{service} 10072:" in said
     assert "helm -n there test watch" in said
     assert "<no value>" not in said

@@ -42,9 +42,13 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ include "datarobot-exporter.selectorLabels" . }}
 {{- end }}
 
+{{- define "datarobot-exporter.chart" -}}
+{{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
 {{- define "datarobot-exporter.labels" -}}
 {{ include "datarobot-exporter.podLabels" . }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ include "datarobot-exporter.chart" . }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
@@ -82,6 +86,42 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "datarobot-exporter.tokensDirectory" -}}
 /run/secrets/datarobot-exporter
+{{- end }}
+
+{{/* What a volume for the state has to be; of the values of `persistence`. */}}
+{{- define "datarobot-exporter.claim" -}}
+accessModes:
+  {{- toYaml .accessModes | nindent 2 }}
+{{- with .storageClassName }}
+storageClassName: {{ . }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .size }}
+{{- end }}
+
+{{/* Short enough for what Kubernetes appends to it in a label: the hash of a revision. */}}
+{{- define "datarobot-exporter.statefulSetName" -}}
+{{- include "datarobot-exporter.fullname" . | trunc 52 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* The Service that gives each shard a name of its own. */}}
+{{- define "datarobot-exporter.shardsServiceName" -}}
+{{- printf "%s-shards" (include "datarobot-exporter.statefulSetName" .) -}}
+{{- end }}
+
+{{/* Where `helm test` finds the exporters: by the Service, or each shard by its own name. */}}
+{{- define "datarobot-exporter.addresses" -}}
+{{- $addresses := list -}}
+{{- if .Values.sharding.enabled -}}
+{{- range $index := until (int .Values.sharding.shards) -}}
+{{- $host := printf "%s-%d.%s" (include "datarobot-exporter.statefulSetName" $) $index (include "datarobot-exporter.shardsServiceName" $) -}}
+{{- $addresses = append $addresses (printf "http://%s:%s" $host (include "datarobot-exporter.port" $)) -}}
+{{- end -}}
+{{- else -}}
+{{- $addresses = append $addresses (printf "http://%s:%v" (include "datarobot-exporter.fullname" .) .Values.service.port) -}}
+{{- end -}}
+{{- join " " $addresses -}}
 {{- end }}
 
 {{/* The Secret of the tokens: the operator's own, or the chart's. */}}
@@ -147,6 +187,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $mistakes = append $mistakes (printf "credentials.%s.%s is for no account that needs it; expected the name of one in config.accounts" $key $name) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.sharding.enabled .Values.persistence.existingClaim -}}
+{{- $mistakes = append $mistakes "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard; expected no persistence.existingClaim" -}}
 {{- end -}}
 {{- if and $credentials.keys (not $credentials.existingSecret) -}}
 {{- $mistakes = append $mistakes "credentials.keys is given without credentials.existingSecret; expected both, or neither" -}}
