@@ -10,17 +10,21 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+import bcrypt
 import kubernetes_validate
 import pytest
+import requests
 import yaml
 from conftest import eventually, program
 from running import RunningExporter, free_port
+from serving import Certificates, write_web_file
 
 from exporter import config
+from exporter.config.web_file import read_web_file
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
@@ -35,6 +39,7 @@ CASES: Final = tuple(sorted((CHART / "ci").glob("*-values.yaml")))
 EVERYTHING: Final = CHART / "ci" / "everything-values.yaml"
 MONITORING: Final = CHART / "ci" / "monitoring-values.yaml"
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
+WEB_CONFIG: Final = CHART / "ci" / "web-config-values.yaml"
 SHARDING: Final = CHART / "ci" / "sharding-values.yaml"
 EXAMPLE: Final = ROOT / "config.example.yaml"
 
@@ -42,6 +47,8 @@ KUBERNETES: Final = ("1.25.0", "1.29.0", "1.33.0", "1.37.0")
 VERSION: Final = f"--kube-version={KUBERNETES[-1]}"
 OPERATOR: Final = "monitoring.coreos.com/v1"
 TOKEN: Final = "not-a-real-token"
+PASSWORD: Final = "obviously-fake-password"
+USERS: Final = {"prometheus": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}
 MINIMAL: Final[Values] = {
     "image": {"repository": "datarobot-exporter"},
     "config": {"accounts": [{"name": "production", "endpoint": "https://datarobot.example.com/api/v2"}]},
@@ -243,20 +250,23 @@ def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
     (port,) = container["ports"]
     web = (yaml.safe_load(configuration(objects)) or {}).get("web", {})
     assert port["containerPort"] == int(web.get("listen_address", ":10072").rpartition(":")[2])
-    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": port["name"]}
-    assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": port["name"]}
+    scheme = "https" if "config_file" in web else "http"
+    probed = {"port": port["name"], **({"scheme": "HTTPS"} if scheme == "https" else {})}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", **probed}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", **probed}
     service = service_of(objects)
     (served,) = service["spec"]["ports"]
     assert served["targetPort"] == port["name"]
     (tester,) = only(objects, "Pod")["spec"]["containers"]
     environ = {variable["name"]: variable["value"] for variable in tester["env"]}
     if of_kind(objects, "Deployment"):
-        assert environ["EXPORTERS"] == f"http://{service['metadata']['name']}:{served['port']}"
+        assert environ["EXPORTERS"] == f"{scheme}://{service['metadata']['name']}:{served['port']}"
     assert environ["TELEMETRY_PATH"] == web.get("telemetry_path", "/metrics")
     for monitor in of_kind(objects, "ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == served["name"]
         assert endpoint["path"] == environ["TELEMETRY_PATH"]
+        assert endpoint.get("scheme", "http") == scheme
     for policy in of_kind(objects, "NetworkPolicy"):
         (rule,) = policy["spec"]["ingress"]
         assert rule["ports"] == [{"port": port["name"], "protocol": "TCP"}]
@@ -372,6 +382,8 @@ def put_into(directory: Path, objects: Sequence[Object]) -> Path:
         volume = volumes.get(mount["name"], {})  # a shard's own is in no list
         for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
             (there / item["path"]).write_text(TOKEN)
+        if mount["name"] == "web-config":
+            write_web_file(there / "web-config.yml", tls=Certificates(there).files, users=USERS)
         text = text.replace(mount["mountPath"], str(there))
     (argument,) = (part for part in spec["containers"][0]["args"] if part.startswith("--config.file="))
     file: Path = directory / argument.removeprefix("--config.file=").lstrip("/")
@@ -551,6 +563,100 @@ def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path)
     assert len(found) == 3
 
 
+# The web configuration file
+
+
+@pytest.fixture
+def served_over_tls(tmp_path: Path) -> Iterator[tuple[RunningExporter, Path]]:
+    """An exporter with what is rendered of the case, and where its Secret is mounted."""
+    file = put_into(tmp_path, rendered(WEB_CONFIG))
+    flags = [f"--config.file={file}", "--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=tmp_path) as exporter:
+        assert exporter.port
+        yield exporter, tmp_path / "run/secrets/web-config"
+
+
+def test_the_rendered_web_configuration_is_in_force(
+    served_over_tls: tuple[RunningExporter, Path],
+) -> None:
+    """Probes come through without a password; who scrapes needs one, and the authority of the Secret."""
+    exporter, secret = served_over_tls
+    url = f"https://127.0.0.1:{exporter.port}"
+    (container,) = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]["httpGet"]
+    get = partial(requests.get, timeout=30, verify=str(secret / "ca.pem"))
+    assert probe["scheme"] == "HTTPS"
+    assert get(url + probe["path"]).status_code == 200
+    assert get(f"{url}/metrics").status_code == 401
+    assert get(f"{url}/metrics", auth=("prometheus", PASSWORD)).status_code == 200
+    # Another Secret needs no other pod.
+    write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
+    assert get(f"{url}/metrics").status_code == 200
+
+
+def test_helm_test_copes_with_tls_and_a_password(
+    served_over_tls: tuple[RunningExporter, Path],
+    check_script: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    exporter, secret = served_over_tls
+    url = f"https://127.0.0.1:{exporter.port}"
+    asked = {"EXPORTERS": url, "TELEMETRY_PATH": "/metrics", "WAIT_SECONDS": "30"}
+    protected = check_script(**asked)
+    write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
+    opened = check_script(**asked)
+    plain = check_script(**{**asked, "EXPORTERS": url.replace("https", "http"), "WAIT_SECONDS": "0"})
+    assert (protected.returncode, protected.stdout) == (
+        0,
+        f"{url} is ready and asks for a password at /metrics\n",
+    )
+    assert (opened.returncode, opened.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
+    assert plain.returncode == 1
+
+
+def test_the_web_configuration_is_mounted_whole() -> None:
+    """As a directory, without items: certificates beside it are there, and follow a change of the Secret."""
+    spec = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "web-config")
+    assert volume["secret"] == {"secretName": "datarobot-exporter-web", "defaultMode": 0o440}
+    (mount,) = (one for one in spec["containers"][0]["volumeMounts"] if one["name"] == "web-config")
+    assert "subPath" not in mount
+    web = yaml.safe_load(configuration(rendered(WEB_CONFIG)))["web"]
+    assert web == {"config_file": f"{mount['mountPath']}/web-config.yml"}
+
+
+def test_a_password_alone_leaves_http() -> None:
+    objects = rendered_of({"webConfig": {"existingSecret": "mine"}, "serviceMonitor": {"enabled": True}})
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert "scheme" not in endpoint
+
+
+def test_a_probe_of_the_operators_own_stays_as_it_is() -> None:
+    """For a web configuration file that asks for a client's certificate, which the kubelet has not."""
+    probe = {"httpGet": None, "tcpSocket": {"port": "http"}}
+    own_scheme = {"httpGet": {"scheme": "HTTP"}}
+    web = {"existingSecret": "mine", "tls": True}
+    objects = rendered_of({"webConfig": web, "livenessProbe": probe, "readinessProbe": own_scheme})
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"].keys() >= {"tcpSocket"}
+    assert "httpGet" not in container["livenessProbe"]
+    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+
+
+def test_the_service_monitor_is_told_how_to_get_in() -> None:
+    values = yaml.safe_load(WEB_CONFIG.read_text())["serviceMonitor"]
+    (endpoint,) = only(rendered(WEB_CONFIG), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"] == values["tlsConfig"]
+    assert endpoint["basicAuth"] == values["basicAuth"]
+    bearer = {"credentials": {"name": "scraper", "key": "token"}}
+    objects = rendered_of({"serviceMonitor": {"enabled": True, "authorization": bearer}})
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"] == bearer
+    assert "tlsConfig" not in endpoint
+
+
 # Values
 
 
@@ -598,6 +704,15 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (
+            {"webConfig": {"existingSecret": "mine"}, "config": {"web": {"config_file": "/web.yml"}}},
+            "webConfig.existingSecret and config.web.config_file are given; expected one of them",
+        ),
+        ({"webConfig": {"tls": True}}, "webConfig.tls is given, but no web configuration file"),
+        (
+            {"serviceMonitor": {"basicAuth": {"a": "b"}, "authorization": {"a": "b"}}},
+            "serviceMonitor.basicAuth and serviceMonitor.authorization are given; expected one of them",
+        ),
         ({"sharding": {"shards": 0}}, "at '/sharding/shards': minimum: got 0, want 1"),
         (
             {"sharding": {"enabled": True}, "persistence": {"enabled": True, "existingClaim": "mine"}},
@@ -842,7 +957,19 @@ def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
 
 def readme_values() -> list[Values]:
     blocks = re.findall("```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
-    return [yaml.safe_load(block) for block in blocks]
+    # A file of another kind says so in its first line.
+    return [yaml.safe_load(block) for block in blocks if not block.startswith("# web-config.yml")]
+
+
+def test_the_readmes_web_configuration_file_is_one(tmp_path: Path) -> None:
+    (block,) = re.findall("```yaml\n(# web-config.yml\n.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+    Certificates(tmp_path)
+    (tmp_path / "cert.pem").rename(tmp_path / "tls.crt")
+    (tmp_path / "key.pem").rename(tmp_path / "tls.key")
+    (tmp_path / "web-config.yml").write_text(block.replace("$2y$10$…", f"'{USERS['prometheus']}'"))
+    found = read_web_file(tmp_path / "web-config.yml")
+    assert found.tls is not None
+    assert found.users == USERS
 
 
 @pytest.mark.parametrize("block", readme_values(), ids=lambda block: next(iter(block)))

@@ -69,11 +69,11 @@ spec:
           protocol: TCP
       {{- with .Values.livenessProbe }}
       livenessProbe:
-        {{- toYaml . | nindent 8 }}
+        {{- include "datarobot-exporter.probe" (list $.Values .) | nindent 8 }}
       {{- end }}
       {{- with .Values.readinessProbe }}
       readinessProbe:
-        {{- toYaml . | nindent 8 }}
+        {{- include "datarobot-exporter.probe" (list $.Values .) | nindent 8 }}
       {{- end }}
       {{- with .Values.resources }}
       resources:
@@ -91,6 +91,11 @@ spec:
         {{- if $ofSecret }}
         - name: tokens
           mountPath: {{ include "datarobot-exporter.tokensDirectory" . }}
+          readOnly: true
+        {{- end }}
+        {{- if .Values.webConfig.existingSecret }}
+        - name: web-config
+          mountPath: {{ include "datarobot-exporter.webConfigDirectory" . }}
           readOnly: true
         {{- end }}
         {{- with $stateDirectory }}
@@ -114,6 +119,12 @@ spec:
           - key: {{ $key | quote }}
             path: {{ $account | quote }}
           {{- end }}
+    {{- end }}
+    {{- with .Values.webConfig.existingSecret }}
+    - name: web-config
+      secret:
+        secretName: {{ . }}
+        defaultMode: 0440
     {{- end }}
     {{- if and $stateDirectory (not (and .Values.sharding.enabled .Values.persistence.enabled)) }}
     - name: state
