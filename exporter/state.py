@@ -87,12 +87,11 @@ class StateDirectory:
         Args:
             unless: Whether an account of that name is still ours.
         """
-        moved = sorted(path.stem for path in self._path.glob("*.json") if not unless(path.stem))
-        for account in moved:
-            with contextlib.suppress(OSError):
-                (self._path / f"{account}.json").unlink()
-        if moved:
-            log.info("state.dropped", accounts=moved)
+        for path in sorted(self._path.glob("*.json")):
+            if not unless(path.stem) and _is_state(path):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                log.info("state.dropped", account=path.stem)
 
     def release(self) -> None:
         """Let another process use it."""
@@ -165,3 +164,12 @@ class StateFile:
         log.error("state.set_aside", account=self._account, reason=why, error=str(error), path=str(aside))
         with contextlib.suppress(OSError):
             self._path.rename(aside)
+
+
+def _is_state(path: Path) -> bool:
+    """Whether a file is one of ours, and not somebody else's in the same directory."""
+    try:
+        msgspec.json.decode(path.read_bytes(), type=_Header)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True
