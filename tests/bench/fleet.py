@@ -1,7 +1,8 @@
 """Measure one exporter on many accounts, each a simulated one: series, scrape, memory, and CPU of a poll.
 
 The simulator runs in a process of its own; what is told of the exporter, it tells of itself. Run it with
-`PYTHONPATH=tests python tests/bench/fleet.py`, for more accounts with `--accounts 400 --interval 20s --seconds 30`.
+`PYTHONPATH=tests python tests/bench/fleet.py`, and for more accounts with
+`--accounts 400 --interval 20s --seconds 30`.
 """
 
 import argparse
