@@ -18,6 +18,7 @@ from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
 from exporter.flags import Command, flag, with_flags
+from exporter.shard import parse_shard
 from exporter.simulator.profiles import PROFILES
 from exporter.task_commands import tasks
 from exporter.version import VERSION
@@ -125,6 +126,20 @@ _PROCESS_METRICS_FLAG: Final = flag(
         show_default="off",
         help="Poll every account once, print the exposition, and end.",
     ),
+    flag(
+        "shard.index",
+        "shard_index",
+        metavar="INDEX",
+        show_default="0, or none where there are several",
+        help="Which of the shards this is, from 0; or the name of a StatefulSet's pod, which ends with it.",
+    ),
+    flag(
+        "shard.total",
+        "shard_total",
+        metavar="TOTAL",
+        show_default="1",
+        help="How many shards share the accounts; each account is polled by one of them.",
+    ),
     *_WEB_FLAGS,
     _flag(
         "web.config.file",
@@ -152,6 +167,8 @@ def command_line(
     file: Path | None,
     check: bool,
     once: bool,
+    shard_index: str | None,
+    shard_total: str | None,
     without_process_metrics: bool,
     **flags: Any,  # noqa: ANN401 as click hands them over
 ) -> None:
@@ -162,6 +179,7 @@ def command_line(
     """
     if context.invoked_subcommand is not None:
         return
+    shard = parse_shard(shard_index, shard_total)
     if not (check or once):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if file is None and DEFAULT_FILE.exists():
@@ -174,10 +192,12 @@ def command_line(
         settings = load()
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s)")
+        own = sum(shard.has(account.name) for account in settings.accounts)
+        share = f", {own} of them on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
+        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s){share}")
         return
     # One poll has nothing to remember, and the daemon may be running on the same directory.
-    daemon = Daemon(load, process_metrics=not without_process_metrics, keeps_state=not once)
+    daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
     if not once:
         daemon.run()
         return
