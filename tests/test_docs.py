@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import click
 import pytest
 
 from exporter import cli
+from exporter.config import Web
+from exporter.demo import demo_config
 from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE, Row
+from exporter.simulator.server import Simulator
 from exporter.task_commands import tasks
 from exporter.task_record import TaskRecord
 from exporter.task_table import as_json
@@ -88,6 +92,14 @@ def test_help_says_what_a_flag_does_its_default_and_its_variable(path: str, opti
     assert option.help.endswith(".")
     assert f"env var: {option.envvar}" in record[1]
     assert "default: " in record[1]
+
+
+def test_the_default_that_help_tells_of_an_address_is_the_one_served_at() -> None:
+    """The demo's is its own."""
+    told = {path: each.show_default for path, each in OPTIONS if each.name == "web__listen_address"}
+    with Simulator({}, clock=time.time) as simulator:
+        demo = demo_config(simulator, {})
+    assert told == {"": str(Web().listen_address), "demo": str(demo.web.listen_address)}
 
 
 @pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
