@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -27,6 +28,7 @@ from exporter.task_table import as_json
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
@@ -232,6 +234,23 @@ def test_what_troubleshooting_names_exists() -> None:
     assert set(re.findall(r"`reason=(\w+)`", table)) == set(POLL_FAILURE_REASONS) - {"internal"}
     assert set(re.findall(r"The same: `(\w+)`", table)) >= set(POLL_FAILURE_REASONS) - {"unauthorized"}
     assert table.count("\n") >= 16
+
+
+def test_the_map_has_every_module() -> None:
+    parts = between("map", CONTRIBUTING).splitlines()
+    mapped = {name for part in parts for name in re.findall(r"`([\w/]+)`", part.split(" | ")[0])}
+    folders = {path.parent.name + "/" for path in (ROOT / "exporter").glob("*/__init__.py")}
+    modules = {path.stem for path in (ROOT / "exporter").glob("[a-z]*.py")}
+    assert mapped == folders | modules
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = [project["project"]["dependencies"], *project["dependency-groups"].values()]
+    needed = [one for group in [*groups, project["build-system"]["requires"]] for one in group]
+    names = {re.match(r"[\w-]+", one)[0] for one in needed if isinstance(one, str)}  # type: ignore[index]
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", between("dependencies", CONTRIBUTING), re.MULTILINE)[1:]
+    assert sorted(name for row in rows for name in row.split(", ")) == sorted(names)
 
 
 def anchors(text: str) -> list[str]:

@@ -280,6 +280,19 @@ def adapt_rules(block: Block, bench: Bench) -> None:
         assert not re.search(r"(?:runbooks|grafana)\.example\.com", path.read_text())
 
 
+@runs("CONTRIBUTING.md", "promtool check rules")
+def check_rules_and_copy(block: Block, bench: Bench) -> None:
+    """Of the tests of rules the shortest, as all have a test of their own; the copies are what they were."""
+    program("promtool")
+    chart = "deploy/helm/datarobot-exporter/files"
+    for path in (bench.desk.root / chart).glob("*/*"):
+        path.write_text("out of date\n")
+    said = bench.desk.run(changed(block.text, {"tests/*.yaml": "tests/exporter.yaml"}))
+    assert "FAILED" not in said
+    for path in (bench.desk.root / chart).glob("*/*"):
+        assert path.read_bytes() == (ROOT / path.relative_to(bench.desk.root)).read_bytes()
+
+
 @runs(SYSTEMD, "python3 -m venv /opt/datarobot-exporter")
 def install_for_systemd(block: Block, bench: Bench) -> None:
     """Offline, below another root: the program is where the unit starts it."""
