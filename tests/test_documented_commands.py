@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import click
 import pytest
 import requests
 import trustme
@@ -20,6 +21,7 @@ from conftest import DEADLINE_SECONDS, eventually, program
 from documents import DOCUMENTS, ROOT, Block, Desk, blocks, changed
 from running import RunningExporter, free_port
 
+from exporter.cli import command_line
 from exporter.config import DEFAULT_FILE
 from exporter.demo import simulated_token
 from exporter.simulator.profiles import EMPTY
@@ -441,8 +443,39 @@ def test_no_command_hides_in_a_block_of_another_language() -> None:
         ]
 
 
-def test_every_target_that_a_document_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for document in DOCUMENTS:
-        named = re.findall(r"`(?:\w+=\S+ )?make ([a-z-]+)", (ROOT / document).read_text())
-        assert set(named) <= targets
+TARGETS: Final = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PROGRAMS: Final = (
+    "datarobot-exporter|make|python3?|docker|curl|kubectl|systemctl|systemd-analyze|promtool|amtool"
+)
+
+
+def in_passing(document: str) -> list[str]:
+    """Commands in the text of a document, between its blocks."""
+    text = re.sub(r"^( *)```.*?^\1```$", "", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(rf"`(?:\w+=\S+ )?((?:{PROGRAMS}) [^`]+)`", text)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_command_named_in_passing_names_what_exists(document: str) -> None:
+    for command in in_passing(document):
+        match command.split():
+            case ["make", target, *_]:
+                assert target in TARGETS, command
+            case ["datarobot-exporter", *words]:
+                found: click.Command = command_line
+                for word in words:
+                    if not word.startswith("--"):
+                        assert isinstance(found, click.Group), command
+                        found = found.commands[word]
+            case ["python" | "python3", path, *_]:
+                assert (ROOT / path).exists(), command
+            case ["docker", "compose", "-f", path, *_]:
+                assert (ROOT / path).exists(), command
+            case ["systemctl" | "systemd-analyze", _, unit]:
+                assert (ROOT / f"deploy/systemd/{unit}.service").exists(), command
+            case [asked, *_]:
+                assert asked in {"curl", "kubectl", "promtool", "amtool"}, command
+
+
+def test_commands_in_passing_are_found() -> None:
+    assert sum(len(in_passing(document)) for document in DOCUMENTS) > 20
