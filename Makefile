@@ -14,12 +14,13 @@ export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Run a program with arguments; where it is missing, CI fails and a desk is told.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
 
-.PHONY: install demo test soak lint test-every-python requirements helm chart-files clean help
+.PHONY: demo test soak lint test-every-python requirements helm chart-files clean help
 .DEFAULT_GOAL := help
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: install
 install: $(VENV)/.installed ## Install the exporter into .venv
 
 demo: $(VENV)/.installed ## Run the exporter on a simulated DataRobot, at localhost:10072
