@@ -240,7 +240,7 @@ def test_what_troubleshooting_names_exists() -> None:
 def test_the_map_has_every_module() -> None:
     parts = between("map", CONTRIBUTING).splitlines()
     mapped = {name for part in parts for name in re.findall(r"`([\w/]+)`", part.split(" | ")[0])}
-    folders = {path.parent.name + "/" for path in (ROOT / "exporter").glob("*/__init__.py")}
+    folders = {f"{path.name}/" for path in (ROOT / "exporter").glob("[a-z]*") if path.is_dir()}
     modules = {path.stem for path in (ROOT / "exporter").glob("[a-z]*.py")}
     assert mapped == folders | modules
 
