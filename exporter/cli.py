@@ -15,7 +15,7 @@ from exporter import config
 from exporter.config import DEFAULT_FILE, Config
 from exporter.config.addresses import parse_listen_address
 from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
-from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
+from exporter.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
 from exporter.flags import Command, flag, with_flags
 from exporter.shard import parse_shard
@@ -77,22 +77,28 @@ _LOG_FLAGS: Final = (
         "log.format", "log.format", metavar="FORMAT", show_default="logfmt", help="logfmt, json or console."
     ),
 )
-_WEB_FLAGS: Final = (
-    _flag(
-        "web.listen-address",
-        "web.listen_address",
-        metavar="ADDRESS",
-        help="Where to serve: host:port, [v6]:port or :port.",
-        show_default=":10072",
-    ),
-    _flag(
-        "web.telemetry-path",
-        "web.telemetry_path",
-        metavar="PATH",
-        help="Path of the exposition.",
-        show_default="/metrics",
-    ),
-)
+
+
+def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
+    """Where to serve, and where not told: at this address."""
+    return (
+        _flag(
+            "web.listen-address",
+            "web.listen_address",
+            metavar="ADDRESS",
+            help="Where to serve: host:port, [v6]:port or :port.",
+            show_default=address,
+        ),
+        _flag(
+            "web.telemetry-path",
+            "web.telemetry_path",
+            metavar="PATH",
+            help="Path of the exposition.",
+            show_default="/metrics",
+        ),
+    )
+
+
 _PROCESS_METRICS_FLAG: Final = flag(
     "web.disable-exporter-metrics",
     "without_process_metrics",
@@ -140,7 +146,7 @@ _PROCESS_METRICS_FLAG: Final = flag(
         show_default="1",
         help="How many shards share the accounts; each account is polled by one of them.",
     ),
-    *_WEB_FLAGS,
+    *_web_flags(":10072"),
     _flag(
         "web.config.file",
         "web.config_file",
@@ -211,7 +217,7 @@ def command_line(
     "demo",
     epilog="Exit status: 0 after Ctrl-C or SIGTERM, 1 if it failed, 2 if the command line must be mended.",
 )
-@with_flags(*_WEB_FLAGS, *_LOG_FLAGS)
+@with_flags(*_web_flags(DEMO_ADDRESS), *_LOG_FLAGS)
 @click.pass_context
 def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 as click hands them over
     """Run the exporter on a simulated DataRobot; nothing else is needed."""
