@@ -30,6 +30,7 @@ WORKDIR /etc/datarobot-exporter
 USER 65532:65532
 EXPOSE 10072
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
-  CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:10072/-/healthy', timeout=4)"]
+# By https where http is not served. Elsewhere than at port 10072: `docker run --health-cmd`.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
+  CMD ["sh", "-c", "for scheme in http https; do no_proxy=127.0.0.1 python -c \"import ssl, urllib.request; urllib.request.urlopen('$scheme://127.0.0.1:10072/-/healthy', timeout=4, context=ssl._create_unverified_context())\" && exit; done; exit 1"]
 ENTRYPOINT ["datarobot-exporter"]

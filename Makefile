@@ -20,6 +20,9 @@ with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not ins
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: install
+install: $(VENV)/.installed ## Install the exporter into .venv
+
 demo: $(VENV)/.installed ## Run the exporter on a simulated DataRobot, at localhost:10072
 	$(BIN)/datarobot-exporter demo
 

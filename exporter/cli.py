@@ -15,9 +15,10 @@ from exporter import config
 from exporter.config import DEFAULT_FILE, Config
 from exporter.config.addresses import parse_listen_address
 from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
-from exporter.demo import DEMO_ACCOUNTS, demo_config, make_simulator, simulated_token
+from exporter.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
 from exporter.flags import Command, flag, with_flags
+from exporter.shard import parse_shard
 from exporter.simulator.profiles import PROFILES
 from exporter.task_commands import tasks
 from exporter.version import VERSION
@@ -76,22 +77,28 @@ _LOG_FLAGS: Final = (
         "log.format", "log.format", metavar="FORMAT", show_default="logfmt", help="logfmt, json or console."
     ),
 )
-_WEB_FLAGS: Final = (
-    _flag(
-        "web.listen-address",
-        "web.listen_address",
-        metavar="ADDRESS",
-        help="Where to serve: host:port, [v6]:port or :port.",
-        show_default=":10072",
-    ),
-    _flag(
-        "web.telemetry-path",
-        "web.telemetry_path",
-        metavar="PATH",
-        help="Path of the exposition.",
-        show_default="/metrics",
-    ),
-)
+
+
+def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
+    """Where to serve, and where not told: at this address."""
+    return (
+        _flag(
+            "web.listen-address",
+            "web.listen_address",
+            metavar="ADDRESS",
+            help="Where to serve: host:port, [v6]:port or :port.",
+            show_default=address,
+        ),
+        _flag(
+            "web.telemetry-path",
+            "web.telemetry_path",
+            metavar="PATH",
+            help="Path of the exposition.",
+            show_default="/metrics",
+        ),
+    )
+
+
 _PROCESS_METRICS_FLAG: Final = flag(
     "web.disable-exporter-metrics",
     "without_process_metrics",
@@ -125,7 +132,21 @@ _PROCESS_METRICS_FLAG: Final = flag(
         show_default="off",
         help="Poll every account once, print the exposition, and end.",
     ),
-    *_WEB_FLAGS,
+    flag(
+        "shard.index",
+        "shard_index",
+        metavar="INDEX",
+        show_default="0, or none where there are several",
+        help="Which of the shards this is, from 0; or the name of a StatefulSet's pod, which ends with it.",
+    ),
+    flag(
+        "shard.total",
+        "shard_total",
+        metavar="TOTAL",
+        show_default="1",
+        help="How many shards share the accounts; each account is polled by one of them.",
+    ),
+    *_web_flags(":10072"),
     _flag(
         "web.config.file",
         "web.config_file",
@@ -152,6 +173,8 @@ def command_line(
     file: Path | None,
     check: bool,
     once: bool,
+    shard_index: str | None,
+    shard_total: str | None,
     without_process_metrics: bool,
     **flags: Any,  # noqa: ANN401 as click hands them over
 ) -> None:
@@ -162,6 +185,7 @@ def command_line(
     """
     if context.invoked_subcommand is not None:
         return
+    shard = parse_shard(shard_index, shard_total)
     if not (check or once):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if file is None and DEFAULT_FILE.exists():
@@ -174,10 +198,12 @@ def command_line(
         settings = load()
         for warning in settings.warnings:
             click.echo(f"warning: {warning}", err=True)
-        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s)")
+        own = sum(shard.has(account.name) for account in settings.accounts)
+        share = f", {own} of them on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
+        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s){share}")
         return
     # One poll has nothing to remember, and the daemon may be running on the same directory.
-    daemon = Daemon(load, process_metrics=not without_process_metrics, keeps_state=not once)
+    daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
     if not once:
         daemon.run()
         return
@@ -191,7 +217,7 @@ def command_line(
     "demo",
     epilog="Exit status: 0 after Ctrl-C or SIGTERM, 1 if it failed, 2 if the command line must be mended.",
 )
-@with_flags(*_WEB_FLAGS, *_LOG_FLAGS)
+@with_flags(*_web_flags(DEMO_ADDRESS), *_LOG_FLAGS)
 @click.pass_context
 def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 as click hands them over
     """Run the exporter on a simulated DataRobot; nothing else is needed."""

@@ -39,7 +39,7 @@ from exporter.errors import (
     ServerError,
     Unauthorized,
 )
-from exporter.logs import hide
+from exporter.logs import SHORTEST_SECRET, hide, without_secrets
 from exporter.look_ahead import LookAhead, Place
 from exporter.task import Page, Task, decode_page, decode_task
 from exporter.telemetry import Telemetry
@@ -98,7 +98,6 @@ class Client:
         self._clock = clock
         self._monotonic = monotonic
         self._backoff = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0, 0.25)
-        hide(urlsplit(account.proxy_url or "").password or "")
         tls = account.tls_config
         self._connect = partial(
             Transport,
@@ -264,6 +263,9 @@ class Client:
                 code = str(transport.status or "none")
                 with self._counting:
                     self._telemetry.request_ended(operation, code, self._monotonic() - started)
+            # An answer that repeats the token must not bring it into a label, the state or a message.
+            if len(token) >= SHORTEST_SECRET:
+                answer = answer.without(token)
             self._read_clock(answer.headers.get("Date"), sent_at)
             if answer.status >= HTTPStatus.BAD_REQUEST:
                 raise _failure(answer, secret=token, now=self._clock() + (self.clock_offset or 0.0))
@@ -328,7 +330,7 @@ def _described(answer: Answer) -> str:
 
 def _failure(answer: Answer, *, secret: str, now: float) -> ApiError:
     """The error of an answer of 400 and above; its text never repeats the secret."""
-    told = _message(answer.body).replace(secret, "<secret>")
+    told = without_secrets(_message(answer.body)).replace(secret, "<secret>")
     text = f"{answer.status}: {told}" if told else f"{answer.status}"
     status = answer.status
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:

@@ -23,6 +23,7 @@ from exporter.errors import ConfigError, ServingEnded
 from exporter.logs import configure_logs
 from exporter.metrics import AccountView, ProcessView, SnapshotCollector
 from exporter.poller import Poller
+from exporter.shard import WHOLE, Shard
 from exporter.state import StateDirectory
 from exporter.status import ExporterStatus
 from exporter.telemetry import Telemetry
@@ -42,10 +43,11 @@ log = structlog.get_logger()
 
 
 class Daemon:
-    """All accounts of a configuration.
+    """All accounts of a configuration, or those of one shard.
 
     Args:
         load: Reads the configuration, now and at every reload.
+        shard: Which of its accounts are polled; there may be none.
         process_metrics: Whether `process_*` and `python_*` are exposed too.
         keeps_state: Whether `state.directory` is used.
 
@@ -57,14 +59,22 @@ class Daemon:
     """
 
     def __init__(
-        self, load: Callable[[], Config], *, process_metrics: bool = True, keeps_state: bool = True
+        self,
+        load: Callable[[], Config],
+        *,
+        shard: Shard = WHOLE,
+        process_metrics: bool = True,
+        keeps_state: bool = True,
     ) -> None:
-        self._load = load
-        self._config = config = load()
+        self._load_all = load
+        self._shard = shard
+        self._config = config = self._load()
         configure_logs(config.log.level, config.log.format)
         _warn(config)
         directory = config.state.directory if keeps_state else None
         self._state = None if directory is None else StateDirectory(Path(directory))
+        if self._state:
+            self._state.drop(unless=shard.has)
         self._reloading = threading.Lock()
         self._handing_over: frozenset[str] = frozenset()
         self._loaded_at = time.time()
@@ -115,6 +125,8 @@ class Daemon:
             tls=web_config.settings().tls is not None,
             authentication=bool(web_config.settings().users),
             accounts=len(self._pollers),
+            shard_index=self._shard.index,
+            shard_total=self._shard.total,
         )
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:
             with contextlib.suppress(ConfigError):  # told already
@@ -216,8 +228,17 @@ class Daemon:
         return (poller.account.name for poller in self._pollers if poller.telemetry.polls == 0)
 
     def configuration(self) -> str:
-        """The running configuration as YAML, without secrets."""
-        return yaml.safe_dump(redacted(self._config), sort_keys=False, allow_unicode=True)
+        """The running configuration as YAML, without secrets; of the accounts, those of this shard."""
+        written = yaml.safe_dump(redacted(self._config), sort_keys=False, allow_unicode=True)
+        if self._shard.total == 1:
+            return written
+        return f"# Shard {self._shard.index} of {self._shard.total}: of the accounts, its own.\n{written}"
+
+    def _load(self) -> Config:
+        """What the configuration says now, with no accounts but this shard's."""
+        config = self._load_all()
+        own = tuple(account for account in config.accounts if self._shard.has(account.name))
+        return msgspec.structs.replace(config, accounts=own)
 
     def status(self) -> ExporterStatus:
         """What the status page shows."""

@@ -18,7 +18,9 @@ from exporter.simulator.simulation import SimulatedAccount
 DEMO_ACCOUNTS: Final = {"production": "steady", "training": "busy", "staging": "troubled"}
 """Profile by account name."""
 
-_LISTEN_ADDRESS: Final = "127.0.0.1:10072"
+DEMO_ADDRESS: Final = "127.0.0.1:10072"
+"""Where the demo serves unless it is told."""
+
 _POLL_SECONDS: Final = 2.0
 _STUCK_AFTER: Final = {"INITIALIZED": 120.0, "RUNNING": 600.0}
 
@@ -75,7 +77,7 @@ def demo_config(simulator: Simulator, overrides: Mapping[str, object]) -> Config
         ConfigError: An override is wrong.
     """
     base = config.load(
-        None, {"DATAROBOT_API_TOKEN": "simulated"}, {"web.listen_address": _LISTEN_ADDRESS, **overrides}
+        None, {"DATAROBOT_API_TOKEN": "simulated"}, {"web.listen_address": DEMO_ADDRESS, **overrides}
     )
     accounts = tuple(
         Account(

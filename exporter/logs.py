@@ -14,13 +14,13 @@ _UNPRINTABLE: Final = {
 }
 
 
-_SHORTEST_SECRET: Final = 8
+SHORTEST_SECRET: Final = 8
 _secrets: dict[str, None] = {}
 
 
 def hide(secret: str) -> None:
     """Never log this text again, whoever sends it back; below eight characters it is no secret."""
-    if len(secret) >= _SHORTEST_SECRET:
+    if len(secret) >= SHORTEST_SECRET:
         _secrets[secret] = None
 
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -78,6 +79,20 @@ class StateDirectory:
         """The file of an account."""
         return StateFile(self._path / f"{account}.json", account, endpoint)
 
+    def drop(self, *, unless: Callable[[str], bool]) -> None:
+        """Remove the files of accounts that another exporter polls now.
+
+        It counts what ends meanwhile. Should an account come back, what its file remembers would count twice.
+
+        Args:
+            unless: Whether an account of that name is still ours.
+        """
+        for path in sorted(self._path.glob("*.json")):
+            if not unless(path.stem) and _is_state(path):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                log.info("state.dropped", account=path.stem)
+
     def release(self) -> None:
         """Let another process use it."""
         self._lock.close()
@@ -149,3 +164,12 @@ class StateFile:
         log.error("state.set_aside", account=self._account, reason=why, error=str(error), path=str(aside))
         with contextlib.suppress(OSError):
             self._path.rename(aside)
+
+
+def _is_state(path: Path) -> bool:
+    """Whether a file is one of ours, and not somebody else's in the same directory."""
+    try:
+        msgspec.json.decode(path.read_bytes(), type=_Header)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True

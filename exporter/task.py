@@ -205,7 +205,7 @@ def _timestamp(value: object) -> datetime | None:
         return None
     try:
         return msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a lone surrogate
         return None
 
 

@@ -10,15 +10,17 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPResponse
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import check_header_validity
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -35,12 +37,19 @@ from exporter.errors import (
     TlsFailed,
     TooLarge,
 )
+from exporter.logs import hide, without_secrets
 
 
 _SLICE_SECONDS: Final = 0.25
 _CHUNK_BYTES: Final = 256 * 1024
 _ERROR_BODY_BYTES: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 1.0
+_FOREIGN_ERRORS: Final = (
+    requests.exceptions.RequestException,
+    urllib3.exceptions.HTTPError,
+    OSError,
+    UnicodeEncodeError,
+)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,6 +65,12 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def without(self, secret: str) -> "Answer":
+        """The same answer, with `<secret>` wherever it repeats a secret."""
+        headers = {name: value.replace(secret, "<secret>") for name, value in self.headers.items()}
+        body = self.body.replace(secret.encode(), b"<secret>")
+        return Answer(self.status, CaseInsensitiveDict(headers), body)
 
 
 class Transport:
@@ -98,6 +113,8 @@ class Transport:
         self._adapter = _BoundedAdapter(self._wait_readable)
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
+        for proxy in self._options["proxies"].values():
+            self._hide_password(proxy)
 
     def send(
         self, method: str, url: str, *, headers: Mapping[str, str], deadline: float, max_size: int
@@ -138,6 +155,14 @@ class Transport:
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
+
+    def _hide_password(self, proxy: str) -> None:
+        """A proxy may repeat its password in a refusal: as the URL spells it, decoded, or as it was sent."""
+        with suppress(ValueError):  # of the environment, and no URL; the first request tells
+            url = proxy if "://" in proxy else f"http://{proxy}"
+            hide(urlsplit(url).password or "")
+            hide(requests.utils.get_auth_from_url(url)[1])
+            hide(self._adapter.proxy_headers(url).get("Proxy-Authorization", "").removeprefix("Basic "))
 
     def _wait_readable(self, sock: socket.socket) -> None:
         """Give a socket the time that its next read may take."""
@@ -276,13 +301,13 @@ def _translated() -> Iterator[None]:
         yield
     except ApiError:
         raise
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except _FOREIGN_ERRORS as error:
         raise _translate(error) from error
 
 
 def _translate(error: Exception) -> ApiError:
     chain = list(_chain(error))
-    root = str(chain[-1]) or type(chain[-1]).__name__
+    root = without_secrets(str(chain[-1])) or type(chain[-1]).__name__
     kinds = tuple(type(link) for link in chain)
 
     def caused_by(*types: type[BaseException]) -> bool:
@@ -290,7 +315,9 @@ def _translate(error: Exception) -> ApiError:
 
     if caused_by(urllib3.exceptions.DecodeError):
         return Malformed(f"the body cannot be decompressed: {root}")
-    if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+    if UnicodeEncodeError in kinds:
+        root = "its user or password holds a character beyond Latin-1"
+    if caused_by(UnicodeEncodeError, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return ConnectionFailed(f"the proxy does not work: {root}")
     # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it; and an
     # unknown host or network is none that took too long, though urllib3 derives its error from that one.

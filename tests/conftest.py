@@ -1,13 +1,17 @@
 """Fixtures for all tests: waiting on conditions, and a program found or refused."""
 
+import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
+import structlog
 
+
+pytest_plugins = ["secrets_watch"]
 
 Seen = TypeVar("Seen")
 
@@ -32,3 +36,18 @@ def program(name: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Some tests run the program in this process, and it sets logging up."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    configured, config = structlog.is_configured(), structlog.get_config()
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    if configured:
+        structlog.configure(**config)
+    else:
+        structlog.reset_defaults()

@@ -13,6 +13,7 @@ from typing import IO, Self
 
 import requests
 from conftest import DEADLINE_SECONDS, eventually, program
+from secrets_watch import watch
 
 
 class RunningExporter:
@@ -47,8 +48,9 @@ class RunningExporter:
 
     @staticmethod
     def _read(stream: IO[str], lines: list[str]) -> None:
-
-        lines.extend(line.rstrip("\n") for line in stream)
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+            watch.saw("output of the exporter", line)
 
     def __enter__(self) -> Self:
         return self

@@ -506,6 +506,30 @@ def test_odd_answers_to_a_listing(
     assert TOKEN not in str(raised.value)
 
 
+def test_a_token_that_the_api_repeats_reaches_nobody(
+    make_client: MakeClient, account: SimulatedAccount, simulator: Simulator
+) -> None:
+    """Neither as a type, of which a label is made, nor as an id, which is kept, nor as a place."""
+    account.submit(TOKEN, status=TOKEN, status_id=f"id-{TOKEN}")
+    (page,) = make_client().list_tasks(time.monotonic() + PATIENCE)
+    (task,) = page.tasks
+    assert (task.task_type, task.status, task.status_id) == ("<secret>", "<secret>", "id-<secret>")
+    simulator.inject(Fault(kind="redirect", location=f"http://elsewhere.invalid/{TOKEN}"))
+    with pytest.raises(Malformed, match=r"302 to http://elsewhere\.invalid/<secret>/"):
+        walk(make_client())
+
+
+def test_a_token_too_short_for_a_secret_spoils_no_answer(
+    make_client: MakeClient, account: SimulatedAccount
+) -> None:
+    account.populate(5)
+    with Simulator({"data": account}, clock=time.time) as simulator:
+        environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": "data"}
+        client = make_client(config.load(None, environ, {}).accounts[0])
+        assert walk(client) == truth(simulator, account)
+        client.close()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

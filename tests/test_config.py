@@ -25,7 +25,7 @@ from exporter.errors import ConfigError
 
 FILES = Path(__file__).parent / "config"
 EXAMPLE = Path(__file__).parent.parent / "config.example.yaml"
-TOKEN = "NjA-first:token+/="
+TOKEN = "NjA-fake-token:1+/="
 ENVIRON = {"TOKEN": TOKEN, "EMPTY": ""}
 FROM_ENVIRONMENT = {"DATAROBOT_API_TOKEN": TOKEN}
 
@@ -242,7 +242,7 @@ def test_every_key_of_a_file_arrives() -> None:
     pem = str(FILES / "valid-full.yaml")
     assert first.tls_config == TlsConfig(ca_file=pem, cert_file=pem, key_file=pem)
     assert third.tls_config == TlsConfig(insecure_skip_verify=True)
-    assert first.proxy_url == "http://user:hidden@proxy.example.com:3128"
+    assert first.proxy_url == "http://user:fake-password@proxy.example.com:3128"
     assert second.proxy_url == "https://proxy.example.com/"
     assert third.proxy_url is None
     assert second.poll == third.poll
@@ -397,7 +397,7 @@ def test_the_running_configuration_of_the_environment_names_the_variable() -> No
 def test_the_running_configuration_has_the_shape_of_the_file(make_file: MakeFile) -> None:
     """What is shown can be loaded again, and gives the same."""
     text = (FILES / "valid-full.yaml").read_text()
-    text = text.replace("user:hidden@", "").replace("valid-full.yaml", str(EXAMPLE))
+    text = text.replace("user:fake-password@", "").replace("valid-full.yaml", str(EXAMPLE))
     config = load(make_file(text), ENVIRON, {})
     assert load(make_file(yaml.safe_dump(redacted(config), sort_keys=False)), ENVIRON, {}) == config
 

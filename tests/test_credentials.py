@@ -15,8 +15,8 @@ from exporter.config.credentials import (
 from exporter.errors import ConfigError
 
 
-TOKEN = "NjA-first:token+/="
-OTHER = "NjA-other:token+/="
+TOKEN = "NjA-fake-token:1+/="
+OTHER = "NjA-fake-token:2+/="
 
 
 @pytest.fixture

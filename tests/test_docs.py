@@ -2,14 +2,26 @@
 
 import json
 import re
-from collections.abc import Iterator
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
+from typing import TypeGuard, get_args, get_origin, get_type_hints
 
 import click
 import pytest
+import yaml
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import FieldInfo, fields
 
 from exporter import cli
-from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE, Row
+from exporter.config import Poll, Tasks, Web, _File
+from exporter.config.schema import _unwrapped, write
+from exporter.demo import demo_config
+from exporter.metrics import CATALOGUE, POLL_FAILURE_REASONS, PROCESS_CATALOGUE, Row
+from exporter.simulator.server import Simulator
+from exporter.task import INVALID_REASONS
 from exporter.task_commands import tasks
 from exporter.task_record import TaskRecord
 from exporter.task_table import as_json
@@ -17,6 +29,12 @@ from exporter.task_table import as_json
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/**/*.md")),
+]
 
 
 def table_row(row: Row, *, account: bool) -> str:
@@ -35,9 +53,7 @@ def test_the_readmes_table_of_metrics_is_the_catalogue() -> None:
             *(table_row(row, account=False) for row in PROCESS_CATALOGUE),
         ]
     )
-    found = re.search(r"<!-- metrics: .* -->\n(.*?)\n?<!-- end of metrics -->", README, re.DOTALL)
-    assert found is not None
-    assert found[1] == expected
+    assert between("metrics") == expected
 
 
 def test_every_metric_that_the_readme_names_exists() -> None:
@@ -45,6 +61,84 @@ def test_every_metric_that_the_readme_names_exists() -> None:
     suffixes = [row.name + "_bucket" for row in CATALOGUE if row.type == "histogram"]
     named = set(re.findall(r"\bdatarobot_[a-z_]+", README)) - {"datarobot_exporter"}
     assert named - names.union(suffixes) == set()
+
+
+def written_type(shape: object) -> str:
+    """What the file may hold, as mistakes say it."""
+    inner, meta = _unwrapped(shape)
+    arguments = get_args(inner)
+    if NoneType in arguments:
+        return written_type(arguments[0])
+    if get_origin(inner) is Mapping:
+        keys = " and ".join((meta.extra or {}).get("keys", ["task types"]))
+        return f"a map of {keys} to {written_type(arguments[1])}"
+    if get_origin(inner) is tuple:
+        return f"a list, each {written_type(arguments[0])}"
+    return str(meta.description)
+
+
+def written_default(shape: object, field: FieldInfo) -> str:
+    """The default as the file would hold it."""
+    if field.required:
+        return "needed"
+    value = field.default if field.default_factory is NODEFAULT else field.default_factory()
+    plain = write(shape, value)
+    if plain is None:
+        return "none"
+    if isinstance(plain, str):
+        return f"`{plain}`"
+    flow = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=1000)
+    return "`" + flow.removesuffix("...\n").strip() + "`"
+
+
+def is_struct(shape: object) -> TypeGuard[type[Struct]]:
+    return isinstance(shape, type) and get_origin(shape) is None and issubclass(shape, Struct)
+
+
+def configuration_keys(struct: type[Struct], path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Key, type and default of every leaf; those of the sections in an account are those of the sections."""
+    hints = get_type_hints(struct, include_extras=True)
+    for field in fields(struct):
+        shape, key = hints[field.name], f"{path}{field.name}"
+        items = get_args(shape)[0] if get_origin(shape) is tuple else None
+        if is_struct(items):
+            yield from configuration_keys(items, f"{key}[].")
+        elif path and shape in {Poll, Tasks}:
+            yield key, f"a map of the keys of `{field.name}`", "`{}`"
+        elif is_struct(shape):
+            yield from configuration_keys(shape, f"{key}.")
+        else:
+            yield key, written_type(shape), written_default(shape, field)
+
+
+KEYS = list(configuration_keys(_File))
+
+
+def between(name: str, text: str = README) -> str:
+    """What is between the markers of a part of a document."""
+    found = re.search(rf"<!-- {name}: .* -->\n(.*?)\n?<!-- end of {name} -->", text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_readmes_table_of_keys_is_that_of_the_settings() -> None:
+    """Where it is not, this prints what belongs between the markers; the meaning is the README's own."""
+    rows = [line.split(" | ", 3) for line in between("configuration").splitlines()[2:]]
+    assert all(len(row) == 4 and row[3].endswith(". |") for row in rows)
+    expected = [f"| `{key}` | {shape} | {default}" for key, shape, default in KEYS]
+    assert [" | ".join(row[:3]) for row in rows] == expected
+
+
+def test_the_readmes_keys_are_those_of_the_example() -> None:
+    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+
+    def present(key: str) -> bool:
+        inside = example
+        for name in key.replace("[]", ".0").split("."):
+            inside = inside[int(name) if name.isdigit() else name]
+        return True
+
+    assert all(present(key) for key, _, _ in KEYS)
 
 
 def options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Option]]:
@@ -61,6 +155,8 @@ OPTIONS = [(path, each) for path, each in options(cli.command_line) if each.opts
 
 def test_every_flag_that_the_readme_names_exists() -> None:
     flags = {"--help", "--version", "--read-only", "--profile", "--build"}
+    flags.update({"--now", "--alertmanager.url", "--storage.path", "--storage.tsdb.path"})
+    flags.add("--cluster.listen-address")
     flags.update(name for _, each in OPTIONS for name in each.opts)
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", README)) - flags == set()
 
@@ -74,6 +170,21 @@ def test_every_flag_reads_its_variable() -> None:
         name = each.opts[0].removeprefix("--")
         expected = re.sub("[. -]", "_", name if shared else f"{of}{name}").upper()
         assert each.envvar == f"DATAROBOT_EXPORTER_{expected}"
+
+
+def test_the_readmes_table_of_flags_is_that_of_the_command_line() -> None:
+    """Where it is not, this prints what belongs between the markers. The `tasks` commands tell theirs."""
+
+    def default(option: click.Option) -> object:
+        return option.show_default if isinstance(option.show_default, str) else option.default
+
+    rows = [
+        f"| `{f'{path} ' if path else ''}{each.opts[0]}` | `{each.envvar}` | {default(each)} | {each.help} |"
+        for path, each in OPTIONS
+        if not path.startswith("tasks")
+    ]
+    header = ["| flag | variable | default | meaning |", "|---|---|---|---|"]
+    assert between("flags") == "\n".join([*header, *rows])
 
 
 @pytest.mark.parametrize(("path", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
@@ -90,6 +201,14 @@ def test_help_says_what_a_flag_does_its_default_and_its_variable(path: str, opti
     assert "default: " in record[1]
 
 
+def test_the_default_that_help_tells_of_an_address_is_the_one_served_at() -> None:
+    """The demo's is its own."""
+    told = {path: each.show_default for path, each in OPTIONS if each.name == "web__listen_address"}
+    with Simulator({}, clock=time.time) as simulator:
+        demo = demo_config(simulator, {})
+    assert told == {"": str(Web().listen_address), "demo": str(demo.web.listen_address)}
+
+
 @pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
 def test_help_says_how_a_command_ends_and_what_it_reads(command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=command.name))
@@ -100,13 +219,61 @@ def test_help_says_how_a_command_ends_and_what_it_reads(command: click.Command) 
 
 def test_the_readmes_fields_are_those_of_the_json() -> None:
     record = TaskRecord(account="one", status_id="a", status="RUNNING")
-    (fields,) = json.loads("".join(as_json([record], detailed=True)))
-    found = re.search(r"<!-- fields: .* -->\n(.*?)\n?<!-- end of fields -->", README, re.DOTALL)
-    assert found is not None
-    assert re.findall(r"^\| `(\w+)` \|", found[1], re.MULTILINE) == list(fields)
+    (shown,) = json.loads("".join(as_json([record], detailed=True)))
+    assert re.findall(r"^\| `(\w+)` \|", between("fields"), re.MULTILINE) == list(shown)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_what_troubleshooting_names_exists() -> None:
+    """Log events, metrics, reasons and keys; a row for every reason of a failed poll."""
+    table = between("troubleshooting")
+    sources = "\n".join(path.read_text() for path in (ROOT / "exporter").rglob("*.py"))
+    events = set(re.findall(r'"([a-z_]+\.[a-z_]+)"', sources))
+    keys = {key.rpartition("[].")[2] for key, _, _ in KEYS}
+    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table))
+    assert {"poll.failed", "state.set_aside", "token.unreadable", "poll.interval"} <= named
+    assert named - events - keys == set()
+    assert set(re.findall(r"`reason=(\w+)`", table)) == set(POLL_FAILURE_REASONS) - {"internal"}
+    assert set(re.findall(r"The same: `(\w+)`", table)) >= set(POLL_FAILURE_REASONS) - {"unauthorized"}
+    assert all(f"`{reason}`" in table for reason in INVALID_REASONS)
+
+
+def test_the_map_has_every_module() -> None:
+    parts = between("map", CONTRIBUTING).splitlines()
+    mapped = {name for part in parts for name in re.findall(r"`([\w/]+)`", part.split(" | ")[0])}
+    folders = {f"{path.name}/" for path in (ROOT / "exporter").glob("[a-z]*") if path.is_dir()}
+    modules = {path.stem for path in (ROOT / "exporter").glob("[a-z]*.py")}
+    assert mapped == folders | modules
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = [project["project"]["dependencies"], *project["dependency-groups"].values()]
+    needed = [one for group in [*groups, project["build-system"]["requires"]] for one in group]
+    names = {re.match(r"[\w-]+", one)[0] for one in needed if isinstance(one, str)}  # type: ignore[index]
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", between("dependencies", CONTRIBUTING), re.MULTILINE)[1:]
+    assert sorted(name for row in rows for name in row.split(", ")) == sorted(names)
+
+
+def anchors(text: str) -> list[str]:
+    """The anchors that headings get: lower case, spaces as dashes, without punctuation."""
+    headings = re.findall(r"^#{2,} (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_the_table_of_contents_has_every_section() -> None:
+    listed = re.findall(r"^- \[.*\]\(#(.*)\)$", README, re.MULTILINE)
+    text = re.sub(r"^###.*$", "", README, flags=re.MULTILINE)
+    assert listed == anchors(text)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_to_a_heading_lead_to_one(document: str) -> None:
+    text = (ROOT / document).read_text()
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) - set(anchors(text)) == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_within_the_repository_lead_somewhere(document: str) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    path = ROOT / document
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -14,20 +13,6 @@ from exporter.logs import configure_logs, hide
 
 
 _NASTY = "a\r\nlevel=info event=forged \x1b[31mred\x00\x7f\x85\x9b"
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    configured, config = structlog.is_configured(), structlog.get_config()
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    if configured:
-        structlog.configure(**config)
-    else:
-        structlog.reset_defaults()
 
 
 def _lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -23,7 +23,7 @@ from exporter.task import Page, decode_page
 from exporter.telemetry import Telemetry
 
 
-TOKEN = {"DATAROBOT_API_TOKEN": "obviously-fake"}
+TOKEN = {"DATAROBOT_API_TOKEN": "obviously-fake-token"}
 
 
 class Clock:

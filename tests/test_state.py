@@ -43,6 +43,26 @@ def test_nothing_saved_is_nothing_known(tmp_path: Path) -> None:
     assert logs == []
 
 
+def test_only_state_of_accounts_that_moved_is_dropped(tmp_path: Path) -> None:
+    """Not what is somebody else's, even in this directory."""
+    for account in ("one", "two", ".three"):
+        make_file(tmp_path, account).save(TYPES, make_ledger())
+    for name, content in (("theirs.json", "{}"), ("broken.json", "{"), ("note.txt", "two")):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "directory.json").mkdir()
+    directory = StateDirectory(tmp_path)
+    with capture_logs() as logs:
+        directory.drop(unless=lambda account: account == "one")
+    directory.release()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("one.json", "theirs.json", "broken.json", "note.txt", "directory.json", "lock")
+    }
+    assert [(entry["event"], entry["account"]) for entry in logs] == [
+        ("state.dropped", ".three"),
+        ("state.dropped", "two"),
+    ]
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     make_file(tmp_path).save(TYPES, make_ledger())
     (tmp_path / ".one.json.tmp").write_bytes(b"{half")

@@ -377,6 +377,7 @@ class TestRecord:
             1566656122,
             1.5e9,
             "2019-08-24T14:15:22Zulu",
+            pytest.param("\ud800", id="lone surrogate"),
         ],
     )
     def test_created_that_is_no_timestamp(self, value: object) -> None:

@@ -279,7 +279,7 @@ def _send(
         headers={
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "Authorization": "Bearer token-of-the-test",
+            "Authorization": "Bearer fake-token-of-the-test",
             "User-Agent": "test",
         },
         deadline=time.monotonic() + _DEADLINE_SECONDS if deadline is None else deadline,
@@ -308,7 +308,7 @@ class TestAnswer:
         assert _headers(server.heads[0]) == {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "Authorization": "Bearer token-of-the-test",
+            "Authorization": "Bearer fake-token-of-the-test",
             "Host": f"127.0.0.1:{server.port}",
             "User-Agent": "test",
         }
@@ -347,7 +347,7 @@ class TestAnswer:
             "GET", server.url, headers={}, deadline=time.monotonic() + _DEADLINE_SECONDS, max_size=10
         )
         assert [_headers(head).get("Authorization") for head in server.heads] == [
-            "Bearer token-of-the-test",
+            "Bearer fake-token-of-the-test",
             None,
         ]
 
@@ -794,9 +794,28 @@ class TestProxy:
 
     def test_is_told_its_own_password(self, serve: _Serve, connect: _Connect) -> None:
         proxy = serve(_answering(_OK))
-        proxy_url = f"http://user:word@127.0.0.1:{proxy.port}"
+        proxy_url = f"http://user:fake-password@127.0.0.1:{proxy.port}"
         _send(connect("http://api.invalid", proxy_url=proxy_url), "http://api.invalid/")
-        assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+        assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjpmYWtlLXBhc3N3b3Jk"
+
+    @pytest.mark.parametrize("base", ["http://api.invalid/", "https://api.invalid/"])
+    @pytest.mark.parametrize(
+        ("proxy_url", "said"),
+        [
+            (
+                "http://user:%E2%82%AC@127.0.0.1:9",
+                "the proxy does not work: its user or password holds a character beyond Latin-1",
+            ),
+            ("http://[", "Failed to parse: '[' is not a valid host or port"),
+        ],
+    )
+    def test_of_the_environment_that_cannot_be_used(
+        self, connect: _Connect, monkeypatch: pytest.MonkeyPatch, base: str, proxy_url: str, said: str
+    ) -> None:
+        monkeypatch.setenv("all_proxy", proxy_url)
+        with pytest.raises(ConnectionFailed) as raised:
+            _send(connect(base), base)
+        assert str(raised.value) == said
 
 
 def _tunnelling(port: int) -> _Handler:
@@ -827,7 +846,7 @@ class TestTunnel:
         transport = connect("https://api.invalid", verify=authority.bundle, proxy_url=proxy.url)
         assert [_send(transport, "https://api.invalid/status/").body for _ in range(2)] == [b"ok", b"ok"]
         assert [head.split(b" HTTP/")[0] for head in proxy.heads] == [b"CONNECT api.invalid:443"]
-        assert b"token-of-the-test" not in proxy.heads[0]
+        assert b"fake-token-of-the-test" not in proxy.heads[0]
         assert [_headers(head)["Host"] for head in server.heads] == ["api.invalid", "api.invalid"]
 
     def test_of_the_environment(
@@ -865,10 +884,10 @@ class TestTunnel:
     ) -> None:
         server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
         proxy = serve(_tunnelling(server.port))
-        proxy_url = f"http://user:word@127.0.0.1:{proxy.port}"
+        proxy_url = f"http://user:fake-password@127.0.0.1:{proxy.port}"
         transport = connect("https://api.invalid", verify=authority.bundle, proxy_url=proxy_url)
         assert _send(transport, "https://api.invalid/").body == b"ok"
-        assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjp3b3Jk"
+        assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjpmYWtlLXBhc3N3b3Jk"
         assert "Proxy-Authorization" not in _headers(server.heads[0])
 
     def test_that_is_cut_is_a_failed_connection(self, serve: _Serve, connect: _Connect) -> None:

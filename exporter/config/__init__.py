@@ -55,7 +55,7 @@ class Config(Struct, frozen=True, kw_only=True):
     """All that the operator decides.
 
     Attributes:
-        accounts: One or more, with names of their own.
+        accounts: With names of their own; one or more, where they are not parted among shards.
         warnings: Sentences on what is accepted, but questionable.
     """
 

@@ -6,19 +6,28 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
+import bcrypt
 import kubernetes_validate
 import pytest
+import requests
 import yaml
-from conftest import program
+from conftest import eventually, program
 from running import RunningExporter, free_port
+from serving import Certificates, write_web_file
 
 from exporter import config
+from exporter.config.web_file import read_web_file
+from exporter.simulator.profiles import EMPTY
+from exporter.simulator.server import Simulator
+from exporter.simulator.simulation import SimulatedAccount
 
 
 Object = dict[str, Any]
@@ -30,12 +39,16 @@ CASES: Final = tuple(sorted((CHART / "ci").glob("*-values.yaml")))
 EVERYTHING: Final = CHART / "ci" / "everything-values.yaml"
 MONITORING: Final = CHART / "ci" / "monitoring-values.yaml"
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
+WEB_CONFIG: Final = CHART / "ci" / "web-config-values.yaml"
+SHARDING: Final = CHART / "ci" / "sharding-values.yaml"
 EXAMPLE: Final = ROOT / "config.example.yaml"
 
 KUBERNETES: Final = ("1.25.0", "1.29.0", "1.33.0", "1.37.0")
 VERSION: Final = f"--kube-version={KUBERNETES[-1]}"
 OPERATOR: Final = "monitoring.coreos.com/v1"
 TOKEN: Final = "not-a-real-token"
+PASSWORD: Final = "obviously-fake-password"
+USERS: Final = {"prometheus": bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()}
 MINIMAL: Final[Values] = {
     "image": {"repository": "datarobot-exporter"},
     "config": {"accounts": [{"name": "production", "endpoint": "https://datarobot.example.com/api/v2"}]},
@@ -100,9 +113,21 @@ def only(objects: Sequence[Object], kind: str) -> Object:
     return found
 
 
+def workload(objects: Sequence[Object]) -> Object:
+    """What makes the exporter's pod, or those of its shards."""
+    (found,) = (*of_kind(objects, "Deployment"), *of_kind(objects, "StatefulSet"))
+    return found
+
+
+def service_of(objects: Sequence[Object]) -> Object:
+    """The Service by which the exporter is found; that of the shards only gives them names."""
+    (found,) = (found for found in of_kind(objects, "Service") if "clusterIP" not in found["spec"])
+    return found
+
+
 def pods(objects: Sequence[Object]) -> list[Object]:
     """The exporter's pod, and that of `helm test`."""
-    return [only(objects, "Deployment")["spec"]["template"], only(objects, "Pod")]
+    return [workload(objects)["spec"]["template"], only(objects, "Pod")]
 
 
 def configuration(objects: Sequence[Object]) -> str:
@@ -152,13 +177,10 @@ def test_no_object_is_rendered_twice(case: Path) -> None:
 
 
 def test_everything_is_everything() -> None:
-    """The case of that name and the one with a volume leave no template unrendered."""
-    done = helm("template", "watch", CHART, VERSION, "-f", EVERYTHING)
-    volume = helm(
-        *("template", "watch", CHART, VERSION),
-        *("-f", CHART / "ci" / "persistence-values.yaml"),
-    )
-    sources = re.findall("^# Source: datarobot-exporter/(.*)$", done.stdout + volume.stdout, re.MULTILINE)
+    """The case of that name and those with a volume and with shards leave no template unrendered."""
+    cases = (EVERYTHING, CHART / "ci" / "persistence-values.yaml", SHARDING)
+    said = "".join(helm("template", "watch", CHART, VERSION, "-f", case).stdout for case in cases)
+    sources = re.findall("^# Source: datarobot-exporter/(.*)$", said, re.MULTILINE)
     assert set(sources) == {str(path.relative_to(CHART)) for path in (CHART / "templates").rglob("*.yaml")}
 
 
@@ -206,8 +228,8 @@ def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
     objects = rendered(case)
     exporter, test = (pod["metadata"]["labels"].items() for pod in pods(objects))
     selectors = [
-        only(objects, "Deployment")["spec"]["selector"]["matchLabels"],
-        only(objects, "Service")["spec"]["selector"],
+        workload(objects)["spec"]["selector"]["matchLabels"],
+        *(found["spec"]["selector"] for found in of_kind(objects, "Service")),
         *(found["spec"]["podSelector"]["matchLabels"] for found in of_kind(objects, "NetworkPolicy")),
         *(found["spec"]["selector"]["matchLabels"] for found in of_kind(objects, "PodDisruptionBudget")),
     ]
@@ -215,30 +237,36 @@ def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
         assert selector.items() <= exporter
         assert not selector.items() <= test
     for monitor in of_kind(objects, "ServiceMonitor"):
-        selector = monitor["spec"]["selector"]["matchLabels"]
-        assert selector.items() <= only(objects, "Service")["metadata"]["labels"].items()
+        selector = monitor["spec"]["selector"]["matchLabels"].items()
+        services = of_kind(objects, "Service")
+        selected = [found for found in services if selector <= found["metadata"]["labels"].items()]
+        assert selected == [service_of(objects)]
 
 
 @every_case
 def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
     objects = rendered(case)
-    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
     web = (yaml.safe_load(configuration(objects)) or {}).get("web", {})
     assert port["containerPort"] == int(web.get("listen_address", ":10072").rpartition(":")[2])
-    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": port["name"]}
-    assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": port["name"]}
-    service = only(objects, "Service")
+    scheme = "https" if "config_file" in web else "http"
+    probed = {"port": port["name"], **({"scheme": "HTTPS"} if scheme == "https" else {})}
+    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", **probed}
+    assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", **probed}
+    service = service_of(objects)
     (served,) = service["spec"]["ports"]
     assert served["targetPort"] == port["name"]
     (tester,) = only(objects, "Pod")["spec"]["containers"]
     environ = {variable["name"]: variable["value"] for variable in tester["env"]}
-    assert environ["EXPORTER"] == f"http://{service['metadata']['name']}:{served['port']}"
+    if of_kind(objects, "Deployment"):
+        assert environ["EXPORTERS"] == f"{scheme}://{service['metadata']['name']}:{served['port']}"
     assert environ["TELEMETRY_PATH"] == web.get("telemetry_path", "/metrics")
     for monitor in of_kind(objects, "ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == served["name"]
         assert endpoint["path"] == environ["TELEMETRY_PATH"]
+        assert endpoint.get("scheme", "http") == scheme
     for policy in of_kind(objects, "NetworkPolicy"):
         (rule,) = policy["spec"]["ingress"]
         assert rule["ports"] == [{"port": port["name"], "protocol": "TCP"}]
@@ -304,7 +332,7 @@ def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
     """As files that only the exporter's group may read, each with its account's name."""
     objects = rendered(CHART / "ci" / "accounts-values.yaml")
     assert of_kind(objects, "Secret") == []
-    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    volumes = workload(objects)["spec"]["template"]["spec"]["volumes"]
     (tokens,) = (volume["secret"] for volume in volumes if volume["name"] == "tokens")
     assert tokens == {
         "secretName": "datarobot-tokens",
@@ -346,14 +374,16 @@ def test_the_network_policy_leaves_peers_open_unless_given() -> None:
 def put_into(directory: Path, objects: Sequence[Object]) -> Path:
     """Make the files that the exporter's container sees, and its configuration with their new paths."""
     text = configuration(objects)
-    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    spec = workload(objects)["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     for mount in spec["containers"][0]["volumeMounts"]:
         there = directory / mount["mountPath"].lstrip("/")
         there.mkdir(parents=True)
-        volume = volumes[mount["name"]]
+        volume = volumes.get(mount["name"], {})  # a shard's own is in no list
         for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
             (there / item["path"]).write_text(TOKEN)
+        if mount["name"] == "web-config":
+            write_web_file(there / "web-config.yml", tls=Certificates(there).files, users=USERS)
         text = text.replace(mount["mountPath"], str(there))
     (argument,) = (part for part in spec["containers"][0]["args"] if part.startswith("--config.file="))
     file: Path = directory / argument.removeprefix("--config.file=").lstrip("/")
@@ -365,7 +395,7 @@ def put_into(directory: Path, objects: Sequence[Object]) -> Path:
 def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> None:
     """With nothing but the files that are mounted and the variables that are set."""
     objects = rendered(case)
-    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     environ = {variable["name"]: variable.get("value", TOKEN) for variable in container.get("env", [])}
     settings = config.load(put_into(tmp_path, objects), environ, {})
     given = yaml.safe_load(case.read_text()).get("config", {}).get("accounts", [{"name": "default"}])
@@ -409,7 +439,7 @@ def test_large_numbers_stay_whole() -> None:
 def test_state_is_kept_where_the_configuration_says(more: Values, directory: str, volume: str | None) -> None:
     objects = rendered_of(more)
     assert yaml.safe_load(configuration(objects))["state"] == {"directory": directory}
-    spec = only(objects, "Deployment")["spec"]["template"]["spec"]
+    spec = workload(objects)["spec"]["template"]["spec"]
     (mount,) = (mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "state")
     assert mount["mountPath"] == directory
     (found,) = (found for found in spec["volumes"] if found["name"] == "state")
@@ -430,6 +460,201 @@ def test_another_configuration_or_token_makes_another_pod() -> None:
     assert other_token["checksum/config"] == before["checksum/config"]
     assert other_token["checksum/secret"] != before["checksum/secret"]
     assert other_limits == before
+
+
+# Shards
+
+
+def test_shards_are_the_pods_of_a_stateful_set() -> None:
+    """All started at once, each told its number by its name, and found by it."""
+    objects = rendered(SHARDING)
+    assert of_kind(objects, "Deployment") == of_kind(objects, "PersistentVolumeClaim") == []
+    made = only(objects, "StatefulSet")
+    assert (made["spec"]["replicas"], made["spec"]["podManagementPolicy"]) == (3, "Parallel")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["--config.file=/etc/datarobot-exporter/config.yaml", "--shard.total=3"]
+    assert container["env"] == [
+        {
+            "name": "DATAROBOT_EXPORTER_SHARD_INDEX",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+        }
+    ]
+    (names,) = (found for found in of_kind(objects, "Service") if found != service_of(objects))
+    assert names["metadata"]["name"] == made["spec"]["serviceName"]
+    assert (names["spec"]["clusterIP"], names["spec"]["publishNotReadyAddresses"]) == ("None", True)
+    (tester,) = only(objects, "Pod")["spec"]["containers"]
+    (exporters,) = (one["value"] for one in tester["env"] if one["name"] == "EXPORTERS")
+    name, domain = made["metadata"]["name"], names["metadata"]["name"]
+    assert exporters.split() == [f"http://{name}-{index}.{domain}:10072" for index in range(3)]
+
+
+def test_shards_differ_from_one_exporter_in_nothing_else() -> None:
+    one = only(rendered_of({}), "Deployment")["spec"]["template"]
+    shard = only(rendered_of({"sharding": {"enabled": True}}), "StatefulSet")["spec"]["template"]
+    (container,) = shard["spec"]["containers"]
+    assert container.pop("env")
+    assert container["args"].pop() == "--shard.total=2"
+    assert shard == one
+
+
+@pytest.mark.parametrize(("replicas", "when_scaled"), [(1, "Delete"), (0, "Retain")])
+def test_each_shard_has_a_volume_which_goes_with_it(replicas: int, when_scaled: str) -> None:
+    """But not in a pause, and not with the release."""
+    values = {"sharding": {"enabled": True, "shards": 4}, "persistence": {"enabled": True, "size": "2Gi"}}
+    spec = only(rendered_of({**values, "replicaCount": replicas}), "StatefulSet")["spec"]
+    assert spec["replicas"] == 4 * replicas
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {
+        "whenDeleted": "Retain",
+        "whenScaled": when_scaled,
+    }
+    (claim,) = spec["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] == "state"
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    pod = spec["template"]["spec"]
+    (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "state")
+    assert mount["mountPath"] == "/var/lib/datarobot-exporter"
+    assert "state" not in {volume["name"] for volume in pod["volumes"]}
+
+
+def test_without_persistence_a_shards_state_lives_as_long_as_its_pod() -> None:
+    values = {"sharding": {"enabled": True}, "config": {"state": {"directory": "/state"}}}
+    spec = only(rendered_of(values), "StatefulSet")["spec"]
+    assert "volumeClaimTemplates" not in spec
+    assert {"name": "state", "emptyDir": {}} in spec["template"]["spec"]["volumes"]
+
+
+def test_names_of_shards_are_short_enough_for_their_labels() -> None:
+    """Kubernetes makes labels of a pod's name, and of the set's with a dash and ten characters."""
+    objects = rendered_of({"sharding": {"enabled": True}}, release="r" * 53)
+    name = only(objects, "StatefulSet")["metadata"]["name"]
+    assert len(f"{name}-0123456789") <= 63
+    assert len(f"{name}-999") <= 63
+
+
+def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path) -> None:
+    """Real exporters, with the files, flags and variables of their pods."""
+    objects = rendered(SHARDING)
+    made = only(objects, "StatefulSet")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    (by_name,) = container["env"]
+    accounts = [account["name"] for account in yaml.safe_load(configuration(objects))["accounts"]]
+    tokens = {name: f"fake-token-of-{name}" for name in accounts}
+    living = {tokens[name]: SimulatedAccount(name, start=time.time(), profile=EMPTY) for name in accounts}
+    found: list[list[str]] = []
+    with Simulator(living, clock=time.time) as simulator, ExitStack() as running:
+        for index in range(made["spec"]["replicas"]):
+            place = tmp_path / str(index)
+            file = put_into(place, objects)
+            file.write_text(re.sub("endpoint: .*", f"endpoint: {simulator.url}", file.read_text()))
+            for name, token in tokens.items():
+                (place / "run/secrets/datarobot-exporter" / name).write_text(token)
+            flags = [f"--config.file={file}", "--web.listen-address=127.0.0.1:0", *container["args"][1:]]
+            environ = {by_name["name"]: f"{made['metadata']['name']}-{index}"}
+            exporter = running.enter_context(RunningExporter(flags, cwd=tmp_path, environ=environ))
+            eventually(lambda exporter=exporter: exporter.get("/-/ready").ok)  # type: ignore[misc]
+            text = exporter.get("/metrics").text
+            up = re.findall(r'^datarobot_up\{account="(.*)"\} 1.0$', text, re.MULTILINE)
+            assert {path.stem for path in (place / "var/lib/datarobot-exporter").glob("*.json")} == set(up)
+            found.append(up)
+    assert sorted(name for up in found for name in up) == sorted(accounts)
+    assert len(found) == 3
+
+
+# The web configuration file
+
+
+@pytest.fixture
+def served_over_tls(tmp_path: Path) -> Iterator[tuple[RunningExporter, Path]]:
+    """An exporter with what is rendered of the case, and where its Secret is mounted."""
+    file = put_into(tmp_path, rendered(WEB_CONFIG))
+    flags = [f"--config.file={file}", "--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=tmp_path) as exporter:
+        assert exporter.port
+        yield exporter, tmp_path / "run/secrets/web-config"
+
+
+def test_the_rendered_web_configuration_is_in_force(
+    served_over_tls: tuple[RunningExporter, Path],
+) -> None:
+    """Probes come through without a password; who scrapes needs one, and the authority of the Secret."""
+    exporter, secret = served_over_tls
+    url = f"https://127.0.0.1:{exporter.port}"
+    (container,) = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]["httpGet"]
+    get = partial(requests.get, timeout=30, verify=str(secret / "ca.pem"))
+    assert probe["scheme"] == "HTTPS"
+    assert get(url + probe["path"]).status_code == 200
+    assert get(f"{url}/metrics").status_code == 401
+    assert get(f"{url}/metrics", auth=("prometheus", PASSWORD)).status_code == 200
+    # Another Secret needs no other pod.
+    write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
+    assert get(f"{url}/metrics").status_code == 200
+
+
+def test_helm_test_copes_with_tls_and_a_password(
+    served_over_tls: tuple[RunningExporter, Path],
+    check_script: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    exporter, secret = served_over_tls
+    url = f"https://127.0.0.1:{exporter.port}"
+    asked = {"EXPORTERS": url, "TELEMETRY_PATH": "/metrics", "WAIT_SECONDS": "30"}
+    protected = check_script(**asked)
+    write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
+    opened = check_script(**asked)
+    plain = check_script(**{**asked, "EXPORTERS": url.replace("https", "http"), "WAIT_SECONDS": "0"})
+    assert (protected.returncode, protected.stdout) == (
+        0,
+        f"{url} is ready and asks for a password at /metrics\n",
+    )
+    assert (opened.returncode, opened.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
+    assert plain.returncode == 1
+
+
+def test_the_web_configuration_is_mounted_whole() -> None:
+    """As a directory, without items: certificates beside it are there, and follow a change of the Secret."""
+    spec = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "web-config")
+    assert volume["secret"] == {"secretName": "datarobot-exporter-web", "defaultMode": 0o440}
+    (mount,) = (one for one in spec["containers"][0]["volumeMounts"] if one["name"] == "web-config")
+    assert "subPath" not in mount
+    web = yaml.safe_load(configuration(rendered(WEB_CONFIG)))["web"]
+    assert web == {"config_file": f"{mount['mountPath']}/web-config.yml"}
+
+
+def test_a_password_alone_leaves_http() -> None:
+    objects = rendered_of({"webConfig": {"existingSecret": "mine"}, "serviceMonitor": {"enabled": True}})
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert "scheme" not in endpoint
+
+
+def test_a_probe_of_the_operators_own_stays_as_it_is() -> None:
+    """For a web configuration file that asks for a client's certificate, which the kubelet has not."""
+    probe = {"httpGet": None, "tcpSocket": {"port": "http"}}
+    own_scheme = {"httpGet": {"scheme": "HTTP"}}
+    web = {"existingSecret": "mine", "tls": True}
+    objects = rendered_of({"webConfig": web, "livenessProbe": probe, "readinessProbe": own_scheme})
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
+    assert container["livenessProbe"].keys() >= {"tcpSocket"}
+    assert "httpGet" not in container["livenessProbe"]
+    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+
+
+def test_the_service_monitor_is_told_how_to_get_in() -> None:
+    values = yaml.safe_load(WEB_CONFIG.read_text())["serviceMonitor"]
+    (endpoint,) = only(rendered(WEB_CONFIG), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"] == values["tlsConfig"]
+    assert endpoint["basicAuth"] == values["basicAuth"]
+    bearer = {"credentials": {"name": "scraper", "key": "token"}}
+    objects = rendered_of({"serviceMonitor": {"enabled": True, "authorization": bearer}})
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["authorization"] == bearer
+    assert "tlsConfig" not in endpoint
 
 
 # Values
@@ -479,6 +704,20 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (
+            {"webConfig": {"existingSecret": "mine"}, "config": {"web": {"config_file": "/web.yml"}}},
+            "webConfig.existingSecret and config.web.config_file are given; expected one of them",
+        ),
+        ({"webConfig": {"tls": True}}, "webConfig.tls is given, but no web configuration file"),
+        (
+            {"serviceMonitor": {"basicAuth": {"a": "b"}, "authorization": {"a": "b"}}},
+            "serviceMonitor.basicAuth and serviceMonitor.authorization are given; expected one of them",
+        ),
+        ({"sharding": {"shards": 0}}, "at '/sharding/shards': minimum: got 0, want 1"),
+        (
+            {"sharding": {"enabled": True}, "persistence": {"enabled": True, "existingClaim": "mine"}},
+            "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard",
+        ),
         ({"replicaCount": 2}, "at '/replicaCount': maximum: got 2, want 1"),
         ({"replicas": 1}, "additional properties 'replicas' not allowed"),
         ({"serviceMonitor": {"on": True}}, "at '/serviceMonitor': additional properties 'on' not allowed"),
@@ -690,9 +929,9 @@ def test_helm_test_tells_a_running_exporter_from_others(
         environ={"DATAROBOT_ENDPOINT": nobody, "DATAROBOT_API_TOKEN": TOKEN},
     ) as exporter:
         url = f"http://127.0.0.1:{exporter.port}"
-        good = check_script(EXPORTER=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
-        astray = check_script(EXPORTER=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
-    absent = check_script(EXPORTER=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
+        good = check_script(EXPORTERS=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
+        astray = check_script(EXPORTERS=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
+    absent = check_script(EXPORTERS=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
     assert (good.returncode, good.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
     assert (astray.returncode, astray.stderr) == (1, f"{url}/config has no datarobot_exporter_build_info\n")
     assert absent.returncode == 1
@@ -709,7 +948,7 @@ def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
     done = helm("template", "watch", tmp_path / "chart", "--namespace=there", VERSION, "-f", case)
     assert done.returncode == 0, done.stderr
     said = only([found for found in yaml.safe_load_all(done.stdout) if found], "Notes")["text"]
-    service = only(rendered(case), "Service")["metadata"]["name"]
+    service = service_of(rendered(case))["metadata"]["name"]
     assert f"kubectl -n there port-forward service/{service} 10072:" in said
     assert "helm -n there test watch" in said
     assert "<no value>" not in said
@@ -718,7 +957,19 @@ def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
 
 def readme_values() -> list[Values]:
     blocks = re.findall("```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
-    return [yaml.safe_load(block) for block in blocks]
+    # A file of another kind says so in its first line.
+    return [yaml.safe_load(block) for block in blocks if not block.startswith("# web-config.yml")]
+
+
+def test_the_readmes_web_configuration_file_is_one(tmp_path: Path) -> None:
+    (block,) = re.findall("```yaml\n(# web-config.yml\n.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
+    Certificates(tmp_path)
+    (tmp_path / "cert.pem").rename(tmp_path / "tls.crt")
+    (tmp_path / "key.pem").rename(tmp_path / "tls.key")
+    (tmp_path / "web-config.yml").write_text(block.replace("$2y$10$…", f"'{USERS['prometheus']}'"))
+    found = read_web_file(tmp_path / "web-config.yml")
+    assert found.tls is not None
+    assert found.users == USERS
 
 
 @pytest.mark.parametrize("block", readme_values(), ids=lambda block: next(iter(block)))

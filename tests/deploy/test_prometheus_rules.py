@@ -88,7 +88,7 @@ def test_every_alert_is_tested_firing_and_silent(name: str) -> None:
         bool(case["exp_alerts"])
         for path in TESTS
         for test in yaml.safe_load(path.read_text())["tests"]
-        for case in test["alert_rule_test"]
+        for case in test.get("alert_rule_test", [])
         if case["alertname"] == name
     ]
     assert {True, False} <= set(cases)
@@ -127,9 +127,22 @@ def test_every_recorded_metric_has_a_name_in_three_parts_and_is_made_of_one_that
         assert any(f"{metric}{suffix}" in exposed for suffix in suffixes), name
 
 
-def test_every_recorded_metric_is_used() -> None:
+def test_every_recorded_metric_is_used_or_offered() -> None:
+    """By a rule, or to the user, in a table with the labels that are left."""
     used = {name for rule in rules() for name in metrics_named(text_of(rule))}
-    assert set(RECORDED) - used == set()
+    readme = (DEPLOY / "prometheus" / "README.md").read_text()
+    offered = dict(re.findall(r"^\| `(\w+:datarobot_\w+:\w+)` \| ([a-z, ]+) \|", readme, flags=re.MULTILINE))
+    assert set(RECORDED) - used - set(offered) == set()
+    left = {name: re.match(r"\w+ by \((.*?)\)", RECORDED[name]["expr"]) for name in offered}
+    assert {name: found and found[1] for name, found in left.items()} == offered
+
+
+def test_what_is_offered_is_all_of_the_fleets_file_and_tested() -> None:
+    fleet = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "datarobot-fleet.yaml").read_text())
+    names = {rule["record"] for group in fleet["groups"] for rule in group["rules"]}
+    tests = (DEPLOY / "prometheus" / "tests" / "fleet.yaml").read_text()
+    assert names - metrics_named(tests) == set()
+    assert names - metrics_named((DEPLOY / "prometheus" / "README.md").read_text()) == set()
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_its_alert() -> None:

@@ -42,9 +42,13 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ include "datarobot-exporter.selectorLabels" . }}
 {{- end }}
 
+{{- define "datarobot-exporter.chart" -}}
+{{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
 {{- define "datarobot-exporter.labels" -}}
 {{ include "datarobot-exporter.podLabels" . }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ include "datarobot-exporter.chart" . }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
@@ -74,6 +78,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $web.telemetry_path | default "/metrics" -}}
 {{- end }}
 
+{{/* http, or https where the web configuration file says so. */}}
+{{- define "datarobot-exporter.scheme" -}}
+{{- ternary "https" "http" .Values.webConfig.tls -}}
+{{- end }}
+
+{{- define "datarobot-exporter.webConfigDirectory" -}}
+/run/secrets/web-config
+{{- end }}
+
+{{/* A probe as it is in the values, with the scheme unless it names one; of a list of the values and the probe. */}}
+{{- define "datarobot-exporter.probe" -}}
+{{- $values := index . 0 -}}
+{{- $probe := deepCopy (index . 1) -}}
+{{- if and $values.webConfig.tls $probe.httpGet -}}
+{{- $_ := set $probe "httpGet" (merge $probe.httpGet (dict "scheme" "HTTPS")) -}}
+{{- end -}}
+{{- toYaml $probe -}}
+{{- end }}
+
 {{/* The directory of the exporter's state; empty where it keeps none. */}}
 {{- define "datarobot-exporter.stateDirectory" -}}
 {{- $state := (.Values.config).state | default dict -}}
@@ -82,6 +105,42 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "datarobot-exporter.tokensDirectory" -}}
 /run/secrets/datarobot-exporter
+{{- end }}
+
+{{/* What a volume for the state has to be; of the values of `persistence`. */}}
+{{- define "datarobot-exporter.claim" -}}
+accessModes:
+  {{- toYaml .accessModes | nindent 2 }}
+{{- with .storageClassName }}
+storageClassName: {{ . }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .size }}
+{{- end }}
+
+{{/* Short enough for what Kubernetes appends to it in a label: the hash of a revision. */}}
+{{- define "datarobot-exporter.statefulSetName" -}}
+{{- include "datarobot-exporter.fullname" . | trunc 52 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* The Service that gives each shard a name of its own. */}}
+{{- define "datarobot-exporter.shardsServiceName" -}}
+{{- printf "%s-shards" (include "datarobot-exporter.statefulSetName" .) -}}
+{{- end }}
+
+{{/* Where `helm test` finds the exporters: by the Service, or each shard by its own name. */}}
+{{- define "datarobot-exporter.addresses" -}}
+{{- $addresses := list -}}
+{{- if .Values.sharding.enabled -}}
+{{- range $index := until (int .Values.sharding.shards) -}}
+{{- $host := printf "%s-%d.%s" (include "datarobot-exporter.statefulSetName" $) $index (include "datarobot-exporter.shardsServiceName" $) -}}
+{{- $addresses = append $addresses (printf "%s://%s:%s" (include "datarobot-exporter.scheme" $) $host (include "datarobot-exporter.port" $)) -}}
+{{- end -}}
+{{- else -}}
+{{- $addresses = append $addresses (printf "%s://%s:%v" (include "datarobot-exporter.scheme" .) (include "datarobot-exporter.fullname" .) .Values.service.port) -}}
+{{- end -}}
+{{- join " " $addresses -}}
 {{- end }}
 
 {{/* The Secret of the tokens: the operator's own, or the chart's. */}}
@@ -113,6 +172,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- with include "datarobot-exporter.stateDirectory" . -}}
 {{- $_ := set $config "state" (set ($config.state | default dict) "directory" .) -}}
+{{- end -}}
+{{- if .Values.webConfig.existingSecret -}}
+{{- $file := printf "%s/%s" (include "datarobot-exporter.webConfigDirectory" .) .Values.webConfig.key -}}
+{{- $_ := set $config "web" (set ($config.web | default dict) "config_file" $file) -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end }}
@@ -147,6 +210,19 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $mistakes = append $mistakes (printf "credentials.%s.%s is for no account that needs it; expected the name of one in config.accounts" $key $name) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- $ownWebConfig := (((.Values.config).web | default dict).config_file) -}}
+{{- if and .Values.webConfig.existingSecret $ownWebConfig -}}
+{{- $mistakes = append $mistakes "webConfig.existingSecret and config.web.config_file are given; expected one of them" -}}
+{{- end -}}
+{{- if and .Values.webConfig.tls (not (or .Values.webConfig.existingSecret $ownWebConfig)) -}}
+{{- $mistakes = append $mistakes "webConfig.tls is given, but no web configuration file; expected webConfig.existingSecret, or config.web.config_file" -}}
+{{- end -}}
+{{- if and .Values.serviceMonitor.basicAuth .Values.serviceMonitor.authorization -}}
+{{- $mistakes = append $mistakes "serviceMonitor.basicAuth and serviceMonitor.authorization are given; expected one of them" -}}
+{{- end -}}
+{{- if and .Values.sharding.enabled .Values.persistence.existingClaim -}}
+{{- $mistakes = append $mistakes "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard; expected no persistence.existingClaim" -}}
 {{- end -}}
 {{- if and $credentials.keys (not $credentials.existingSecret) -}}
 {{- $mistakes = append $mistakes "credentials.keys is given without credentials.existingSecret; expected both, or neither" -}}

@@ -1,0 +1,84 @@
+"""Measure one exporter on many accounts, each a simulated one: series, scrape, memory, and CPU of a poll.
+
+The simulator runs in a process of its own; what is told of the exporter, it tells of itself. Run it with
+`PYTHONPATH=tests python tests/bench/fleet.py`, and for more accounts with
+`--accounts 400 --interval 20s --seconds 30`.
+"""
+
+import argparse
+import re
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from conftest import eventually
+from running import RunningExporter
+
+
+POLLS = "datarobot_exporter_polls_total"
+SCRAPES = 5
+
+
+def total(exposition: str, name: str) -> float:
+    """The sum of all series of a metric."""
+    found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", exposition, re.MULTILINE)
+    return sum(map(float, found))
+
+
+def configuration(names: list[str], endpoint: str, tokens: list[str], interval: str) -> str:
+    """A configuration file of all accounts."""
+    accounts = "".join(
+        f"  - {{name: {name}, endpoint: '{endpoint}', authorization: {{credentials: {token}}}}}\n"
+        for name, token in zip(names, tokens, strict=True)
+    )
+    return f"accounts:\n{accounts}poll: {{interval: {interval}, timeout: {interval}}}\n"
+
+
+def measure(exporter: RunningExporter, accounts: int, window: float) -> str:
+    """Let it poll for so many seconds without being asked anything, and tell what that cost."""
+    eventually(lambda: exporter.get("/-/ready").ok)
+    before = exporter.get("/metrics").text
+    time.sleep(window)
+    after = exporter.get("/metrics").text
+    cpu = total(after, "process_cpu_seconds_total") - total(before, "process_cpu_seconds_total")
+    polled = total(after, POLLS) - total(before, POLLS)
+    seconds = []
+    for _ in range(SCRAPES):
+        started = time.perf_counter()
+        text = exporter.get("/metrics").text
+        seconds.append(time.perf_counter() - started)
+    return (
+        f"{accounts} accounts, {total(after, 'datarobot_exporter_poll_tasks') / accounts:.0f} tasks each,"
+        f" {total(after, 'datarobot_up'):.0f} of them up:"
+        f" {len(re.findall('^[^#].*account=', text, re.MULTILINE)) / accounts:.0f} series each,"
+        f" {len(text) / 1e6:.1f} MB and {median(seconds):.2f} s a scrape,"
+        f" {1000 * cpu / polled:.1f} ms of CPU a poll,"
+        f" {total(after, 'process_resident_memory_bytes') / 2**20:.0f} MiB"
+    )
+
+
+def main() -> None:
+    """Print one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=100)
+    parser.add_argument("--interval", default="10s")
+    parser.add_argument("--seconds", type=float, default=20, help="how long to measure")
+    parser.add_argument("--profile", default="steady")
+    given = parser.parse_args()
+    names = [f"account-{number}" for number in range(given.accounts)]
+    flags = [f"--account={name}={given.profile}" for name in names]
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        with RunningExporter(["simulate", "--listen=127.0.0.1:0", *flags], cwd=place) as simulator:
+            eventually(lambda: len(simulator.printed) == given.accounts + 1)
+            endpoint, *tokens = (line.split("=", 1)[1].split("  #")[0] for line in simulator.printed)
+            file = place / "config.yaml"
+            file.write_text(configuration(names, endpoint, tokens, given.interval))
+            file.chmod(0o600)
+            with RunningExporter(["--web.listen-address=127.0.0.1:0"], cwd=place) as exporter:
+                print(measure(exporter, given.accounts, given.seconds))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The commands that our documents show, and a desk to type them at."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import copytree, ignore_patterns
+from typing import Final, NamedTuple
+
+from conftest import DEADLINE_SECONDS, eventually
+
+
+ROOT: Final = Path(__file__).parent.parent
+DOCUMENTS: Final = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/**/README.md")),
+)
+_FENCE: Final = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
+# Where a command fails, what runs in the background would otherwise keep its pipe open.
+_FINALLY: Final = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+_WALK: Final = re.compile(r"<!-- walk-through: .*?<!-- end of walk-through -->", re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block of a document.
+
+    Attributes:
+        walked: Whether it is a step of the walk-through.
+    """
+
+    document: str
+    language: str
+    text: str
+    walked: bool
+
+    @property
+    def first(self) -> str:
+        """Its first line, by which it is known."""
+        return self.text.partition("\n")[0]
+
+    def without(self, beginning: str) -> str:
+        """Its text but for one line, which must be there."""
+        lines = self.text.splitlines(keepends=True)
+        (gone,) = (line for line in lines if line.startswith(beginning))
+        return "".join(line for line in lines if line != gone)
+
+
+def blocks(document: str, language: str) -> list[Block]:
+    """All blocks of a language in a document, in order."""
+    text = (ROOT / document).read_text()
+    walk = _WALK.search(text)
+    walked = range(*walk.span()) if walk else range(0)
+    return [
+        Block(document, found[2], textwrap.dedent(found[3]), found.start() in walked)
+        for found in _FENCE.finditer(text)
+        if found[2] == language
+    ]
+
+
+def changed(text: str, changes: Mapping[str, str]) -> str:
+    """Commands with some words replaced, each of which must be there."""
+    for old, new in changes.items():
+        assert old in text, f"{old} is not among the commands any more"
+        text = text.replace(old, new)
+    return text
+
+
+class Desk:
+    """A copy of the repository with the exporter installed, and bash.
+
+    Args:
+        directory: Where to make it.
+        environ: Added to the environment; `DATAROBOT_*` variables of the surroundings are left out.
+    """
+
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        self.root = directory / "datarobot-exporter"
+        ignored = ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", ".hypothesis", "trial")
+        copytree(ROOT, self.root, ignore=ignored)
+        # The environment that these tests run in is the one that `make` would have made.
+        venv = self.root / ".venv"
+        venv.mkdir()
+        for part in Path(sys.prefix).iterdir():
+            if not part.name.startswith("."):
+                (venv / part.name).symlink_to(part)
+        for mark in (".installed", ".installed-dev"):
+            (venv / mark).touch()
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("DATAROBOT_", "MAKE"))
+        }
+        path = f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        self.environ = {**clean, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environ}
+
+    def run(
+        self,
+        script: str,
+        *,
+        cwd: str = ".",
+        given: str = "",
+        seconds: float = DEADLINE_SECONDS,
+        **environ: str,
+    ) -> str:
+        """Type commands, one after the other, until one fails; whatever they leave running is ended.
+
+        Args:
+            script: The commands.
+            cwd: Below the copy.
+            given: Standard input.
+            seconds: To wait at most.
+            environ: Added to the environment.
+
+        Returns:
+            What they wrote; they must end well.
+        """
+        process = self._start(script, cwd, environ)
+        try:
+            said, _ = process.communicate(given, timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            _end_all(process)
+            written = error.output or b""
+            raise AssertionError(f"not done in time:\n{written.decode(errors='replace')}") from error
+        finally:
+            _end_all(process)
+        assert process.returncode == 0, f"{script}\nended with {process.returncode}:\n{said}"
+        return said
+
+    @contextmanager
+    def running(
+        self, script: str, *, until: str, cwd: str = ".", **environ: str
+    ) -> Iterator[Callable[[], str]]:
+        """Type commands of which the last one does not end by itself; SIGTERM ends it.
+
+        Args:
+            script: The commands.
+            until: What they write once all is well.
+            cwd: Below the copy.
+            environ: Added to the environment.
+
+        Yields:
+            What gives all that they have written so far.
+        """
+        process = self._start(script, cwd, environ)
+        lines: list[str] = []
+        assert process.stdout is not None
+        reader = threading.Thread(target=lines.extend, args=(process.stdout,))
+        reader.start()
+
+        def started() -> bool:
+            return until in "".join(lines) or process.poll() is not None
+
+        try:
+            eventually(started)
+            assert process.poll() is None, "".join(lines)
+            yield lambda: "".join(lines)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(DEADLINE_SECONDS)
+            reader.join(DEADLINE_SECONDS)
+            _end_all(process)
+
+    def _start(self, script: str, cwd: str, environ: Mapping[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-euc", _FINALLY + script],
+            cwd=self.root / cwd,
+            env={**self.environ, **environ},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def _end_all(process: "subprocess.Popen[str]") -> None:
+    """End what is left of a session that was started here."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(DEADLINE_SECONDS)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()

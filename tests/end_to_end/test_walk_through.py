@@ -1,0 +1,38 @@
+"""Whoever has the README alone gets from nothing to an alert on a stuck task, by exactly its commands."""
+
+import json
+import re
+from pathlib import Path
+
+from conftest import program
+from documents import Desk, blocks
+from running import free_port
+
+
+PORTS = (9090, 9093, 10072, 10073)
+
+
+def test_the_walk_through_of_the_readme_leads_to_an_alert(tmp_path: Path) -> None:
+    """Nothing is changed but ports; all programs end with it, and what it made is gone."""
+    for name in ("prometheus", "prometheus-alertmanager", "amtool", "promtool", "curl"):
+        program(name)
+    steps = [block.text for block in blocks("README.md", "sh") if block.walked]
+    assert len(steps) == 11
+    script = "".join(steps)
+    ports = {port: free_port() for port in PORTS}
+    for port, free in ports.items():
+        script = script.replace(f"localhost:{port}", f"localhost:{free}")
+    desk = Desk(tmp_path, {"DATAROBOT_EXPORTER_SIMULATE_LISTEN": f"localhost:{ports[10073]}"})
+    said = desk.run(script, seconds=240)
+
+    (alerts,) = re.findall(r"^\{\n.*?^\}", said, re.DOTALL | re.MULTILINE)
+    states = {alert["labels"]["alertname"]: alert for alert in json.loads(alerts)["data"]["alerts"]}
+    stuck = states["DataRobotTaskStuck"]
+    assert stuck["state"] == "firing"
+    assert (stuck["labels"]["account"], stuck["labels"]["task_type"]) == ("production", "Dataset")
+    assert re.search(r"^DataRobotTaskStuck .* active", said, re.MULTILINE)
+    assert "\nticket\n" in said
+    assert re.search(r"^production +\S+ +Dataset +RUNNING .* stuck ", said, re.MULTILINE)
+    ended = 'datarobot_tasks_finished_total{account="production",status="COMPLETED",task_type="Dataset"} 1.0'
+    assert ended in said
+    assert not (desk.root / "trial").exists()

@@ -1,0 +1,506 @@
+"""Every command that a document shows in a `sh` block is run here, or told why it cannot be.
+
+A block without a check fails, and so does a check without a block. The walk-through of the README has a test
+of its own, `end_to_end/test_walk_through.py`.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+import pytest
+import requests
+import trustme
+import yaml
+from conftest import DEADLINE_SECONDS, eventually, program
+from documents import DOCUMENTS, ROOT, Block, Desk, blocks, changed
+from running import RunningExporter, free_port
+
+from exporter.cli import command_line
+from exporter.config import DEFAULT_FILE
+from exporter.demo import simulated_token
+from exporter.simulator.profiles import EMPTY
+from exporter.simulator.server import Simulator
+from exporter.simulator.simulation import SimulatedAccount
+
+
+class Bench(NamedTuple):
+    """A desk, and a simulated DataRobot that nothing happens in.
+
+    Attributes:
+        task: The id that the README shows.
+    """
+
+    desk: Desk
+    simulator: Simulator
+    task: str
+
+    @property
+    def api(self) -> dict[str, str]:
+        """The environment of an exporter on one of its accounts."""
+        return {
+            "DATAROBOT_ENDPOINT": self.simulator.url,
+            "DATAROBOT_API_TOKEN": simulated_token("production"),
+        }
+
+    @property
+    def address(self) -> str:
+        """Host and port of the simulator."""
+        return self.simulator.origin.removeprefix("http://")
+
+    def configure(self) -> None:
+        """Write the README's configuration of several accounts, for the simulator's."""
+        (example,) = (block.text for block in blocks("README.md", "yaml") if block.first == "accounts:")
+        for name in ("production", "research"):
+            (self.desk.root / f"{name}-token").write_text(simulated_token(name))
+        authority = self.desk.root / "private-ca.pem"
+        trustme.CA().cert_pem.write_to_path(str(authority))
+        text = changed(
+            example,
+            {
+                "https://app.datarobot.com/api/v2": self.simulator.url,
+                "https://datarobot.example.com/api/v2": self.simulator.url,
+                "/run/secrets/": "",
+                "/etc/ssl/private-ca.pem": str(authority),
+            },
+        )
+        (self.desk.root / "config.yaml").write_text(text)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    now = time.time()
+    names = ("production", "research", "staging")
+    accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
+    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "README.md").read_text()))
+    accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=task)
+    with Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time) as simulator:
+        yield Bench(Desk(tmp_path, {}), simulator, task)
+
+
+Check = Callable[[Block, Bench], None]
+CHECKS: Final[dict[tuple[str, str], Check]] = {}
+NOT_RUN: Final[dict[tuple[str, str], str]] = {}
+
+
+def runs(document: str, beginning: str) -> Callable[[Check], Check]:
+    """Say of a check which block it runs: the one of this document that begins so."""
+
+    def register(check: Check) -> Check:
+        CHECKS[document, beginning] = check
+        return check
+
+    return register
+
+
+def cannot_run(document: str, beginning: str, why: str) -> Callable[[Check], Check]:
+    """Likewise of a check that looks at what the block names, as here it cannot be run."""
+    NOT_RUN[document, beginning] = why
+    return runs(document, beginning)
+
+
+def check_of(block: Block) -> list[Check]:
+    return [
+        check
+        for (document, beginning), check in CHECKS.items()
+        if document == block.document and block.first.startswith(beginning)
+    ]
+
+
+HELM: Final = "deploy/helm/datarobot-exporter/README.md"
+COMPOSE: Final = "deploy/compose/README.md"
+SYSTEMD: Final = "deploy/systemd/README.md"
+OFFLINE: Final = "pip install --quiet --no-deps --no-index --no-build-isolation"
+
+
+def metrics(port: int) -> str:
+    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS).text
+
+
+def compose(line: str) -> None:
+    """A `docker compose` command names a file, a profile and images that are there."""
+    found = re.fullmatch(r"docker compose -f (\S+) --profile (\w+) up --build\n?", line)
+    assert found is not None
+    file = yaml.safe_load((ROOT / found[1]).read_text())
+    started = [one for one in file["services"].values() if found[2] in one.get("profiles", [])]
+    assert started
+    for service in started:
+        assert (ROOT / found[1]).parent.joinpath(service["build"]["context"], "Dockerfile").exists()
+
+
+def values(document: str) -> dict[str, Any]:
+    """The values.yaml that a document shows."""
+    (shown,) = (block.text for block in blocks(document, "yaml") if block.first == "# values.yaml")
+    return dict(yaml.safe_load(shown))
+
+
+def render(block: Block, bench: Bench) -> list[dict[str, Any]]:
+    """What `helm install` would install, as `helm template` says it; and `helm test` has something to run."""
+    program("helm")
+    (bench.desk.root / "values.yaml").write_text(json.dumps(values(block.document)))
+    commands = changed(
+        block.text,
+        {
+            "helm -n monitoring install": "helm -n monitoring template --kube-version=1.30.0",
+            "helm -n monitoring test datarobot-exporter": "helm lint -f values.yaml "
+            "deploy/helm/datarobot-exporter >&2",
+        },
+    )
+    rendered = bench.desk.run(f"{{\n{commands}}} 2>lint.log")
+    documents = [document for document in yaml.safe_load_all(rendered) if document]
+    assert any("test" in one["metadata"].get("annotations", {}).get("helm.sh/hook", "") for one in documents)
+    return documents
+
+
+# What can be run.
+
+
+@runs("README.md", "make demo")
+def demo(block: Block, bench: Bench) -> None:
+    port = free_port()
+    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
+    with bench.desk.running(block.text, until="event=exporter.started", **address):
+        eventually(lambda: metrics(port).count("datarobot_up{") == 3)
+
+
+@runs("README.md", "pip install .")
+def install_and_run(block: Block, bench: Bench) -> None:
+    """Offline, into a directory: the dependencies are here."""
+    commands = changed(
+        block.text,
+        {
+            "pip install .": f"{OFFLINE} --target site .",
+            "https://app.datarobot.com/api/v2": bench.simulator.url,
+            "…": simulated_token("production"),
+        },
+    )
+    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
+    with bench.desk.running(commands, until="event=poll.completed account=default", **address):
+        assert (bench.desk.root / "site/exporter/cli.py").exists()
+        assert (bench.desk.root / "site/bin/datarobot-exporter").exists()
+
+
+@runs("README.md", "datarobot-exporter --config.file config.yaml --config.check")
+def check_once_and_run(block: Block, bench: Bench) -> None:
+    bench.configure()
+    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
+    with bench.desk.running(block.text, until="event=exporter.started", **address) as said:
+        assert "config.yaml: fine, 2 account(s)" in said()
+        assert 'datarobot_up{account="research"} 1.0' in said()
+
+
+@runs("README.md", "datarobot-exporter --config.file config.yaml --shard.total")
+def run_a_shard(block: Block, bench: Bench) -> None:
+    bench.configure()
+    port = free_port()
+    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
+    with bench.desk.running(block.text, until="event=exporter.started", **address) as said:
+        assert "shard_index=0 shard_total=3" in said()
+        assert "datarobot_exporter_build_info" in metrics(port)
+
+
+@runs("README.md", "sed -i 's|https://runbooks.example.com")
+def adapt_dashboards(block: Block, bench: Bench) -> None:
+    bench.desk.run(block.text, cwd="deploy/grafana/dashboards")
+    for path in (bench.desk.root / "deploy/grafana/dashboards").iterdir():
+        text = path.read_text()
+        assert "runbooks.example.com" not in text
+        assert "wiki.example.org" in text
+        json.loads(text)
+
+
+@runs("README.md", "datarobot-exporter tasks list --stuck")
+def ask_for_tasks(block: Block, bench: Bench) -> None:
+    """All lines but the last by themselves; a deletion asks, and here nobody would answer."""
+    program("jq")
+    bench.configure()
+    said = bench.desk.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
+    assert f"production  {bench.task}  Dataset" in said
+    assert f"\n{bench.task}\n" in said
+    assert re.search(r"^ended +not yet$", said, re.MULTILINE)
+    assert "deleted" in said.splitlines()[-1]
+
+
+@runs("README.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
+def complete(block: Block, bench: Bench) -> None:
+    """In bash; of the other two, which are seldom installed, the scripts are looked at."""
+    bash, *others = block.text.splitlines()
+    assert "_datarobot_exporter_completion" in bench.desk.run(f"{bash}\ncomplete -p datarobot-exporter")
+    for line, word in zip(others, ("compdef", "complete --no-files"), strict=True):
+        (script,) = re.findall(r"_DATAROBOT_EXPORTER_COMPLETE=\w+ datarobot-exporter", line)
+        assert word in bench.desk.run(script)
+
+
+@runs("README.md", "datarobot-exporter simulate --listen")
+def simulate(block: Block, bench: Bench) -> None:
+    commands = changed(block.text, {"127.0.0.1:10073": f"127.0.0.1:{free_port()}"})
+    with bench.desk.running(commands, until="DATAROBOT_API_TOKEN=simulated-staging"):
+        pass
+
+
+@runs("README.md", "curl -s localhost:10073/simulator/faults")
+def command_the_simulator(block: Block, bench: Bench) -> None:
+    program("curl")
+    said = bench.desk.run(changed(block.text, {"localhost:10073": bench.address}))
+    assert '"message"' not in said
+    assert json.loads(re.findall(r"\{.*\}", said)[-1][said.index('{"production"') :])
+
+
+@runs(COMPOSE, "curl -X POST localhost:10073/simulator/faults")
+def break_and_mend(block: Block, bench: Bench) -> None:
+    program("curl")
+    inject, clear = changed(block.text, {"localhost:10073": bench.address}).splitlines()
+    headers = {"Authorization": f"Bearer {simulated_token('staging')}"}
+
+    def status() -> int:
+        listing = requests.get(f"{bench.simulator.url}/status/?offset=0&limit=1", headers=headers, timeout=10)
+        return listing.status_code
+
+    bench.desk.run(inject)
+    assert status() == 503
+    bench.desk.run(clear)
+    assert status() == 200
+
+
+@runs(COMPOSE, "(umask 077 && mkdir -p deploy/compose/secrets)")
+def put_the_token(block: Block, bench: Bench) -> None:
+    """All but the last line, which starts containers."""
+    compose(block.text.splitlines()[-1])
+    bench.desk.run(block.without("docker compose"), given="obviously-fake-token\n")
+    token = bench.desk.root / "deploy/compose/secrets/datarobot-token"
+    assert token.read_text() == "obviously-fake-token\n"
+    assert token.stat().st_mode & 0o777 == 0o644
+    assert token.parent.stat().st_mode & 0o077 == 0
+    named = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["secrets"]["datarobot-token"][
+        "file"
+    ]
+    assert named == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
+
+
+@runs("deploy/prometheus/README.md", "sed -i -e 's|https://runbooks.example.com")
+def adapt_rules(block: Block, bench: Bench) -> None:
+    """The rules still pass their tests; the shortest will do."""
+    program("promtool")
+    said = bench.desk.run(f"{block.text}promtool test rules tests/exporter.yaml", cwd="deploy/prometheus")
+    assert "FAILED" not in said
+    for path in (bench.desk.root / "deploy/prometheus").glob("*s/*.yaml"):
+        assert not re.search(r"(?:runbooks|grafana)\.example\.com", path.read_text())
+
+
+@runs("CONTRIBUTING.md", "promtool check rules")
+def check_rules_and_copy(block: Block, bench: Bench) -> None:
+    """Of the tests of rules the shortest, as all have a test of their own; the copies are what they were."""
+    program("promtool")
+    chart = "deploy/helm/datarobot-exporter/files"
+    for path in (bench.desk.root / chart).glob("*/*"):
+        path.write_text("out of date\n")
+    said = bench.desk.run(changed(block.text, {"tests/*.yaml": "tests/exporter.yaml"}))
+    assert "FAILED" not in said
+    for path in (bench.desk.root / chart).glob("*/*"):
+        assert path.read_bytes() == (ROOT / path.relative_to(bench.desk.root)).read_bytes()
+
+
+@runs(SYSTEMD, "python3 -m venv /opt/datarobot-exporter")
+def install_for_systemd(block: Block, bench: Bench) -> None:
+    """Offline, below another root: the program is where the unit starts it."""
+    desk = bench.desk
+    commands = changed(block.text, {"/opt/": f"{desk.root}/opt/", "pip install .": f"{OFFLINE} ."})
+    (site,) = (path for path in sys.path if path.endswith("site-packages"))
+    desk.run(commands, seconds=120, PYTHONPATH=site)
+    unit = (ROOT / "deploy/systemd/datarobot-exporter.service").read_text()
+    (started,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    assert (desk.root / started.removeprefix("/")).exists()
+
+
+@runs(SYSTEMD, "install -d -m 755 /etc/datarobot-exporter")
+def configure_for_systemd(block: Block, bench: Bench) -> None:
+    """Below another root, and with nobody at the editor."""
+    etc = bench.desk.root / "etc"
+    bench.desk.run(changed(block.text, {"/etc/": f"{etc}/", "editor ": "ls "}))
+    assert (etc / "datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in (etc / "datarobot-exporter").iterdir()} == {
+        "config.yaml",
+        "environment",
+        "token",
+    }
+
+
+@runs(SYSTEMD, "systemctl status datarobot-exporter")
+def see_that_it_works(block: Block, bench: Bench) -> None:
+    """The line that asks the exporter; the others ask systemd, which does not run here."""
+    program("curl")
+    (asks,) = (line for line in block.text.splitlines() if line.startswith("curl "))
+    others = [line for line in block.text.splitlines() if line != asks]
+    assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
+    flags = ["--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=bench.desk.root, environ=bench.api) as exporter:
+        eventually(lambda: "event=poll.completed" in exporter.log)
+        said = bench.desk.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
+    assert 'datarobot_up{account="default"} 1.0' in said
+
+
+# What cannot: the reason, and what is looked at instead.
+
+
+@cannot_run("README.md", "docker compose -f", "needs a Docker daemon, and images from a registry")
+@cannot_run(COMPOSE, "docker compose -f", "needs a Docker daemon, and images from a registry")
+def start_containers(block: Block, _bench: Bench) -> None:
+    compose(block.text)
+
+
+@cannot_run("README.md", "make test", "is what runs this")
+def dry_run_tests(block: Block, bench: Bench) -> None:
+    assert "-m pytest -n auto" in bench.desk.run(changed(block.text, {"make": "make --dry-run"}))
+
+
+@cannot_run("README.md", "sudo apt-get install", "installs on this machine, and stops its services")
+def install_packages(block: Block, _bench: Bench) -> None:
+    """They are among those that the tests need on a bare Debian."""
+    (listed,) = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
+    assert set(block.first.split()[3:]) < set(listed.split())
+
+
+@cannot_run(
+    "README.md", "docker build -t datarobot-exporter .", "needs a Docker daemon, and images from a registry"
+)
+def build_and_run_image(block: Block, _bench: Bench) -> None:
+    """The image serves at the port, and reads its configuration where the commands put it."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["datarobot-exporter"]' in dockerfile
+    assert set(re.findall(r"-p (\d+):(\d+)", block.text)) == {("10072", "10072")}
+    assert "\nEXPOSE 10072\n" in dockerfile
+    (place,) = re.findall(r"-v \./config\.yaml:(\S+):ro", block.text)
+    (directory,) = re.findall(r"^WORKDIR (\S+)\n(?=USER)", dockerfile, re.MULTILINE)
+    assert place == f"{directory}/{DEFAULT_FILE}"
+    (token,) = re.findall(r"-v \./token:(\S+):ro", block.text)
+    assert any(f"credentials_file: {token}" in shown.text for shown in blocks("README.md", "yaml"))
+
+
+@cannot_run(HELM, "docker build -t registry.example.com", "needs a Docker daemon and a registry")
+def build_and_push_image(block: Block, _bench: Bench) -> None:
+    (pushed,) = re.findall(r"^docker push (\S+)$", block.text, re.MULTILINE)
+    assert pushed in block.first
+    repository, _, tag = pushed.rpartition(":")
+    assert repository == values(HELM)["image"]["repository"]
+    chart = yaml.safe_load((ROOT / "deploy/helm/datarobot-exporter/Chart.yaml").read_text())
+    assert tag == chart["appVersion"]
+
+
+@cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web", "needs a cluster")
+def create_web_secrets(block: Block, _bench: Bench) -> None:
+    """The Secrets have the names and the keys that the values expect."""
+    (shown,) = (block.text for block in blocks(HELM, "yaml") if block.first == "webConfig:")
+    wanted = yaml.safe_load(shown)
+    authority = wanted["serviceMonitor"]["tlsConfig"]["ca"]["secret"]
+    assert wanted["webConfig"]["existingSecret"] == authority["name"]
+    assert f" generic {authority['name']} " in block.text
+    assert f"--from-file={authority['key']}\n" in block.text
+    for part, source in (("username", "literal"), ("password", "file")):
+        reference = wanted["serviceMonitor"]["basicAuth"][part]
+        assert f" generic {reference['name']} " in block.text
+        assert f"--from-{source}={reference['key']}" in block.text
+
+
+@cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-tokens", "needs a cluster")
+def create_secret(block: Block, _bench: Bench) -> None:
+    """The secret has the name and the keys that the values expect."""
+    shown = values(HELM)
+    assert f" generic {shown['credentials']['existingSecret']} " in block.text
+    keys = re.findall(r"--from-file=(\w+)=", block.text)
+    assert keys == [account["name"] for account in shown["config"]["accounts"]]
+
+
+@cannot_run(
+    "README.md", "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not"
+)
+def render_with_monitoring(block: Block, bench: Bench) -> None:
+    kinds = {document["kind"] for document in render(block, bench)}
+    assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= kinds
+
+
+@cannot_run(HELM, "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not")
+def render_accounts(block: Block, bench: Bench) -> None:
+    (deployment,) = (one for one in render(block, bench) if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("registry.example.com/datarobot-exporter:")
+
+
+@cannot_run(
+    SYSTEMD, "install -m 644 deploy/systemd/datarobot-exporter.service", "needs systemd as the first process"
+)
+def enable_service(block: Block, _bench: Bench) -> None:
+    """The unit is there, and can be enabled; `deploy/test_systemd.py` verifies it."""
+    copied = ROOT / block.first.split()[3]
+    assert "\nWantedBy=" in copied.read_text()
+    assert f"systemctl enable --now {copied.stem}\n" in block.text
+
+
+SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walked]
+
+
+@pytest.mark.parametrize("block", SHOWN, ids=lambda block: f"{block.document}: {block.first[:40]}")
+def test_a_documented_command_does_what_is_said(block: Block, bench: Bench) -> None:
+    checks = check_of(block)
+    assert len(checks) == 1, f"{block.first!r} of {block.document} has {len(checks)} checks; expected one"
+    checks[0](block, bench)
+
+
+def test_every_check_has_its_block() -> None:
+    found = [check for block in SHOWN for check in check_of(block)]
+    assert len(found) == len(CHECKS)
+    assert set(found) == set(CHECKS.values())
+    assert all(NOT_RUN.values())
+
+
+def test_no_command_hides_in_a_block_of_another_language() -> None:
+    """What a person types is in `sh`; other blocks are files, queries and what programs say."""
+    languages = {"sh", "yaml", "promql", "ini", ""}
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text()
+        assert set(re.findall(r"^ *```(\w+)$", text, re.MULTILINE)) <= languages
+        assert not [
+            block.first for block in blocks(document, "") if re.match(r"\$ |make |curl ", block.first)
+        ]
+
+
+TARGETS: Final = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PROGRAMS: Final = (
+    "datarobot-exporter|make|python3?|docker|curl|kubectl|systemctl|systemd-analyze|promtool|amtool"
+)
+
+
+def in_passing(document: str) -> list[str]:
+    """Commands in the text of a document, between its blocks."""
+    text = re.sub(r"^( *)```.*?^\1```$", "", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(rf"`(?:\w+=\S+ )?((?:{PROGRAMS}) [^`]+)`", text)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_a_command_named_in_passing_names_what_exists(document: str) -> None:
+    for command in in_passing(document):
+        match command.split():
+            case ["make", target, *_]:
+                assert target in TARGETS, command
+            case ["datarobot-exporter", *words]:
+                found: click.Command = command_line
+                for word in words:
+                    if not word.startswith("--"):
+                        assert isinstance(found, click.Group), command
+                        found = found.commands[word]
+            case ["python" | "python3", path, *_]:
+                assert (ROOT / path).exists(), command
+            case ["docker", "compose", "-f", path, *_]:
+                assert (ROOT / path).exists(), command
+            case ["systemctl" | "systemd-analyze", _, unit]:
+                assert (ROOT / f"deploy/systemd/{unit}.service").exists(), command
+            case [asked, *_]:
+                assert asked in {"curl", "kubectl", "promtool", "amtool"}, command
+
+
+def test_commands_in_passing_are_found() -> None:
+    assert sum(len(in_passing(document)) for document in DOCUMENTS) > 20
