@@ -82,7 +82,9 @@ class Desk:
 
     def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
         self.root = directory / "datarobot-exporter"
-        ignored = ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", ".hypothesis", "trial")
+        ignored = ignore_patterns(
+            ".venv*", ".git", ".coverage*", "__pycache__", ".*_cache", ".hypothesis", "trial"
+        )
         copytree(ROOT, self.root, ignore=ignored)
         # The environment that these tests run in is the one that `make` would have made.
         venv = self.root / ".venv"
