@@ -103,11 +103,11 @@ class Operator:
     # Changes
 
     def _change_thresholds(self) -> None:
-        running = f"{self._chance.randint(1, 60)}m"
+        running = f"{self._chance.randint(1, 59)}m"  # 60m is told as 1h
         self._settings["tasks"] = {"stuck_after": {"INITIALIZED": "2m", "RUNNING": running}}
 
     def _change_one_account(self) -> None:
-        limits = {"stuck_after": {"INITIALIZED": f"{self._chance.randint(1, 60)}m"}}
+        limits = {"stuck_after": {"INITIALIZED": f"{self._chance.randint(1, 59)}m"}}
         self._own = {self._chance.choice(self._world.names): limits}
 
     def _change_level(self) -> None:
