@@ -77,15 +77,9 @@ def parse_endpoint(text: str) -> str:
     Raises:
         ValueError: A sentence that says what is expected; never shows a user, password or query.
     """
-    url = _split(text, example="https://app.datarobot.com/api/v2")
-    if url.scheme not in {"http", "https"}:
-        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
-    if url.username is not None:
-        raise ValueError("the URL holds a user or password; expected none: the token goes into authorization")
-    if "?" in text or "#" in text:
-        base = re.split("[?#]", text, maxsplit=1)[0]
-        raise ValueError(f"the URL holds a query or fragment; expected only {quoted(base)}")
-    return url.geturl().rstrip("/")
+    return _without_extras(
+        text, example="https://app.datarobot.com/api/v2", why_no_user="the token goes into authorization"
+    )
 
 
 def parse_proxy_url(text: str) -> str:
@@ -115,17 +109,11 @@ def parse_runbooks_url(text: str) -> str:
     Raises:
         ValueError: A sentence that says what is expected; never shows a user, password or query.
     """
-    url = _split(text, example="https://wiki.example.com/datarobot-exporter")
-    if url.scheme not in {"http", "https"}:
-        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
-    if url.username is not None:
-        raise ValueError(
-            "the URL holds a user or password; expected none: whoever sees the page would see it"
-        )
-    if "?" in text or "#" in text:
-        base = re.split("[?#]", text, maxsplit=1)[0]
-        raise ValueError(f"the URL holds a query or fragment; expected only {quoted(base)}")
-    return url.geturl().rstrip("/")
+    return _without_extras(
+        text,
+        example="https://wiki.example.com/datarobot-exporter",
+        why_no_user="whoever sees the page would see it",
+    )
 
 
 def without_user(text: str) -> str:
@@ -133,6 +121,23 @@ def without_user(text: str) -> str:
     url = urlsplit(text)
     user, at, place = url.netloc.rpartition("@")
     return url._replace(netloc=f"<secret>@{place}").geturl() if user or at else text
+
+
+def _without_extras(text: str, *, example: str, why_no_user: str) -> str:
+    """Read a URL that has scheme, host and path, and nothing else; without slash at its end.
+
+    Raises:
+        ValueError: It has more, or is no such URL; never shows a user, password or query.
+    """
+    url = _split(text, example=example)
+    if url.scheme not in {"http", "https"}:
+        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
+    if url.username is not None:
+        raise ValueError(f"the URL holds a user or password; expected none: {why_no_user}")
+    if "?" in text or "#" in text:
+        base = re.split("[?#]", text, maxsplit=1)[0]
+        raise ValueError(f"the URL holds a query or fragment; expected only {quoted(base)}")
+    return url.geturl().rstrip("/")
 
 
 def _split(text: str, *, example: str) -> SplitResult:
