@@ -1,12 +1,18 @@
 """Prometheus exporter for the async tasks of DataRobot.
 
-One thing flows one way: listing, snapshot, exposition. A poll walks all pages into one immutable snapshot;
-publishing is one assignment; a scrape renders the last snapshot and never fetches::
+Data flows one way::
 
-    YAML → Config → Client.list_tasks() → take_listing() → Poller → SnapshotCollector → /metrics
+    YAML ─ config ─► datarobot.Client ── pages ─► tracking.Poller ─► AccountView ─► metrics ─► /metrics
+                                                                               └─► web ─────► /
 
-Pure modules (no I/O, clock, threads or logging): errors, shard, task, task_record, snapshot, listing, ledger,
-telemetry, exposition, metrics, status, units, simulation. Edges: config and credentials, transport,
-look_ahead and client, poller, page, web_config, basic_auth, connections and web, daemon, oncall, terminal,
-cli, simulator, demo.
+A poll reads all pages of the listing. Only a complete listing is published, and a scrape renders the last
+one; it never calls DataRobot.
+
+- ``config``: settings from YAML, environment variables and flags; tokens; sharding.
+- ``datarobot``: the client of the status API.
+- ``tracking``: from pages of tasks to counts, outcomes and log lines; the poll loop; the state file.
+- ``metrics``: the catalogue of metrics and the text of ``/metrics``.
+- ``web``: the HTTP server, authentication, the status page.
+- ``commands``: ``tasks list``, ``tasks show`` and ``tasks delete``.
+- ``simulator``: a simulated DataRobot, for the demo and for tests.
 """

@@ -12,15 +12,15 @@ from click.core import ParameterSource
 from prometheus_client import generate_latest
 
 from exporter import config
+from exporter.commands.flags import Command, flag, with_flags
+from exporter.commands.tasks import tasks
 from exporter.config import DEFAULT_FILE, Config
 from exporter.config.addresses import parse_listen_address
+from exporter.config.sharding import parse_shard
 from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
-from exporter.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
 from exporter.errors import ConfigError, ExporterError
-from exporter.flags import Command, flag, with_flags
-from exporter.shard import parse_shard
+from exporter.simulator.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
 from exporter.simulator.profiles import PROFILES
-from exporter.task_commands import tasks
 from exporter.version import VERSION
 
 

@@ -17,19 +17,21 @@ import structlog
 import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from exporter.client import Client
 from exporter.config import Account, Config, ListenAddress, redacted
+from exporter.config.sharding import WHOLE, Shard
+from exporter.config.web_settings import WebConfig
+from exporter.datarobot.client import Client
 from exporter.errors import ConfigError, ServingEnded
 from exporter.logs import configure_logs
-from exporter.metrics import AccountView, ProcessView, SnapshotCollector
-from exporter.poller import Poller
-from exporter.shard import WHOLE, Shard
-from exporter.state import StateDirectory
-from exporter.status import ExporterStatus
+from exporter.metrics.catalogue import ProcessView
+from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import Telemetry
+from exporter.tracking.poller import Poller
+from exporter.tracking.state_file import StateDirectory
+from exporter.tracking.view import AccountView
 from exporter.version import VERSION
-from exporter.web import WebServer, listen, make_app
-from exporter.web_config import WebConfig
+from exporter.web.server import WebServer, listen, make_app
+from exporter.web.status import ExporterStatus
 
 
 _STOP_SECONDS: Final = 1.0

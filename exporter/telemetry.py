@@ -17,6 +17,21 @@ POLL_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+POLL_FAILURE_REASONS: Final = (
+    "unauthorized",
+    "forbidden",
+    "rate_limited",
+    "client_error",
+    "server_error",
+    "timeout",
+    "connection",
+    "tls",
+    "malformed",
+    "too_large",
+    "internal",
+)
+
+
 class Histogram(msgspec.Struct):
     """Observations counted in buckets.
 

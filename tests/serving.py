@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from statuses import make_exporter, make_status
 
 from exporter.config import ListenAddress
+from exporter.config.web_settings import WebConfig
 from exporter.errors import ConfigError
-from exporter.status import ExporterStatus
-from exporter.web import WebServer, listen, make_app
-from exporter.web_config import WebConfig
+from exporter.web.server import WebServer, listen, make_app
+from exporter.web.status import ExporterStatus
 
 
 class FakeSubject:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from exporter.listing import TaskReport
-from exporter.snapshot import Key, Snapshot, TypeNames
-from exporter.status import AccountStatus, ExporterStatus, SeenEnd
-from exporter.task import Status
+from exporter.datarobot.models import Status
 from exporter.telemetry import PollEnd
+from exporter.tracking.listing import TaskReport
+from exporter.tracking.snapshot import Key, Snapshot, TypeNames
+from exporter.tracking.view import AccountStatus, SeenEnd
+from exporter.web.status import ExporterStatus
 
 
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z

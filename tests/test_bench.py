@@ -53,24 +53,6 @@ def test_the_figures_are_complete() -> None:
     assert len(report["footprints"]) == 1
 
 
-def test_looking_ahead_is_measured() -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, BENCH.with_name("look_ahead.py")),
-            *("--tasks", "200", "--page", "50", "--milliseconds", "1", "--times", "1"),
-            *("--moving", "30", "--seeds", "2", "--parallel", "1", "4"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    polls, missed = done.stdout.rstrip("\n").split("\n\n")
-    assert [row[0] for row in numbers(polls)] == [1.0, 4.0]
-    assert [row[0] for row in numbers(missed)] == [1.0, 4.0]
-    assert min(row[1] for row in numbers(polls)) > 0
-
-
 @pytest.mark.parametrize("arguments", [["--tiny", "--quick"], ["--slow"]])
 def test_what_it_does_not_know_is_refused(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, BENCH, *arguments], capture_output=True, text=True, check=False)

@@ -16,15 +16,16 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, fields
 
 from exporter import cli
+from exporter.commands.output import as_json
+from exporter.commands.records import TaskRecord
+from exporter.commands.tasks import tasks
 from exporter.config import Poll, Tasks, Web, _File
 from exporter.config.schema import _unwrapped, write
-from exporter.demo import demo_config
-from exporter.metrics import CATALOGUE, POLL_FAILURE_REASONS, PROCESS_CATALOGUE, Row
+from exporter.datarobot.models import INVALID_REASONS
+from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, Row
+from exporter.simulator.demo import demo_config
 from exporter.simulator.server import Simulator
-from exporter.task import INVALID_REASONS
-from exporter.task_commands import tasks
-from exporter.task_record import TaskRecord
-from exporter.task_table import as_json
+from exporter.telemetry import POLL_FAILURE_REASONS
 
 
 ROOT = Path(__file__).parent.parent

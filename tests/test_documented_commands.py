@@ -1,7 +1,7 @@
 """Every command that a document shows in a `sh` block is run here, or told why it cannot be.
 
 A block without a check fails, and so does a check without a block. The walk-through of the README has a test
-of its own, `end_to_end/test_walk_through.py`.
+of its own, `integration/test_walk_through.py`.
 """
 
 import json
@@ -23,7 +23,7 @@ from running import RunningExporter, free_port
 
 from exporter.cli import command_line
 from exporter.config import DEFAULT_FILE
-from exporter.demo import simulated_token
+from exporter.simulator.demo import simulated_token
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount

@@ -50,7 +50,6 @@ Duration = Annotated[float, Meta(gt=0, description="a duration above 0, such as 
 Interval = Annotated[float, Meta(ge=0.1, description="a duration of at least 100ms", extra=_DURATION)]
 Size = Annotated[int, Meta(ge=1024, description="a size of at least 1KiB", extra=_SIZE)]
 Count = Annotated[int, Meta(ge=0, description="a whole number, 0 or more")]
-Parallel = Annotated[int, Meta(ge=1, le=16, description="a whole number from 1 to 16")]
 Number = Annotated[int, Meta(ge=1, description="a whole number, 1 or more")]
 Switch = Annotated[bool, Meta(description="true or false")]
 Path = Annotated[str, Meta(min_length=1, description="the path of a file")]
@@ -95,7 +94,6 @@ class Poll(Struct, frozen=True, kw_only=True):
         timeout: One whole poll, retries included; at most the interval.
         request_timeout: One attempt, from connecting to the last byte; at most the timeout.
         page_size: Tasks per page; 0 asks for all at once.
-        parallel_pages: Requests for pages under way at once; with 1, each page follows the one before it.
         max_response_size: Of one answer.
         retries: Of one request, within the poll's timeout.
         stale_after: Age at which the last complete listing is withdrawn; at least the interval.
@@ -105,7 +103,6 @@ class Poll(Struct, frozen=True, kw_only=True):
     timeout: Duration = 30.0
     request_timeout: Duration = 10.0
     page_size: Count = 1000
-    parallel_pages: Parallel = 1
     max_response_size: Size = 64 * 2**20
     retries: Count = 3
     stale_after: Duration = 300.0

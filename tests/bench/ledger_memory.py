@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from math import inf
 
-from exporter.ledger import Ledger
-from exporter.listing import Listing, take_listing
-from exporter.snapshot import TypeNames
-from exporter.task import DOCUMENTED_TYPES, Page, Task
+from exporter.datarobot.models import DOCUMENTED_TYPES, Page, Task
+from exporter.tracking.ledger import Ledger
+from exporter.tracking.listing import Listing, take_listing
+from exporter.tracking.snapshot import TypeNames
 
 
 PAGE = 1000

@@ -15,7 +15,7 @@ from pathlib import Path
 from exporter import config
 from exporter.config import ListenAddress
 from exporter.daemon import SWITCH_SECONDS, Daemon
-from exporter.web import WebServer, listen, make_app
+from exporter.web.server import WebServer, listen, make_app
 
 
 @contextmanager

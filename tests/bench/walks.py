@@ -23,10 +23,10 @@ import prometheus_client
 import requests
 
 from exporter import config
-from exporter.client import Client
+from exporter.datarobot.client import Client
 from exporter.logs import configure_logs
-from exporter.poller import Poller
 from exporter.telemetry import Telemetry
+from exporter.tracking.poller import Poller
 
 
 TOKEN: Final = "obviously-fake-token"

@@ -17,7 +17,7 @@ from conftest import DEADLINE_SECONDS, eventually, program
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from running import free_port
 
-from exporter.demo import DEMO_ACCOUNTS, simulated_token
+from exporter.simulator.demo import DEMO_ACCOUNTS, simulated_token
 
 
 DIRECTORY = Path(__file__).parent.parent.parent / "deploy/compose"
@@ -249,7 +249,7 @@ def test_a_real_account_needs_the_secret_and_no_more(tmp_path: Path) -> None:
     assert said == f"{file}: fine, 1 account(s)\n"
 
 
-@pytest.mark.parametrize("path", ["compose.yaml", "exporter.yaml", "exporter.demo.yaml"])
+@pytest.mark.parametrize("path", ["compose.yaml", "exporter.yaml", "exporter.simulator.demo.yaml"])
 def test_no_token_is_in_the_files(path: str) -> None:
     """But those of the simulator, which open nothing."""
     text = (DIRECTORY / path).read_text(encoding="utf-8")

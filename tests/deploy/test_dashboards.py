@@ -14,7 +14,7 @@ import pytest
 import yaml
 from grafana import DASHBOARDS, DEPLOY, Query
 
-from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE, Row
+from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, Row
 
 
 TARGET_LABELS = {"job", "instance"}

@@ -12,7 +12,7 @@ import yaml
 from alerting import ROUTES, RULES
 from conftest import program
 
-from exporter.metrics import CATALOGUE, PROCESS_CATALOGUE
+from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE
 
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -181,7 +181,7 @@ def test_every_query_in_a_runbook_can_be_parsed(runbook: Path, tmp_path: Path) -
 @every_runbook
 def test_every_event_and_key_in_a_runbook_exists(runbook: Path) -> None:
     """In backquotes, `noun.participle` is a log event, and a dotted path a key of the configuration."""
-    source = "".join(path.read_text() for path in (ROOT / "exporter").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "exporter").rglob("*.py"))
     events = set(re.findall(r'"([a-z]+\.[a-z_]+)"', source))
     example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
     sections = {**example["accounts"][0], **example}

@@ -1,0 +1,12 @@
+"""The metrics of ``/metrics``.
+
+``catalogue`` has one row per metric, ``collector`` feeds it with the accounts, ``exposition`` writes the
+text.
+"""
+
+from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
+from exporter.metrics.collector import SnapshotCollector
+from exporter.metrics.exposition import render
+
+
+__all__ = ["CATALOGUE", "PROCESS_CATALOGUE", "ProcessView", "SnapshotCollector", "render"]

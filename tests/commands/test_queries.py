@@ -1,0 +1,775 @@
+"""`tasks list`, `show` and `delete` as whoever is on call runs them, against a DataRobot that may fail."""
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import DEADLINE_SECONDS, eventually, program
+from pseudo_terminal import TerminalSession
+from running import RunningExporter, free_port
+
+from exporter import cli
+from exporter.simulator.faults import Fault
+from exporter.simulator.profiles import EMPTY
+from exporter.simulator.server import Simulator
+from exporter.simulator.simulation import SimulatedAccount
+
+
+TOKEN = "obviously-fake-token"
+OTHER_TOKEN = "obviously-fake-other"
+DELETION_CAVEAT = "removes the status record and not necessarily the work"
+
+Ended = tuple[int, str, str]
+Tasks = Callable[..., Ended]
+
+
+@pytest.fixture
+def one() -> SimulatedAccount:
+    return SimulatedAccount("one", start=time.time(), profile=EMPTY)
+
+
+@pytest.fixture
+def two() -> SimulatedAccount:
+    return SimulatedAccount("two", seed=2, start=time.time(), profile=EMPTY)
+
+
+@pytest.fixture
+def simulator(one: SimulatedAccount, two: SimulatedAccount) -> Iterator[Simulator]:
+    with Simulator({TOKEN: one, OTHER_TOKEN: two}, clock=time.time) as running:
+        yield running
+
+
+@pytest.fixture
+def directory(simulator: Simulator, tmp_path: Path) -> Path:
+    """With a configuration of both accounts."""
+    for name, token in (("one", TOKEN), ("two", OTHER_TOKEN)):
+        (tmp_path / name).write_text(token)
+    accounts = "".join(
+        f"  - {{name: {name}, endpoint: '{simulator.url}', authorization: {{credentials_file: {name}}}}}\n"
+        for name in ("one", "two")
+    )
+    (tmp_path / "config.yaml").write_text(f"poll: {{retries: 0, page_size: 3}}\naccounts:\n{accounts}")
+    return tmp_path
+
+
+@pytest.fixture
+def tasks(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tasks:
+    """Run `tasks …` in this process, as `main` does; give exit status, standard output and error."""
+    for variable in [name for name in os.environ if name.startswith("DATAROBOT_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.chdir(directory)
+
+    def run(*arguments: str, before: tuple[str, ...] = ()) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["datarobot-exporter", *before, "tasks", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert TOKEN not in out + err
+        assert OTHER_TOKEN not in out + err
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def ids(printed: str) -> list[str]:
+    """The second column of a table."""
+    return [line.split()[1] for line in printed.splitlines()[1:]]
+
+
+def listed(tasks: Tasks, *flags: str) -> list[str]:
+    status, out, err = tasks("list", *flags)
+    assert (status, err) == (0, "")
+    return ids(out)
+
+
+def objects(printed: str) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads(printed)
+    return loaded
+
+
+class TestList:
+    def test_the_oldest_of_all_accounts_come_first(
+        self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
+    ) -> None:
+        now = time.time()
+        for number in range(8):
+            account = (one, two)[number % 2]
+            account.submit("Dataset", created=now - 100 + number, status_id=f"task-{number}")
+        status, out, err = tasks("list")
+        assert (status, err) == (0, "")
+        assert " ".join(out.split()[:8]) == "ACCOUNT ID TYPE STATUS AGE LIMIT STUCK CREATED"
+        assert ids(out) == [f"task-{number}" for number in range(8)]
+        first = out.splitlines()[1].split()
+        assert first[:4] == ["one", "task-0", "Dataset", "INITIALIZED"]
+        assert first[5:7] == ["10m", "-"]
+        assert re.fullmatch(r"1m4\ds", first[4])
+
+    def test_each_filter_takes_what_it_says(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        now = time.time()
+        one.submit("Dataset", status="RUNNING", created=now - 7200, status_id="stuck")
+        one.submit("Dataset", status="STARTED_ON_WORKER", created=now - 60, status_id="worker")
+        one.submit("ManagedImageBuild", status="RUNNING", created=now - 7000, status_id="build")
+        one.submit(None, status="PAUSED", created=now - 10, status_id="odd")
+        one.submit("Testing", status="ERROR", created=now - 5, status_id="failed")
+        assert listed(tasks) == ["stuck", "build", "worker", "odd", "failed"]
+        assert listed(tasks, "--stuck") == ["stuck"]
+        assert listed(tasks, "--status", "running") == ["stuck", "build", "worker"]
+        assert listed(tasks, "--status", "error", "--status", "Unknown") == ["odd", "failed"]
+        assert listed(tasks, "--type", "testing", "--type", "none") == ["odd", "failed"]
+        assert listed(tasks, "--older-than", "1h30m") == ["stuck", "build"]
+        assert listed(tasks, "--older-than", "1h", "--type", "Dataset") == ["stuck"]
+        assert listed(tasks, "--account", "two") == []
+
+    def test_what_a_limit_leaves_out_is_told(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        for number in range(5):
+            one.submit("Dataset", created=time.time() - 100 + number, status_id=f"task-{number}")
+        status, out, err = tasks("list", "--limit", "2")
+        assert status == 0
+        assert ids(out) == ["task-0", "task-1"]
+        assert err == "3 more of 5 tasks are not shown (--limit 2)\n"
+        assert len(listed(tasks, "--limit", "5")) == 5
+
+    def test_json_has_the_documented_fields(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        created = 1_700_000_000.25
+        one.submit(
+            "Dataset", status="Started_On_Worker", created=created, status_id="a", message="wörks\n\x1b[31m"
+        )
+        status, out, _ = tasks("list", "--output", "json")
+        assert status == 0
+        assert out.isascii()
+        (task,) = objects(out)
+        age = task.pop("age_seconds")
+        assert age == pytest.approx(time.time() - created, abs=60)
+        assert task == {
+            "account": "one",
+            "id": "a",
+            "type": "Dataset",
+            "status": "RUNNING",
+            "api_status": "Started_On_Worker",
+            "created": "2023-11-14T22:13:20.250Z",
+            "stuck_after_seconds": 3600.0,
+            "stuck": True,
+            "code": 0,
+            "message": "wörks\n\x1b[31m",
+        }
+        assert objects(tasks("list", "--output", "json", "--account", "two")[1]) == []
+
+    def test_csv_has_the_same_and_no_formulas(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        for start in "=+-@":
+            one.submit("Dataset", status="ERROR", message=f'{start}HYPERLINK("http://h","a\nb")')
+        status, out, _ = tasks("list", "--output", "csv")
+        assert status == 0
+        assert len(out.splitlines()) == 5
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert [row["message"] for row in rows] == [
+            f'\'{start}HYPERLINK("http://h","a\\nb")' for start in "=+-@"
+        ]
+        fields = list(objects(tasks("list", "--output", "json")[1])[0])
+        assert list(rows[0]) == fields
+        assert (rows[0]["stuck"], rows[0]["stuck_after_seconds"], rows[0]["account"]) == ("false", "", "one")
+
+    def test_odd_records_are_shown_as_far_as_they_go(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        for number in range(3):
+            one.submit("Dataset", created=time.time() - number, status_id=f"task-{number}")
+        simulator.inject(Fault(kind="created_bad", operation="list", row=0))
+        simulator.inject(Fault(kind="missing_field", operation="list", row=1, field="statusId"))
+        simulator.inject(Fault(kind="no_object", operation="list", row=2, value=7))
+        status, out, err = tasks("list")
+        assert status == 0
+        assert [line.split()[1] for line in out.splitlines()[1:]] == ["-", "task-0"]
+        assert out.splitlines()[2].split()[4:] == ["-", "10m", "-", "-"]
+        assert err == "account one: 1 entries of the listing are no tasks and were left out\n"
+
+    def test_a_task_that_is_listed_twice_is_shown_once(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        for number in range(9):
+            one.submit("Dataset", created=time.time() - 100 + number, status_id=f"task-{number}")
+        simulator.inject(Fault(kind="shifting_list", rows=1))
+        shown = listed(tasks)
+        assert len(shown) == len(set(shown))
+
+    def test_ages_are_on_the_servers_clock(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", created=time.time() - 10, status_id="a")
+        simulator.inject(Fault(kind="clock_skew", seconds=7200.0))
+        assert listed(tasks, "--stuck") == ["a"]
+        assert listed(tasks, "--older-than", "1h") == ["a"]
+
+    def test_hostile_text_steers_nothing(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        hostile = [
+            "[bold]a[/bold]",
+            "\x1b[2J\x07",
+            "two\nlines\r\t",
+            "\u202egnp",
+            "\x9b31m",
+            "x" * 5000,
+            "a/b c",
+        ]
+        for number, text in enumerate(hostile):
+            one.submit(text, created=time.time() - 100 + number, status_id=f"{text}!", message=text)
+        status, out, _ = tasks("list")
+        assert status == 0
+        assert all(line.isprintable() for line in out.splitlines())
+        lines = out.splitlines()[1:]
+        assert len(lines) == len(hostile)
+        shown = [
+            "[bold]a[/bold]",
+            r"\x1b[2J\x07",
+            r"two\nlines\r\t",
+            r"\u202egnp",
+            r"\x9b31m",
+            "x" * 5000,
+            "a/b c",
+        ]
+        for line, text in zip(lines, shown, strict=True):
+            assert f"{text}!" in line
+        assert [task["type"] for task in objects(tasks("list", "--output", "json")[1])] == hostile
+
+    def test_a_token_that_comes_back_is_not_shown(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        one.submit(f"type-{TOKEN}", status_id=f"id-{TOKEN}", message=f"message {TOKEN}")
+        for output in ("table", "json", "csv"):
+            assert "id-<secret>" in tasks("list", "--output", output)[1]
+        assert "message <secret>" in tasks("show", f"id-{TOKEN}")[1]
+
+    def test_many_tasks(self, tasks: Tasks, one: SimulatedAccount, directory: Path) -> None:
+        config = directory / "config.yaml"
+        config.write_text(config.read_text().replace("page_size: 3", "page_size: 1000"))
+        one.populate(20_000)
+        assert len(objects(tasks("list", "--output", "json")[1])) == 20_000
+        assert len(tasks("list")[1].splitlines()) == 20_001
+
+
+class TestAccounts:
+    @pytest.mark.parametrize(
+        ("fault", "reason", "mend"),
+        [
+            (Fault(kind="unauthorized", account="two"), "unauthorized", "token"),
+            (Fault(kind="forbidden", account="two"), "forbidden", "token"),
+            (Fault(kind="not_found", account="two"), "client_error", "endpoint"),
+            (Fault(kind="rate_limited", account="two"), "rate_limited", "later"),
+            (Fault(kind="server_error", account="two"), "server_error", "later"),
+            (Fault(kind="unavailable", account="two"), "server_error", "later"),
+            (Fault(kind="reset", account="two"), "connection", "network"),
+            (Fault(kind="bad_json", account="two"), "malformed", "endpoint"),
+            (Fault(kind="looping_next", account="two"), "malformed", "endpoint"),
+        ],
+        ids=lambda value: value.kind if isinstance(value, Fault) else "",
+    )
+    def test_one_that_fails_is_told_and_the_others_are_shown(
+        self,
+        tasks: Tasks,
+        simulator: Simulator,
+        one: SimulatedAccount,
+        two: SimulatedAccount,
+        fault: Fault,
+        reason: str,
+        mend: str,
+    ) -> None:
+        one.submit("Dataset", status_id="there")
+        for number in range(4):
+            two.submit("Dataset", status_id=f"half-{number}")
+        simulator.inject(fault)
+        status, out, err = tasks("list")
+        assert status == 1
+        assert ids(out) == ["there"]
+        assert len(err.splitlines()) == 1
+        assert err.startswith(f"account two: {reason}: ")
+        assert mend in err.rpartition(";")[2]
+
+    @pytest.mark.parametrize("kind", ["hang", "drip_body"])
+    def test_one_that_hangs_is_given_up(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, kind: Any
+    ) -> None:
+        one.submit("Dataset", status_id="there")
+        simulator.inject(Fault(kind=kind, account="two", seconds=0.01))
+        status, out, err = tasks("list", "--timeout", "5s")
+        assert (status, ids(out)) == (1, ["there"])
+        assert err.startswith("account two: timeout: ")
+        assert "--timeout" in err
+
+    def test_nobody_listens_and_nobody_speaks_tls(
+        self, tasks: Tasks, directory: Path, simulator: Simulator
+    ) -> None:
+        config = directory / "config.yaml"
+        text = config.read_text().replace(simulator.url, f"http://127.0.0.1:{free_port()}", 1)
+        config.write_text(text.replace(simulator.url, simulator.url.replace("http:", "https:")))
+        status, out, err = tasks("list", "--output", "json")
+        assert (status, out) == (1, "[]\n")
+        first, second = err.splitlines()
+        assert first.startswith("account one: connection: ")
+        assert second.startswith("account two: tls: ")
+
+    def test_those_given_are_asked_and_no_others(
+        self, tasks: Tasks, simulator: Simulator, two: SimulatedAccount
+    ) -> None:
+        two.submit("Dataset", status_id="there")
+        assert listed(tasks, "--account", "two", "--account", "two") == ["there"]
+        assert {seen.account for seen in simulator.requests} == {"two"}
+
+    @pytest.mark.parametrize("command", [("list",), ("show", "x"), ("delete", "--yes", "x")])
+    def test_one_that_is_not_configured_ends_with_2(
+        self, tasks: Tasks, simulator: Simulator, command: tuple[str, ...]
+    ) -> None:
+        status, out, err = tasks(*command, "--account", "thre\x1b[1m")
+        assert (status, out) == (2, "")
+        assert r"there is no thre\x1b[1m; expected one of one, two" in err
+        assert simulator.requests == ()
+
+    def test_the_file_may_be_named_before_or_after_and_by_variable(
+        self, tasks: Tasks, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is nearer to the command goes first, and a variable last."""
+        good = directory / "good.yaml"
+        (directory / "config.yaml").rename(good)
+        bad = directory / "bad.yaml"
+        bad.write_text("wrong: true\n")
+        before, after = ("--config.file", str(good)), ("--config.file", str(good))
+        assert tasks("list")[0] == 2
+        assert tasks("list", before=before)[0] == 0
+        assert tasks("list", *after)[0] == 0
+        assert tasks("list", *after, before=("--config.file", str(bad)))[0] == 0
+        monkeypatch.setenv("DATAROBOT_EXPORTER_CONFIG_FILE", str(bad))
+        assert tasks("list", before=before)[0] == 0
+        assert tasks("list", *after)[0] == 0
+        status, _, err = tasks("list")
+        assert status == 2
+        assert "bad.yaml" in err
+
+    def test_two_variables_are_enough(
+        self,
+        tasks: Tasks,
+        directory: Path,
+        simulator: Simulator,
+        one: SimulatedAccount,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        (directory / "config.yaml").unlink()
+        monkeypatch.setenv("DATAROBOT_ENDPOINT", simulator.url)
+        monkeypatch.setenv("DATAROBOT_API_TOKEN", TOKEN)
+        one.submit("Dataset", status_id="there")
+        assert listed(tasks) == ["there"]
+
+    def test_a_questionable_file_is_warned_of(self, tasks: Tasks, directory: Path) -> None:
+        config = directory / "config.yaml"
+        config.write_text(config.read_text().replace("credentials_file: one", f"credentials: {TOKEN}"))
+        config.chmod(0o644)
+        status, _, err = tasks("list")
+        assert status == 0
+        assert err.startswith("warning: config.yaml")
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (["--status", "lost"], "'lost' is not one of"),
+            (["--older-than", "soon"], "soon is not a duration"),
+            (["--timeout", "0"], "0 is too short"),
+            (["--limit", "0"], "0 is not in the range"),
+            (["--output", "xml"], "'xml' is not one of"),
+        ],
+    )
+    def test_a_flag_that_is_wrong_ends_with_2(self, tasks: Tasks, flags: list[str], said: str) -> None:
+        status, _, err = tasks("list", *flags)
+        assert status == 2
+        assert said in err
+
+    def test_every_flag_reads_its_variable(
+        self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        two.submit("Dataset", status="ERROR", status_id="b")
+        monkeypatch.setenv("DATAROBOT_EXPORTER_TASKS_LIST_ACCOUNT", "one two")
+        monkeypatch.setenv("DATAROBOT_EXPORTER_TASKS_LIST_OUTPUT", "json")
+        monkeypatch.setenv("DATAROBOT_EXPORTER_TASKS_LIST_STATUS", "error")
+        assert [task["id"] for task in objects(tasks("list")[1])] == ["b"]
+        assert listed(tasks, "--status=initialized", "--output=table") == ["a"]
+
+    @pytest.mark.usefixtures("tasks")
+    def test_a_defect_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object, **__: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr("exporter.commands.queries.take_records", broken)
+        monkeypatch.setattr(sys, "argv", ["datarobot-exporter", "tasks", "list"])
+        with pytest.raises(ZeroDivisionError):
+            cli.main()
+
+
+class TestShow:
+    def test_everything_that_is_known_of_a_task(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        one.submit(
+            "Dataset",
+            status="RUNNING_TO_WORKERS",
+            created=time.time() - 7203,
+            status_id="a/b c",
+            message="m\n2",
+        )
+        status, out, err = tasks("show", "a/b c")
+        assert (status, err) == (0, "")
+        told = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert told.pop("age").startswith("2h")
+        assert told.pop("created").endswith("Z")
+        assert told == {
+            "account": "one",
+            "id": "a/b c",
+            "status": "RUNNING, in the API's word RUNNING_TO_WORKERS",
+            "ended": "not yet",
+            "type": "Dataset",
+            "stuck": "yes, its limit is 1h",
+            "code": "0",
+            "message": r"m\n2",
+            "description": "Registering a dataset",
+            "product": "-",
+        }
+
+    @pytest.mark.parametrize(
+        ("status", "ended"),
+        [("ERROR", "badly"), ("ABORTED", "badly"), ("EXPIRED", "badly"), ("PAUSED", "not known")],
+    )
+    def test_how_it_ended(self, tasks: Tasks, one: SimulatedAccount, status: str, ended: str) -> None:
+        one.submit("Dataset", status=status, status_id="a")
+        told = dict(line.split(maxsplit=1) for line in tasks("show", "a")[1].splitlines())
+        assert told["ended"].startswith(ended)
+        assert told["stuck"] == "-"
+
+    @pytest.mark.parametrize("submitted", [1, 2])
+    def test_a_product_is_named_and_not_followed(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, submitted: int
+    ) -> None:
+        """Absolute and relative locations occur."""
+        for number in range(submitted):
+            one.submit("Dataset", status="COMPLETED", status_id=f"done-{number + 1}")
+        status, out, _ = tasks("show", f"done-{submitted}")
+        assert status == 0
+        told = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert told["status"] == "COMPLETED"
+        assert told["ended"].startswith("well")
+        assert told["product"].endswith(f"/api/v2/products/{submitted}/ (not followed)")
+        assert {seen.operation for seen in simulator.requests} == {"get"}
+        (task,) = objects(tasks("show", f"done-{submitted}", "--output", "json")[1])
+        assert task["product"].endswith(f"/api/v2/products/{submitted}/")
+        assert (task["status"], task["created"], task["code"]) == ("COMPLETED", None, None)
+
+    def test_json_has_the_listings_fields_and_two_more(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        one.submit("Dataset", status_id="a", status="ERROR")
+        (task,) = objects(tasks("show", "a", "--output", "json")[1])
+        (row,) = objects(tasks("list", "--output", "json")[1])
+        assert list(task) == [*row, "description", "product"]
+        assert (task["description"], task["product"]) == ("Registering a dataset", None)
+
+    def test_both_are_shown_if_two_accounts_know_it(
+        self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
+    ) -> None:
+        for account in (one, two):
+            account.submit("Dataset", status_id="a")
+        status, out, _ = tasks("show", "a")
+        assert status == 0
+        assert [line for line in out.splitlines() if line.startswith("account")] == [
+            "account      one",
+            "account      two",
+        ]
+        assert len(objects(tasks("show", "a", "--output", "json")[1])) == 2
+
+    @pytest.mark.parametrize("unknown", ["nowhere", "..", "\x1b[2J"])
+    def test_an_id_that_nobody_knows_ends_with_1(self, tasks: Tasks, unknown: str) -> None:
+        status, out, err = tasks("show", unknown)
+        assert (status, out) == (1, "")
+        assert err.isascii()
+        assert err.endswith(": not found in one, two\n")
+        assert "\x1b" not in err
+        assert tasks("show", unknown, "--output", "json")[:2] == (1, "[]\n")
+
+    def test_an_account_that_fails_is_told(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        simulator.inject(Fault(kind="unauthorized", account="two"))
+        status, out, err = tasks("show", "a")
+        assert status == 0
+        assert "account      one" in out
+        assert err.startswith("account two: unauthorized: ")
+        status, _, err = tasks("show", "b")
+        assert status == 1
+        assert err.endswith("b: not found in one\n")
+        status, _, err = tasks("show", "b", "--account", "two")
+        assert status == 1
+        assert err.endswith("b: not found\n")
+
+
+class TestDelete:
+    def test_what_goes_is_shown_and_each_is_told(
+        self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a/1")
+        two.submit("Dataset", status_id="b", status="COMPLETED")
+        one.submit("Dataset", status_id="kept")
+        status, out, err = tasks("delete", "--yes", "a/1", "b", "a/1")
+        assert (status, out) == (0, "a/1: deleted from one\nb: deleted from two\n")
+        assert ids("\n".join(err.splitlines()[:3])) == ["a/1", "b"]
+        assert DELETION_CAVEAT in err
+        assert [account.get(name) for account, name in ((one, "a/1"), (two, "b"))] == [None, None]
+        assert one.get("kept") is not None
+
+    def test_without_a_terminal_it_wants_yes(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        status, out, err = tasks("delete", "a")
+        assert (status, out) == (2, "")
+        assert "--yes" in err
+        assert simulator.requests == ()
+
+    def test_what_is_not_found_fails_and_the_rest_is_deleted(
+        self, tasks: Tasks, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        status, out, err = tasks("delete", "--yes", "missing", "a")
+        assert (status, out) == (1, "a: deleted from one\n")
+        assert err.startswith("missing: not found in one, two\n")
+        status, out, err = tasks("delete", "--yes", "missing")
+        assert (status, out, err) == (1, "", "missing: not found in one, two\n")
+
+    def test_an_id_that_two_accounts_know_needs_one_named(
+        self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
+    ) -> None:
+        for account in (one, two):
+            account.submit("Dataset", status_id="a")
+        status, out, err = tasks("delete", "--yes", "a")
+        assert (status, out) == (2, "")
+        assert "a is known to one and two. Say with --account" in err
+        assert tasks("delete", "--yes", "--account", "two", "a")[:2] == (0, "a: deleted from two\n")
+        assert one.get("a") is not None
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (Fault(kind="not_found", operation="delete", times=1), "not found in one any more"),
+            (Fault(kind="server_error", operation="delete", times=1), "failed: account one: server_error"),
+            (Fault(kind="redirect", operation="delete", times=1), "failed: account one: malformed"),
+        ],
+        ids=lambda value: value.kind if isinstance(value, Fault) else "",
+    )
+    def test_one_failure_does_not_keep_the_next(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, fault: Fault, said: str
+    ) -> None:
+        for name in ("a", "b"):
+            one.submit("Dataset", status_id=name)
+        simulator.inject(fault)
+        status, out, _ = tasks("delete", "--yes", "a", "b")
+        assert status == 1
+        first, second = out.splitlines()
+        assert first.startswith(f"a: {said}")
+        assert second == "b: deleted from one"
+
+    @pytest.mark.parametrize("kind", ["unauthorized", "forbidden", "rate_limited"])
+    def test_an_account_that_refuses_is_not_hammered(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, kind: Any
+    ) -> None:
+        for name in ("a", "b", "c"):
+            one.submit("Dataset", status_id=name)
+        simulator.inject(Fault(kind=kind, operation="delete"))
+        status, out, _ = tasks("delete", "--yes", "a", "b", "c")
+        assert status == 1
+        assert [line.partition(":")[0] for line in out.splitlines()] == ["a", "b", "c"]
+        assert all(f"failed: account one: {kind}" in line for line in out.splitlines())
+        assert sum(seen.operation == "delete" for seen in simulator.requests) == 1
+
+    def test_a_look_up_that_fails_deletes_nothing(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        simulator.inject(Fault(kind="server_error", operation="get"))
+        status, out, err = tasks("delete", "--yes", "a")
+        assert (status, out) == (1, "")
+        assert err.splitlines()[-1] == "a: not found"
+        assert one.get("a") is not None
+
+
+class TestTerminal:
+    def test_the_table_is_coloured_and_steers_nothing(self, directory: Path, one: SimulatedAccount) -> None:
+        one.submit("[bold]x[/bold]", status="RUNNING", created=time.time() - 7200, status_id="a\x1b[2Jb")
+        with TerminalSession(["tasks", "list"], cwd=directory) as session:
+            assert session.wait() == 0
+        assert "\x1b[36mRUNNING" in session.screen
+        assert "\x1b[1;31mstuck" in session.screen
+        assert r"a\x1b[2Jb" in session.text
+        assert "\x1b[2J" not in session.screen
+        assert "[bold]x[/bold]" in session.text
+
+    @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+    def test_no_colour_where_none_is_wanted(
+        self, directory: Path, one: SimulatedAccount, environ: dict[str, str]
+    ) -> None:
+        one.submit("Dataset", status="RUNNING", created=time.time() - 7200, status_id="a")
+        with TerminalSession(["tasks", "list"], cwd=directory, environ=environ) as session:
+            assert session.wait() == 0
+        assert "RUNNING" in session.screen
+        assert "\x1b" not in session.screen
+
+    def test_a_narrow_terminal_folds_and_leaves_the_creation_out(
+        self, directory: Path, one: SimulatedAccount
+    ) -> None:
+        status_id = one.submit("CustomModelFeatureImpact" * 2, status="RUNNING")
+        with TerminalSession(["tasks", "list"], cwd=directory, environ={"COLUMNS": "100"}) as session:
+            assert session.wait() == 0
+        assert status_id in session.text
+        assert "CREATED" not in session.text
+        assert max(map(len, session.text.splitlines())) <= 100
+
+    def test_asks_and_takes_no_for_an_answer(self, directory: Path, one: SimulatedAccount) -> None:
+        for name in ("a", "b"):
+            one.submit("Dataset", status_id=name)
+        with TerminalSession(["tasks", "delete", "a", "b"], cwd=directory) as session:
+            session.shows("Delete 2 status records? [y/N]")
+            assert DELETION_CAVEAT in " ".join(session.text.split())
+            session.type("\n")
+            assert session.wait() == 1
+        assert "Nothing was deleted." in session.text
+        assert one.get("a") is not None
+
+    def test_asks_and_takes_yes_for_an_answer(self, directory: Path, one: SimulatedAccount) -> None:
+        one.submit("Dataset", status_id="a")
+        with TerminalSession(["tasks", "delete", "a"], cwd=directory) as session:
+            session.shows("Delete 1 status record? [y/N]")
+            session.type("y\n")
+            assert session.wait() == 0
+        assert "a: deleted from one" in session.text
+        assert one.get("a") is None
+
+    def test_ctrl_c_at_the_question_deletes_nothing(self, directory: Path, one: SimulatedAccount) -> None:
+        one.submit("Dataset", status_id="a")
+        with TerminalSession(["tasks", "delete", "a"], cwd=directory) as session:
+            session.shows("[y/N]")
+            session.type("\x03")
+            assert session.wait() == 1
+        assert "Traceback" not in session.text
+        assert one.get("a") is not None
+
+    def test_a_long_walk_shows_how_far_it_is_and_ctrl_c_ends_it(
+        self, directory: Path, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        for _ in range(5):
+            one.submit("Dataset")
+        simulator.inject(Fault(kind="hang", account="one", page=2))
+        with TerminalSession(["tasks", "list"], cwd=directory) as session:
+            session.shows("3 tasks")
+            session.type("\x03")
+            assert session.wait() == 1
+        assert "Traceback" not in session.text
+        hidden, shown = session.screen.rfind("\x1b[?25l"), session.screen.rfind("\x1b[?25h")
+        assert 0 <= hidden < shown, "the cursor is back"
+
+    def test_progress_goes_when_the_walk_is_done(
+        self, directory: Path, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        simulator.inject(Fault(kind="slow", seconds=3.0, account="two"))
+        with TerminalSession(["tasks", "list"], cwd=directory) as session:
+            assert session.wait() == 0
+        before, _, after = session.text.rpartition("tasks ")
+        assert "one" in before
+        assert "ACCOUNT" in after
+
+    def test_a_dumb_terminal_is_spared_the_progress(
+        self, directory: Path, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        simulator.inject(Fault(kind="slow", seconds=2.0, account="two"))
+        with TerminalSession(["tasks", "list"], cwd=directory, environ={"TERM": "dumb"}) as session:
+            assert session.wait() == 0
+        assert session.text.startswith("ACCOUNT")
+
+    def test_ctrl_c_while_deleting_says_what_is_open(
+        self, directory: Path, simulator: Simulator, one: SimulatedAccount, two: SimulatedAccount
+    ) -> None:
+        one.submit("Dataset", status_id="a")
+        for name in ("b", "c"):
+            two.submit("Dataset", status_id=name)
+        simulator.inject(Fault(kind="hang", operation="delete", account="two"))
+        with TerminalSession(["tasks", "delete", "--yes", "a", "b", "c"], cwd=directory) as session:
+            session.shows("a: deleted from one")
+            eventually(lambda: sum(seen.operation == "delete" for seen in simulator.requests) == 2)
+            session.type("\x03")
+            assert session.wait() == 1
+        assert "interrupted: of the other 2, the first may or may not be deleted" in session.text
+        assert "Traceback" not in session.text
+        assert two.get("c") is not None
+
+
+class TestPipes:
+    def pipe(self, directory: Path, command: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("DATAROBOT_")}
+        return subprocess.run(
+            [program("bash"), "-c", command.replace("EXPORTER", f"{sys.executable} -m exporter")],
+            env={**clean, "FORCE_COLOR": "1"},
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_SECONDS,
+        )
+
+    @pytest.mark.parametrize("output", ["table", "json", "csv"])
+    def test_a_reader_that_has_enough_ends_it_quietly(
+        self, directory: Path, one: SimulatedAccount, output: str
+    ) -> None:
+        one.populate(3000)
+        (directory / "config.yaml").write_text(
+            (directory / "config.yaml").read_text().replace("page_size: 3", "page_size: 0")
+        )
+        command = f"EXPORTER tasks list --output {output} | head -1; exit ${{PIPESTATUS[0]}}"
+        done = self.pipe(directory, command)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == 1
+
+    def test_no_colour_and_whole_ids(self, directory: Path, one: SimulatedAccount) -> None:
+        status_id = one.submit("Dataset", status="RUNNING", created=time.time() - 7200)
+        done = self.pipe(directory, f"COLUMNS=20 EXPORTER tasks list | grep {status_id}")
+        assert done.returncode == 0
+        assert "\x1b" not in done.stdout
+
+    def test_a_deletion_goes_on_when_nobody_reads(self, directory: Path, one: SimulatedAccount) -> None:
+        for name in ("a", "b", "c"):
+            one.submit("Dataset", status_id=name)
+        done = self.pipe(directory, "EXPORTER tasks delete --yes a b c | true; exit ${PIPESTATUS[0]}")
+        assert done.returncode == 0
+        assert [one.get(name) for name in ("a", "b", "c")] == [None, None, None]
+
+    def test_output_that_cannot_be_written_is_told(self, directory: Path) -> None:
+        done = self.pipe(directory, "EXPORTER tasks list >/dev/full")
+        assert (done.returncode, done.stderr) == (
+            1,
+            "cannot write to standard output: No space left on device\n",
+        )
+
+    def test_no_output_and_no_terminal_at_all(self, directory: Path) -> None:
+        assert self.pipe(directory, "EXPORTER tasks list >&- 2>&- <&-").returncode == 0
+        assert self.pipe(directory, "EXPORTER tasks delete a >&- <&-").returncode == 2
+
+    def test_a_terminal_that_knows_no_such_letter(self, directory: Path, one: SimulatedAccount) -> None:
+        one.submit("Größe → 大", status_id="a")
+        done = self.pipe(directory, "PYTHONIOENCODING=latin-1 EXPORTER tasks list | iconv -f latin1 -t utf-8")
+        assert done.stderr == ""
+        assert r"Größe \u2192 \u5927" in done.stdout
+
+    def test_an_interrupt_ends_it_with_1(self, directory: Path, simulator: Simulator) -> None:
+        simulator.inject(Fault(kind="hang"))
+        with RunningExporter(["tasks", "list"], cwd=directory) as it:
+            eventually(lambda: len(simulator.requests) >= 2)
+            it.signal(signal.SIGINT)
+            assert it.wait() == 1
+        assert "Traceback" not in it.log
+        assert it.printed == []

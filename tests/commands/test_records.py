@@ -1,0 +1,97 @@
+"""What a record means to whoever is on call, without a server."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from exporter.commands.records import Selection, TaskRecord, oldest_first, record_of, take_records
+from exporter.datarobot.models import Page, Task
+
+
+NOW = 1_700_000_000.0
+
+
+def limit(status: str, task_type: str) -> float:
+    return {"INITIALIZED": 600.0, "RUNNING": 7200.0 if task_type == "Slow" else 3600.0}[status]
+
+
+def task(
+    status_id: str | None = "a", *, status: str = "RUNNING", age: float | None = 60.0, **fields: Any
+) -> Task:
+    created = None if age is None else datetime.fromtimestamp(NOW - age, UTC)
+    return Task(status_id=status_id, status=status, created=created, **fields)
+
+
+def record(**fields: object) -> TaskRecord:
+    return msgspec.structs.replace(TaskRecord(account="one", status_id="a", status="RUNNING"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "stuck"),
+    [
+        (task(age=3600.0), False),
+        (task(age=3601.0), True),
+        (task(age=3601.0, type="Slow"), False),
+        (task(age=7201.0, status_type="Slow"), True),
+        (task(age=601.0, status="initialized"), True),
+        (task(age=1e9, status="ERROR"), False),
+        (task(age=1e9, status="PAUSED"), False),
+        (task(age=None), False),
+    ],
+)
+def test_stuck_is_above_the_limit_of_status_and_type(given: Task, *, stuck: bool) -> None:
+    assert record_of(given, account="one", now=NOW, limit=limit).stuck is stuck
+
+
+def test_an_age_is_never_negative() -> None:
+    assert record_of(task(age=-5.0), account="one", now=NOW, limit=limit).age == 0.0
+
+
+def test_a_record_with_nothing_in_it() -> None:
+    empty = Task(status="", created=None)
+    assert record_of(empty, account="one", now=NOW, limit=limit) == TaskRecord(
+        account="one", status_id=None, status="UNKNOWN", task_type="none", code=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("selection", "given", "taken"),
+    [
+        (Selection(), record(), True),
+        (Selection(statuses=frozenset({"ERROR", "RUNNING"})), record(), True),
+        (Selection(statuses=frozenset({"ERROR"})), record(), False),
+        (Selection(types=frozenset({"dataset"})), record(task_type="Dataset"), True),
+        (Selection(types=frozenset({"dataset"})), record(task_type="Datasets"), False),
+        (Selection(types=frozenset({"dataset"})), record(), False),
+        (Selection(older_than=60.0), record(age=60.0), False),
+        (Selection(older_than=60.0), record(age=60.1), True),
+        (Selection(older_than=0.0), record(), False),
+        (Selection(stuck=True), record(age=2.0, stuck_after=1.0), True),
+        (Selection(stuck=True), record(age=1.0, stuck_after=1.0), False),
+        (Selection(stuck=True), record(age=1.0), False),
+    ],
+)
+def test_a_selection(selection: Selection, given: TaskRecord, *, taken: bool) -> None:
+    assert selection.takes(given) is taken
+
+
+@pytest.mark.parametrize(("with_messages", "messages"), [(True, ["m", None, None]), (False, [None] * 3)])
+def test_a_walk_gives_each_task_once_and_those_without_an_id_all(
+    messages: list[str | None], *, with_messages: bool
+) -> None:
+    told = msgspec.structs.replace(task("a"), message=msgspec.Raw(b'"m"'))
+    pages = [Page([told, task(None)], "next", skipped=2), Page([task("a"), task(None)], None, skipped=1)]
+    listed = take_records(
+        pages, account="one", now=NOW, limit=limit, selection=Selection(), with_messages=with_messages
+    )
+    assert [each.status_id for each in listed.records] == ["a", None, None]
+    assert [each.message for each in listed.records] == messages
+    assert listed.skipped == 3
+
+
+def test_the_oldest_comes_first_and_what_has_no_age_last() -> None:
+    records = [record(created=created, status_id=str(created)) for created in (3.0, None, 1.0)]
+    again = record(created=1.0, status_id="again")
+    assert [each.status_id for each in oldest_first([*records, again])] == ["1.0", "again", "3.0", "None"]

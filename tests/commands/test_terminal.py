@@ -1,0 +1,134 @@
+"""What a terminal and a pipe are given."""
+
+import contextlib
+import os
+import pty
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import DEADLINE_SECONDS, eventually
+
+from exporter.commands.terminal import Column, WalkProgress, is_terminal, safe, write, write_table
+
+
+class Screen:
+    """What arrives at a terminal, read all the time: its buffer is small, and who writes would wait."""
+
+    def __init__(self, master: int) -> None:
+        self._master = master
+        self._read = bytearray()
+        self.connect: Callable[[], object] = bool
+        self.reader = threading.Thread(target=self._follow)
+        self.reader.start()
+
+    def _follow(self) -> None:
+        # EIO: nobody has the other end open any more.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(self._master, 65536):
+                self._read += chunk
+
+    def after(self, last: str) -> str:
+        """All that was written, once it ends so; it is forgotten then."""
+        eventually(lambda: self._read.decode(errors="replace").endswith(last))
+        text = self._read.decode().replace("\r\n", "\n")
+        self._read.clear()
+        return text
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+    """Standard output and error, once connected: pytest puts its own back before the test begins."""
+    master, slave = pty.openpty()
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen(master)
+    with os.fdopen(slave, "w", encoding="utf-8") as stream:
+        screen.connect = lambda: [monkeypatch.setattr(sys, name, stream) for name in ("stdout", "stderr")]
+        yield screen
+    screen.reader.join(DEADLINE_SECONDS)
+    os.close(master)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain text, Größe 大", "plain text, Größe 大"),
+        ("\x1b[31m\x00\x7f\x9b", r"\x1b[31m\x00\x7f\x9b"),
+        ("a\nb\rc\td", r"a\nb\rc\td"),
+        ("\u202e\u2066\u200b\ufeff\u2028", r"\u202e\u2066\u200b\ufeff\u2028"),
+        ("\U000e0001\ud800", r"\U000e0001\ud800"),
+    ],
+)
+def test_nothing_that_steers_gets_through(text: str, shown: str) -> None:
+    assert safe(text) == shown
+
+
+def test_columns_are_aligned_by_what_a_letter_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    write_table([Column("A"), Column("B")], [("大大", "x"), ("aaaaa", "y"), ("w" * 100, "z")])
+    gap = " " * 60
+    assert capsys.readouterr().out == (
+        f"A     {gap[:58]}  B\n大大  {gap[:58]}  x\naaaaa{gap[:59]}  y\n{'w' * 100}  z\n"
+    )
+
+
+def test_a_table_without_rows_is_its_header(terminal: Screen) -> None:
+    terminal.connect()
+    write_table([Column("A"), Column("B")], [])
+    write(["end\n"])
+    assert re.findall(r"[AB]|end", terminal.after("end\r\n")) == ["A", "B", "end"]
+
+
+def test_what_is_whole_stays_so_and_what_is_expendable_goes(terminal: Screen) -> None:
+    terminal.connect()
+    columns = [Column("TYPE"), Column("ID", whole=True), Column("LAST", expendable=True)]
+    write_table(columns, [("t" * 40, "i" * 16, "l" * 5)])
+    write(["end\n"])
+    text = terminal.after("end\r\n")
+    assert "i" * 16 in text
+    assert "LAST" not in text
+    assert text.count("t") == 40
+
+
+def test_a_table_that_nobody_reads_on_a_screen_is_plain(terminal: Screen) -> None:
+    terminal.connect()
+    write_table([Column("A", styles={"x": "red"})], [("x",)] * 3)
+    write(["end\n"])
+    assert "\x1b[31m" in terminal.after("end\r\n")
+    write_table([Column("A", styles={"x": "red"})], [("x",)] * 2001)
+    write(["end\n"])
+    assert "\x1b" not in terminal.after("end\r\n")
+
+
+def test_no_stream_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not is_terminal()
+    assert not is_terminal(error=True)
+    write_table([Column("A")], [("x",)])
+
+
+def test_a_short_walk_shows_nothing_and_a_long_one_its_tasks(terminal: Screen) -> None:
+    terminal.connect()
+    now = [0.0]
+    with WalkProgress(["one", "two"], monotonic=lambda: now[0]) as progress:
+        progress.walked("two", 3)
+        progress.tick()
+        write(["nothing so far\n"])
+        assert terminal.after("far\r\n") == "nothing so far\n"
+        now[0] = 1.0
+        progress.tick()
+        progress.walked("two", 4)
+        progress.tick()
+    write(["end\n"])
+    assert "7 tasks" in terminal.after("end\r\n")
+
+
+def test_no_terminal_is_shown_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with WalkProgress(["one"], monotonic=iter((0.0, 5.0)).__next__) as progress:
+        progress.tick()
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,372 @@
+"""The web configuration: who is let in and how, read again when it changes, and never lost by a mistake."""
+
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import anyio
+import bcrypt
+import pytest
+import requests
+from conftest import DEADLINE_SECONDS
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from serving import Certificates, basic, served, write_web_file
+from structlog.testing import capture_logs
+
+from exporter import config
+from exporter.config.web_file import TlsServer, WebFile, read_web_file
+from exporter.config.web_settings import WebConfig
+from exporter.errors import ConfigError
+from exporter.web.authentication import Verdicts, _dearest, _matches
+
+
+FILES = Path(__file__).parent
+PASSWORD = "obviously-fake-password"
+
+
+def hashed(password: str, *, cost: int = 4) -> str:
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "web.yaml"
+
+
+def mistakes(path: Path) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        read_web_file(path)
+    return caught.value.mistakes
+
+
+# What the file says
+
+
+def test_an_empty_file_is_plain_http_for_everybody(file: Path) -> None:
+    file.write_text("# nothing\n")
+    assert read_web_file(file) == WebFile()
+
+
+def test_all_that_is_supported_is_read(file: Path, certificates: Certificates, tmp_path: Path) -> None:
+    tls = {
+        "client_auth_type": "RequireAndVerifyClientCert",
+        "client_ca_file": "ca.pem",
+        "min_version": "TLS13",
+    }
+    password = hashed(PASSWORD)
+    write_web_file(
+        file,
+        tls={**certificates.files, **tls, "min_version": "TLS13"},
+        users={"prometheus": password},
+        headers={"X-Frame-Options": "deny", "Strict-Transport-Security": ""},
+    )
+    found = read_web_file(file)
+    assert found == WebFile(
+        tls=TlsServer(
+            cert_file=str(tmp_path / "cert.pem"),
+            key_file=str(tmp_path / "key.pem"),
+            client_auth_type="RequireAndVerifyClientCert",
+            client_ca_file=str(tmp_path / "ca.pem"),
+            min_version="TLS13",
+        ),
+        headers={"X-Frame-Options": "deny"},
+        users={"prometheus": password},
+    )
+    assert password not in repr(found)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FILES.glob("web-invalid-*.yaml")))
+def test_every_mistake_is_told_with_where_it_is_and_what_is_expected(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(FILES)
+    assert [*mistakes(Path(name)), ""] == Path(name).with_suffix(".txt").read_text().split("\n")
+
+
+def _encrypted(key: Path) -> bytes:
+    return serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(PASSWORD.encode()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        ({"key.pem": None}, "key_file: {}/key.pem cannot be read (No such file or directory)"),
+        ({"cert.pem": None}, "cert_file: {}/cert.pem cannot be read (No such file or directory)"),
+        ({"cert.pem": b""}, "cert_file: {}/cert.pem cannot be read (it is empty)"),
+        ({"cert.pem": b"\xff no certificate"}, "cert_file: {}/cert.pem holds no PEM that can be read"),
+        ({"key.pem": b"no key"}, "key_file: {}/key.pem holds no PEM that can be read"),
+        ({"key.pem": "client.key"}, "key_file: {}/key.pem is not the key of the certificate"),
+        ({"key.pem": "encrypted"}, "key_file: {}/key.pem holds no PEM that can be read"),
+        ({"ca.pem": b"no certificate"}, "client_ca_file: {}/ca.pem holds no PEM that can be read"),
+    ],
+)
+def test_certificates_are_tried(
+    file: Path, certificates: Certificates, tmp_path: Path, spoil: dict[str, Any], expected: str
+) -> None:
+    tls = {"client_auth_type": "VerifyClientCertIfGiven", "client_ca_file": "ca.pem"}
+    write_web_file(file, tls={**certificates.files, **tls})
+    for name, content in spoil.items():
+        path = tmp_path / name
+        if content is None:
+            path.unlink()
+        elif content == "encrypted":
+            path.write_bytes(_encrypted(path))
+        else:
+            path.write_bytes((tmp_path / content).read_bytes() if isinstance(content, str) else content)
+    (mistake,) = mistakes(file)
+    assert expected.format(tmp_path) in mistake
+    assert mistake.startswith(f"{file}:")
+    assert "; expected " in mistake
+
+
+def test_the_check_of_the_configuration_looks_into_it(file: Path, tmp_path: Path) -> None:
+    """All mistakes of both files at once, each with its own file; a path in it starts from its directory."""
+    file.write_text("basic_auth_users: {prometheus: obviously-fake-password}\n")
+    main = tmp_path / "config.yaml"
+    main.write_text("web: {config_file: web.yaml}\nlog: {level: loud}\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(main, {"DATAROBOT_API_TOKEN": "fake-token"}, {})
+    first, second = caught.value.mistakes
+    assert first == f"{main}:2: log.level: loud is not known; expected debug, info, warning or error"
+    assert second.startswith(f"{file}:1: basic_auth_users.prometheus: the value is no bcrypt hash; expected ")
+    assert PASSWORD not in second
+
+
+def test_a_flag_starts_from_where_the_exporter_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "config.yaml").write_text("{}\n")
+    (tmp_path / "web.yaml").write_text("{}\n")
+    monkeypatch.chdir(tmp_path)
+    environ = {"DATAROBOT_API_TOKEN": "fake-token"}
+    loaded = config.load(elsewhere / "config.yaml", environ, {"web.config_file": "web.yaml"})
+    assert loaded.web.config_file == "web.yaml"
+
+
+# TLS
+
+
+def presented(port: int, context: ssl.SSLContext) -> int:
+    """Serial number of the certificate that the server shows."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS) as sock,
+        context.wrap_socket(sock, server_hostname="127.0.0.1") as tls,
+    ):
+        certificate = tls.getpeercert(binary_form=True)
+        assert certificate is not None
+        return x509.load_der_x509_certificate(certificate).serial_number
+
+
+def status(port: int, certificates: Certificates, path: str = "/metrics", **options: Any) -> int:
+    url = f"https://127.0.0.1:{port}{path}"
+    return requests.get(url, verify=certificates.authority, timeout=DEADLINE_SECONDS, **options).status_code
+
+
+def test_a_new_certificate_is_shown_at_the_next_connection(file: Path, certificates: Certificates) -> None:
+    write_web_file(file, tls=certificates.files)
+    with served(web_config=WebConfig(file)) as port:
+        before = presented(port, certificates.context())
+        renewed = certificates.renew()
+        assert before != renewed
+        with capture_logs() as logs:
+            assert presented(port, certificates.context()) == renewed
+        assert [line["event"] for line in logs] == ["web_config.reloaded"]
+
+
+def test_a_half_written_certificate_changes_nothing(
+    file: Path, certificates: Certificates, tmp_path: Path
+) -> None:
+    write_web_file(file, tls=certificates.files)
+    with served(web_config=WebConfig(file)) as port:
+        before = presented(port, certificates.context())
+        key = (tmp_path / "key.pem").read_bytes()
+        with capture_logs() as logs:
+            (tmp_path / "key.pem").write_bytes(key[:100])
+            assert presented(port, certificates.context()) == before
+            assert presented(port, certificates.context()) == before
+            (tmp_path / "key.pem").write_bytes(key)
+            assert presented(port, certificates.context()) == before
+        assert [line["event"] for line in logs] == ["web_config.rejected", "web_config.reloaded"]
+        assert str(tmp_path / "key.pem") in logs[0]["mistakes"][0]
+
+
+def test_a_certificate_that_vanishes_after_it_was_checked_is_a_mistake(
+    file: Path, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_and_lose(path: Path) -> WebFile:
+        found = read_web_file(path)
+        (tmp_path / "key.pem").unlink()
+        return found
+
+    write_web_file(file, tls=certificates.files)
+    monkeypatch.setattr("exporter.config.web_settings.read_web_file", read_and_lose)
+    with pytest.raises(ConfigError, match="No such file or directory; expected files that fit"):
+        WebConfig(file)
+
+
+def test_clients_need_a_certificate_where_it_says_so(file: Path, certificates: Certificates) -> None:
+    stranger = certificates.for_client(type(certificates.ca)(), "stranger")
+    required = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+    write_web_file(file, tls={**certificates.files, **required})
+    with served(web_config=WebConfig(file)) as port:
+        assert status(port, certificates, cert=certificates.client) == 200
+        for cert in (None, stranger):
+            with pytest.raises(requests.ConnectionError):
+                status(port, certificates, cert=cert)
+        # It can be loosened while it runs: verified, but only if there is one.
+        write_web_file(
+            file, tls={**certificates.files, **required, "client_auth_type": "VerifyClientCertIfGiven"}
+        )
+        assert status(port, certificates) == 200
+        with pytest.raises(requests.ConnectionError):
+            status(port, certificates, cert=stranger)
+
+
+def test_old_versions_are_refused(file: Path, certificates: Certificates) -> None:
+    write_web_file(file, tls={**certificates.files, "min_version": "TLS13"})
+    with served(web_config=WebConfig(file)) as port:
+        context = certificates.context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):
+            presented(port, context)
+        write_web_file(file, tls=certificates.files)
+        assert presented(port, context)
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_tls_itself_is_decided_at_the_start(file: Path, certificates: Certificates, scheme: str) -> None:
+    """To switch it under way is said to need a restart; all the rest of the file applies."""
+    users = {"prometheus": hashed(PASSWORD)}
+    write_web_file(file, tls=certificates.files if scheme == "https" else None)
+    with served(web_config=WebConfig(file)) as port, capture_logs() as logs:
+        write_web_file(file, tls=None if scheme == "https" else certificates.files, users=users)
+        url = f"{scheme}://127.0.0.1:{port}/metrics"
+        response = requests.get(url, verify=certificates.authority, timeout=DEADLINE_SECONDS)
+        assert response.status_code == 401
+    sections = [line["section"] for line in logs if line["event"] == "config.needs_restart"]
+    assert sections == ["tls_server_config"]
+
+
+# Passwords and headers
+
+
+@pytest.fixture
+def port(file: Path) -> Any:
+    write_web_file(
+        file,
+        users={"prometheus": hashed(PASSWORD), "zoë": hashed("p:ß")},
+        headers={"X-Frame-Options": "deny", "X-Content-Type-Options": "nosniff"},
+    )
+    with served(web_config=WebConfig(file)) as port:
+        yield port
+
+
+def get(port: int, path: str = "/metrics", headers: dict[str, str] | None = None) -> requests.Response:
+    return requests.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=DEADLINE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (basic("prometheus", PASSWORD), 200),
+        (basic("zoë", "p:ß"), 200),
+        ({"Authorization": basic("prometheus", PASSWORD)["Authorization"].replace("Basic", "bASIC")}, 200),
+        (basic("prometheus", "wrong"), 401),
+        (basic("prometheus", ""), 401),
+        (basic("prometheus", PASSWORD + "x" * 100), 401),
+        (basic("nobody", PASSWORD), 401),
+        (basic("", ""), 401),
+        ({}, 401),
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Basic"}, 401),
+        ({"Authorization": "Basic %%%"}, 401),
+        ({"Authorization": "Basic bm9jb2xvbg=="}, 401),
+        ({"Authorization": f"Bearer {PASSWORD}"}, 401),
+    ],
+)
+def test_only_the_right_password_is_let_in(port: int, headers: dict[str, str], expected: int) -> None:
+    for _ in range(2):  # the verdict is the same when it is remembered
+        assert get(port, headers=headers).status_code == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/config", "/-/reload", "/nothing", "/-/healthy/", "//-/ready"]
+)
+def test_every_path_is_closed(port: int, path: str) -> None:
+    response = get(port, path)
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Basic realm=")
+    assert response.text == "This needs a user and a password.\n"
+
+
+@pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
+def test_but_those_that_the_kubelet_asks(port: int, path: str) -> None:
+    assert get(port, path).status_code == 200
+
+
+def test_headers_are_added_to_every_answer(port: int) -> None:
+    for path, headers in (("/metrics", {}), ("/metrics", basic("prometheus", PASSWORD)), ("/-/ready", {})):
+        answer = get(port, path, headers).headers
+        assert (answer["X-Frame-Options"], answer["X-Content-Type-Options"]) == ("deny", "nosniff")
+
+
+def test_a_header_of_the_page_itself_is_not_replaced(file: Path) -> None:
+    write_web_file(file, headers={"Content-Security-Policy": "default-src *"})
+    with served(web_config=WebConfig(file)) as port:
+        assert get(port, "/").headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert get(port, "/metrics").headers["Content-Security-Policy"] == "default-src *"
+
+
+def test_users_come_and_go_without_a_restart(port: int, file: Path) -> None:
+    old, new = basic("prometheus", PASSWORD), basic("grafana", "fake-password-two")
+    assert (get(port, headers=old).status_code, get(port, headers=new).status_code) == (200, 401)
+    write_web_file(file, users={"grafana": hashed("fake-password-two")})
+    assert (get(port, headers=old).status_code, get(port, headers=new).status_code) == (401, 200)
+    with capture_logs() as logs:
+        file.write_text("basic_auth_users: {grafana: fake-password-two}\n")
+        for _ in range(3):
+            assert (get(port, headers=old).status_code, get(port, headers=new).status_code) == (401, 200)
+        file.unlink()
+        assert get(port, headers=new).status_code == 200
+    assert [line["event"] for line in logs] == ["web_config.rejected"] * 2
+    assert "fake-password-two" not in repr(logs)
+
+
+async def _all_verdicts(users: dict[str, str]) -> None:
+    verdicts = Verdicts()
+    assert await verdicts.right("prometheus", PASSWORD.encode(), users)
+    remembered = dict(verdicts._right)
+    for number in range(1, 1100):
+        verdicts._wrong[str(number).encode()] = None
+    assert not await verdicts.right("prometheus", b"a guess", users)
+    assert len(verdicts._wrong) == 1000
+    assert verdicts._right == remembered
+
+
+def test_guesses_do_not_make_a_scraper_wait() -> None:
+    """Wrong passwords are remembered too, a bounded number of them, apart from the right ones."""
+    anyio.run(_all_verdicts, {"prometheus": hashed(PASSWORD)})
+
+
+def test_a_user_who_does_not_exist_costs_as_much_as_the_dearest() -> None:
+    users = {"cheap": hashed("x", cost=4), "dear": hashed("x", cost=6)}
+    assert _dearest(users).startswith("$2b$06$")
+    assert _matches(b"x", _dearest(users)) is False
+
+
+@pytest.mark.parametrize("length", [72, 73, 200])
+def test_bcrypt_looks_at_72_bytes(length: int) -> None:
+    assert _matches(b"x" * length, bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4)).decode())

@@ -1,0 +1,117 @@
+"""How many series an account has: what the README's table of a fleet's size says is so."""
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from exporter.config import Tasks
+from exporter.datarobot.models import DOCUMENTED_TYPES, Status
+from exporter.metrics.catalogue import ProcessView
+from exporter.metrics.collector import SnapshotCollector
+from exporter.telemetry import Histogram, Telemetry
+from exporter.tracking.ledger import Counts
+from exporter.tracking.snapshot import Snapshot, TypeNames
+from exporter.tracking.view import AccountView
+
+
+README: Final = (Path(__file__).parents[2] / "README.md").read_text()
+NOW: Final = 1_767_225_600.0
+ENDS: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED")
+PROCESS: Final = ProcessView(
+    reload_successful=True, reload_success_timestamp=NOW, version="1.2.3", python_version="3.13.1"
+)
+
+
+def polled(*, looked_up: bool = False) -> Telemetry:
+    telemetry = Telemetry()
+    telemetry.poll_ended(at=NOW, seconds=0.5, failure=None)
+    telemetry.request_ended("list", "200", 0.25)
+    if looked_up:
+        telemetry.request_ended("get", "200", 0.25)
+    return telemetry
+
+
+def series(
+    *,
+    types: tuple[str, ...] = DOCUMENTED_TYPES,
+    running: tuple[str, ...] = (),
+    ended: tuple[str, ...] = (),
+    looked_up: bool = False,
+) -> int:
+    """Series of an account whose last poll was complete.
+
+    Args:
+        types: Those that have series.
+        running: Types of which tasks wait and run.
+        ended: Types of which tasks ended in each of three ways.
+        looked_up: Whether a task was.
+    """
+    statuses: tuple[Status, ...] = ("INITIALIZED", "RUNNING")
+    open_pairs = [(status, task_type) for status in statuses for task_type in running]
+    buckets = Tasks().duration_buckets
+    view = AccountView(
+        account="one",
+        now=NOW,
+        snapshot=Snapshot(
+            counts=dict.fromkeys(open_pairs, 1),
+            created={pair: array("d", [NOW - 60.0]) for pair in open_pairs},
+            types=TypeNames(known=frozenset(types)),
+            folded_types=0,
+            pages=1,
+            tasks=len(open_pairs),
+            duplicates=0,
+            invalid={},
+            unknown_words=frozenset(),
+        ),
+        fresh=True,
+        counts=Counts(
+            durations={status: {kind: Histogram(buckets) for kind in ended} for status in ENDS if ended}
+        ),
+        tracked=0,
+        backlog=0,
+        telemetry=polled(looked_up=looked_up),
+        clock_offset=0.0,
+        limit=lambda *_: 600.0,
+        poll_interval=30.0,
+    )
+
+    def views() -> Iterator[AccountView]:
+        yield view
+
+    collected = SnapshotCollector(views, lambda: PROCESS).collect()
+    return sum("account" in sample.labels for metric in collected for sample in metric.samples)
+
+
+QUIET: Final = series()
+BUSY: Final = series(running=DOCUMENTED_TYPES, ended=DOCUMENTED_TYPES, looked_up=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "each"),
+    [
+        ("Prometheus series, where nothing happens", QUIET),
+        ("Prometheus series, where tasks of all documented types run, and ended in three ways", BUSY),
+        ("API calls an hour, polled every 30 s, up to 1,000 tasks listed", 3600 // 30),
+        ("the same, polled every 2 min", 3600 // 120),
+    ],
+)
+def test_the_readmes_table_of_a_fleets_size_adds_up(row: str, each: int) -> None:
+    assert f"| {row} | {each} | {100 * each:,} | {1000 * each:,} |\n" in README
+
+
+def test_the_readmes_formula_of_series_is_right() -> None:
+    of_a_type = series(types=(*DOCUMENTED_TYPES, "another")) - QUIET
+    of_itself = QUIET - len(DOCUMENTED_TYPES) * of_a_type
+    of_an_end = (series(ended=("Dataset",)) - QUIET) // len(ENDS)
+    of_look_ups = series(looked_up=True) - QUIET
+    assert series(running=("Dataset",)) - QUIET == 2
+    said = " ".join(README.split())
+    assert f"are {of_itself} for itself, {of_a_type} for each task type" in said
+    assert (
+        f"and {of_an_end} for each way in which tasks of a type have ended; {of_look_ups} more once" in said
+    )
+    total = of_itself + len(DOCUMENTED_TYPES) * (of_a_type + 2 + len(ENDS) * of_an_end) + of_look_ups
+    assert total == BUSY

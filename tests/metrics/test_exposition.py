@@ -1,0 +1,191 @@
+"""The exposition is the client library's, byte for byte, whatever is exposed and however often."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.exposition import choose_encoder
+
+from exporter.datarobot.models import DOCUMENTED_STATUSES
+from exporter.metrics.catalogue import ProcessView
+from exporter.metrics.collector import SnapshotCollector
+from exporter.metrics.exposition import Family, Source, render
+from exporter.telemetry import Histogram, Telemetry
+from exporter.tracking.ledger import Counts
+from exporter.tracking.snapshot import Snapshot, TypeNames
+from exporter.tracking.view import AccountView
+
+
+ACCEPTS: Final[Mapping[str, str]] = {
+    "text": "",
+    "text, UTF-8 names": "text/plain; version=1.0.0; escaping=allow-utf-8",
+    "text, dots": "text/plain; version=1.0.0; escaping=dots",
+    "text, values": "text/plain; version=1.0.0; escaping=values",
+    "OpenMetrics": "application/openmetrics-text; version=1.0.0",
+    "OpenMetrics without a version": "application/openmetrics-text",
+    "OpenMetrics, underscores": "application/openmetrics-text; version=1.0.0; escaping=underscores",
+    "OpenMetrics, UTF-8 names": "application/openmetrics-text; version=1.0.0; escaping=allow-utf-8",
+    "OpenMetrics, dots": "application/openmetrics-text; version=1.0.0; escaping=dots",
+    "OpenMetrics, values": "application/openmetrics-text; version=1.0.0; escaping=values",
+}
+PROCESS: Final = ProcessView(
+    reload_successful=True, reload_success_timestamp=1.0, version="1.2.3", python_version="3.13.1"
+)
+
+words = st.text() | st.sampled_from(['a"b', "a\\b", "a\nb", "a\r\u2028b", " 1.0", "# HELP", "a{b} 1.0", ""])
+numbers = st.floats() | st.integers(-(10**9), 10**9) | st.sampled_from([0, -0.0, 999_999, 1_000_000, 1e16])
+types = st.lists(words, min_size=1, max_size=3, unique=True)
+histograms = st.lists(st.floats(-10.0, 1e9), max_size=4, unique=True).flatmap(
+    lambda bounds: st.builds(
+        Histogram,
+        st.just(tuple(sorted(bounds))),
+        st.lists(st.integers(0, 10**9), min_size=len(bounds) + 1, max_size=len(bounds) + 1),
+        numbers,
+    )
+)
+
+
+@st.composite
+def views(draw: st.DrawFn, account: str) -> AccountView:
+    """Any account, also such as cannot be."""
+    names = draw(types)
+    keys = st.tuples(st.sampled_from([*DOCUMENTED_STATUSES, "UNKNOWN"]), st.sampled_from(names))
+    counted = st.dictionaries(words, st.integers(0, 10**7), max_size=3)
+    telemetry = Telemetry()
+    telemetry.up = draw(st.none() | st.booleans())
+    telemetry.polls = draw(st.integers(0, 10**7))
+    telemetry.last_poll = draw(st.none() | numbers)
+    telemetry.poll_failures.update(draw(counted))
+    telemetry.retries.update(draw(counted))
+    telemetry.requests.update(draw(st.dictionaries(st.tuples(words, words), st.integers(0, 9), max_size=3)))
+    telemetry.request_duration.update(draw(st.dictionaries(words, histograms, max_size=2)))
+    snapshot = Snapshot(
+        counts=draw(st.dictionaries(keys, st.integers(1, 10**7), max_size=3)),
+        created=draw(st.dictionaries(keys, st.lists(st.floats(0, 1e10), min_size=1).map(sorted), max_size=3)),
+        types=TypeNames(known=frozenset(names[1:]), seen=(names[0],)),
+        folded_types=draw(st.integers(0, 3)),
+        pages=1,
+        tasks=draw(st.integers(0, 10**7)),
+        duplicates=0,
+        invalid={},
+        unknown_words=frozenset(),
+    )
+    return AccountView(
+        account=account,
+        now=draw(st.floats(0, 1e10)),
+        snapshot=draw(st.none() | st.just(snapshot)),
+        fresh=draw(st.booleans()),
+        counts=draw(
+            st.none()
+            | st.builds(
+                Counts,
+                submitted=st.dictionaries(st.sampled_from(names), st.integers(0, 10**7)),
+                finished=st.just({"COMPLETED": {names[0]: 3}}),
+                durations=st.dictionaries(
+                    st.just("ERROR"), st.dictionaries(st.sampled_from(names), histograms, max_size=2)
+                ),
+            )
+        ),
+        tracked=draw(st.integers(0, 10**7)),
+        backlog=0,
+        telemetry=telemetry,
+        clock_offset=draw(st.none() | numbers),
+        limit=lambda status, _: 60.0 if status == "RUNNING" else 600.0,
+        poll_interval=30.0,
+    )
+
+
+scrapes = st.lists(
+    st.lists(words, max_size=2, unique=True).flatmap(lambda names: st.tuples(*map(views, names))), max_size=3
+)
+
+
+@given(scraped=scrapes, accept=st.sampled_from(list(ACCEPTS)))
+def test_is_what_the_client_library_makes_of_any_view(
+    scraped: list[tuple[AccountView, ...]], accept: str
+) -> None:
+    """Again and again from one collector, which keeps what it has written, while accounts come and go."""
+    current: list[AccountView] = []
+    kept = CollectorRegistry()
+    kept.register(SnapshotCollector(lambda: current, lambda: PROCESS))
+    encode, content_type = choose_encoder(ACCEPTS[accept])
+    for accounts in scraped:
+        current[:] = accounts
+        assert render(kept, encode, content_type) == encode(kept)
+
+
+def _exposed(registry: CollectorRegistry) -> str:
+    encode, content_type = choose_encoder("")
+    return render(registry, encode, content_type).decode()
+
+
+def _view(account: str) -> AccountView:
+    return AccountView(
+        account=account,
+        now=0.0,
+        snapshot=None,
+        fresh=False,
+        counts=None,
+        tracked=0,
+        backlog=0,
+        telemetry=Telemetry(),
+        clock_offset=None,
+        limit=lambda *_: 0.0,
+        poll_interval=30.0,
+    )
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(lambda: [_view("eu")], lambda: PROCESS))
+    Counter("apples", "Apples.", registry=registry).inc(3)
+    return registry
+
+
+@pytest.mark.parametrize("accept", ACCEPTS.values(), ids=ACCEPTS)
+def test_contains_what_others_collect(registry: CollectorRegistry, accept: str) -> None:
+    encode, content_type = choose_encoder(accept)
+    text = render(registry, encode, content_type)
+    assert text == encode(registry)
+    assert b"apples" in text
+    assert text.count(b"# EOF") == ("openmetrics" in accept)
+
+
+@pytest.mark.parametrize("accept", ACCEPTS.values(), ids=ACCEPTS)
+def test_can_be_restricted_to_some_names(registry: CollectorRegistry, accept: str) -> None:
+    encode, content_type = choose_encoder(accept)
+    some = registry.restricted_registry(["datarobot_exporter_polls_total"])
+    text = render(some, encode, content_type)
+    assert text == encode(some)
+    assert len([line for line in text.decode().splitlines() if not line.startswith("#")]) == 1
+
+
+def test_buckets_that_change_have_lines_of_their_own() -> None:
+    """A reload can bring other bounds for the same series."""
+    starts: dict[tuple[object, ...], tuple[str, ...]] = {}
+
+    def lines(*bounds: float) -> list[str]:
+        source = Source(("eu",), lambda: [(("Dataset",), Histogram(bounds))], starts)
+        family = Family("waits", "histogram", "Waits.", ("account", "task_type"), [source])
+        return [line.partition(" ")[0] for line in family.lines().splitlines()]
+
+    labels = 'account="eu",le="{}",task_type="Dataset"'
+    assert lines(1.0)[:2] == [f"waits_bucket{{{labels.format(le)}}}" for le in ("1.0", "+Inf")]
+    assert lines(2.5)[:2] == [f"waits_bucket{{{labels.format(le)}}}" for le in ("2.5", "+Inf")]
+    assert lines(1.0)[:2] == [f"waits_bucket{{{labels.format(le)}}}" for le in ("1.0", "+Inf")]
+
+
+def test_what_was_written_of_accounts_that_are_gone_is_forgotten() -> None:
+    views = [_view("eu"), _view("us")]
+    collector = SnapshotCollector(lambda: views, lambda: PROCESS)
+    registry = CollectorRegistry()
+    registry.register(collector)
+    assert 'account="eu"' in _exposed(registry)
+    kept = set(collector._starts)
+    del views[0]
+    assert 'account="eu"' not in _exposed(registry)
+    assert (kept, set(collector._starts)) == ({"eu", "us"}, {"us"})

@@ -1,0 +1,411 @@
+"""Connections to the endpoint are bounded: who owes something for too long goes, all others are served."""
+
+import errno
+import http.client
+import os
+import resource
+import signal
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+import requests
+from conftest import DEADLINE_SECONDS, eventually
+from serving import Certificates, FakeSubject, served, write_web_file
+from structlog.testing import capture_logs
+
+from exporter.config import ListenAddress
+from exporter.config.web_settings import WebConfig, WebSettings
+from exporter.web import connections
+from exporter.web.server import WebServer, listen, make_app
+
+
+_SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+# For what is not the point of a test; and for what is.
+_PATIENT, _IMPATIENT = 60.0, 0.2
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_logged(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Whatever clients do, the log holds no traceback."""
+    yield
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with served() as port:
+        yield port
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    file = write_web_file(tmp_path / "web.yaml", tls=Certificates(tmp_path).files)
+    with served(web_config=WebConfig(file)) as port:
+        yield port
+
+
+@contextmanager
+def patience(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> Iterator[None]:
+    """Other deadlines for what clients owe."""
+    for owed in connections._SECONDS:
+        monkeypatch.setitem(connections._SECONDS, owed, seconds.get(owed, _PATIENT))
+    yield
+
+
+def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
+    sock = socket.socket()
+    if receive_buffer:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(DEADLINE_SECONDS)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def is_ended(sock: socket.socket) -> bool:
+    """Wait for the server to end the connection, taking in whatever it still sends."""
+    try:
+        while sock.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def scrape(port: int) -> str:
+    response = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS)
+    assert response.status_code == 200
+    return response.text
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_a_client_that_never_asks_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with patience(monkeypatch, request=_IMPATIENT), closing(connect(port)) as silent:
+        assert is_ended(silent)
+    assert "apples_total" in scrape(port)
+
+
+def test_a_header_that_drips_in_is_ended_although_there_is_always_more(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with patience(monkeypatch, request=_IMPATIENT), closing(connect(port)) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+        slow.settimeout(0.01)
+
+        def gone() -> bool:
+            try:
+                slow.sendall(b"X: y\r\n")
+                return not slow.recv(1)
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        assert eventually(gone)
+
+
+def test_a_body_that_never_ends_is_ended_once_it_was_answered(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with patience(monkeypatch, request=_IMPATIENT), closing(connect(port)) as chatty:
+        chatty.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbody")
+        assert status_of(chatty.recv(65536)) == 403
+        chatty.sendall(b"more body")
+        assert is_ended(chatty)
+
+
+def test_between_two_requests_there_is_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scraper that keeps its connection is not one that owes a request."""
+    with patience(monkeypatch, request=_IMPATIENT):
+        kept = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
+        with closing(kept), closing(connect(port)) as silent:
+            kept.request("GET", "/metrics")
+            assert kept.getresponse().read()
+            sock = kept.sock
+            assert is_ended(silent)  # so the deadline has passed
+            kept.request("GET", "/metrics")
+            assert kept.getresponse().read()
+            assert kept.sock is sock
+
+
+def test_a_client_that_does_not_take_its_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
+    with (
+        patience(monkeypatch, answer=_IMPATIENT),
+        served(app) as port,
+        capture_logs() as logs,
+        closing(connect(port, receive_buffer=4096)) as deaf,
+    ):
+        deaf.sendall(_SCRAPE)
+        eventually(lambda: [line for line in logs if line.get("reason") == "answer overdue"])
+        assert requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=DEADLINE_SECONDS).ok
+
+
+def test_answers_that_wait_for_their_readers_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds memory: of too many, the one that has waited longest goes."""
+    monkeypatch.setattr(connections, "MOST_UNREAD", 2)
+    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
+    with (
+        patience(monkeypatch),
+        served(app) as port,
+        capture_logs() as logs,
+        ExitStack() as stack,
+    ):
+        for _ in range(4):
+            deaf = stack.enter_context(closing(connect(port, receive_buffer=4096)))
+            deaf.sendall(_SCRAPE)
+        eventually(lambda: len(logs) == 2)
+        assert {line["reason"] for line in logs} == {"too many answers wait for their readers"}
+
+
+def test_a_slow_reader_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(FakeSubject(bulk=30_000), telemetry_path="/metrics")
+    with (
+        patience(monkeypatch),
+        served(app) as port,
+        closing(connect(port, receive_buffer=4096)) as slow,
+    ):
+        slow.sendall(_SCRAPE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        answer = b""
+        while chunk := slow.recv(4096):
+            answer += chunk
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert f"content-length: {len(body)}".encode() in head.lower()
+
+
+def test_silent_handshakes_hold_nobody_up(
+    tls_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.5)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(closing(connect(tls_port))) for _ in range(100)]
+        url = f"https://127.0.0.1:{tls_port}/metrics"
+        assert requests.get(url, verify=str(tmp_path / "ca.pem"), timeout=DEADLINE_SECONDS).ok
+        assert all(is_ended(sock) for sock in silent)
+
+
+def test_plain_http_where_tls_is_spoken_is_ended(tls_port: int) -> None:
+    with closing(connect(tls_port)) as plain:
+        plain.sendall(_SCRAPE)
+        assert is_ended(plain)
+
+
+def test_tls_where_plain_http_is_spoken_is_refused(port: int, tmp_path: Path) -> None:
+    context = Certificates(tmp_path).context()
+    with closing(connect(port)) as sock, pytest.raises((ssl.SSLError, ConnectionError)):
+        context.wrap_socket(sock, server_hostname="127.0.0.1")
+
+
+def test_where_there_is_no_room_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
+    with patience(monkeypatch), served() as port, ExitStack() as stack:
+
+        def ask(sock: socket.socket) -> socket.socket:
+            sock.sendall(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"polled.\n"):
+                answer += sock.recv(65536)
+            return sock
+
+        def another() -> socket.socket:
+            return ask(stack.enter_context(closing(connect(port))))
+
+        kept, first, second = another(), another(), another()
+        ask(kept)  # so it has done something since
+        another()
+        assert is_ended(first)
+        another()
+        assert is_ended(second)
+        ask(kept)
+
+
+def test_where_all_are_busy_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 2)
+    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
+    with patience(monkeypatch), served(app) as port, capture_logs() as logs, ExitStack() as stack:
+        for _ in range(2):
+            deaf = stack.enter_context(closing(connect(port, receive_buffer=4096)))
+            deaf.sendall(_SCRAPE)
+        ready = requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=DEADLINE_SECONDS)
+        assert ready.ok
+        assert [line["reason"] for line in logs] == ["no room"]
+
+
+def test_silent_handshakes_have_to_go_too(tls_port: int, tmp_path: Path) -> None:
+    """The server of the fixture counts its descriptors when it starts; one of its own does so now."""
+    del tls_port
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "MOST_CONNECTIONS", 2)
+        with served(web_config=WebConfig(tmp_path / "web.yaml")) as port, ExitStack() as stack:
+            silent = [stack.enter_context(closing(connect(port))) for _ in range(4)]
+            assert all(is_ended(sock) for sock in silent[:2])
+
+
+def test_a_stop_waits_for_no_handshake(tmp_path: Path) -> None:
+    file = write_web_file(tmp_path / "web.yaml", tls=Certificates(tmp_path).files)
+    with ExitStack() as stack:
+        with served(web_config=WebConfig(file)) as port:
+            silent = stack.enter_context(closing(connect(port)))
+            url = f"https://127.0.0.1:{port}/-/ready"  # whose turn comes after the silent one's
+            assert requests.get(url, verify=str(tmp_path / "ca.pem"), timeout=DEADLINE_SECONDS).ok
+        assert is_ended(silent)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000 + b"\r\n",
+        b"nonsense\r\n\r\n",
+        b"\x00" * 50_000,
+        b"GET / HTTP/1.1\r\n\r\n",  # without Host
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_or_too_large_is_refused(port: int, request_bytes: bytes) -> None:
+    with closing(connect(port)) as sock:
+        try:
+            sock.sendall(request_bytes)
+            answer = sock.recv(65536)
+        except ConnectionError:  # the refusal overtook the rest of the request
+            answer = b"HTTP/1.1 400"
+        assert status_of(answer) == 400
+    assert "apples_total" in scrape(port)
+
+
+def test_pipelined_requests_are_answered_one_after_the_other(port: int) -> None:
+    paths = ["/-/healthy", "/nothing", "/-/ready"] * 20
+    requests_bytes = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
+    with closing(connect(port)) as sock:
+        sock.sendall(requests_bytes)
+        received = sock.makefile("rb")
+        statuses = []
+        for _ in paths:
+            statuses.append(status_of(received.readline()))
+            length = 0
+            while line := received.readline().strip():
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.partition(b":")[2])
+            received.read(length)
+        received.close()
+    assert statuses == [200, 404, 200] * 20
+
+
+def test_nonsense_in_the_middle_of_an_answer_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
+    with patience(monkeypatch), served(app) as port, closing(connect(port)) as sock:
+        sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert sock.recv(1)
+        sock.sendall(b"nonsense\r\n")
+        assert is_ended(sock)
+        assert "plums" in scrape(port)
+
+
+def test_a_client_that_resets_in_the_middle_is_nobodys_trouble(port: int) -> None:
+    for _ in range(20):
+        sock = connect(port)
+        sock.sendall(_SCRAPE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    assert "apples_total" in scrape(port)
+
+
+class _Flaky(socket.socket):
+    """A listening socket whose first calls of accept fail."""
+
+    def __init__(self, sock: socket.socket, *failures: int) -> None:
+        super().__init__(fileno=os.dup(sock.fileno()))
+        sock.close()
+        self._failures = list(failures)
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self._failures:
+            number = self._failures.pop(0)
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+def test_without_descriptors_it_makes_room_tells_once_and_goes_on() -> None:
+    flaky = _Flaky(
+        listen(ListenAddress(host="127.0.0.1", port=0)), errno.EMFILE, errno.ECONNABORTED, errno.ENFILE
+    )
+    server = WebServer(make_app(FakeSubject(), telemetry_path="/metrics"), flaky)
+    with capture_logs() as logs:
+        server.start()
+        assert "apples_total" in scrape(server.port)
+    assert [(line["event"], line["error"]) for line in logs if line["log_level"] == "error"] == [
+        ("web.exhausted", "Too many open files")
+    ]
+    assert server.stop() is True
+
+
+def test_where_accepting_fails_for_good_the_process_ends() -> None:
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        flaky = _Flaky(listen(ListenAddress(host="127.0.0.1", port=0)), errno.EINVAL)
+        server = WebServer(make_app(FakeSubject(), telemetry_path="/metrics"), flaky)
+        with capture_logs() as logs:
+            server.start()
+            eventually(told.is_set)
+        assert [line["event"] for line in logs] == ["web.crashed"]
+        assert server.stop() is False
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Broken(WebConfig):
+    """A defect."""
+
+    def settings(self) -> WebSettings:
+        raise ZeroDivisionError("a defect")
+
+
+def test_a_defect_is_not_taken_for_a_clients_fault(caplog: pytest.LogCaptureFixture) -> None:
+    with served(web_config=_Broken(None)) as port, closing(connect(port)) as sock:
+        assert is_ended(sock)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    caplog.clear()
+
+
+class _Stub:
+    """A connection as far as the others are concerned."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.reasons: list[str] = []
+
+    def cut(self, why: str) -> None:
+        self.reasons.append(why)
+
+
+def test_what_was_cut_does_nothing_more() -> None:
+    alive, gone = _Stub(), _Stub()
+    registry = connections.Connections(2)
+    registry.add(cast("connections.Connection", alive))
+    registry.touch(cast("connections.Connection", gone))
+    assert len(registry) == 1
+    registry.drop_one()
+    assert (alive.reasons, gone.reasons) == (["no room"], [])
+
+
+@pytest.mark.parametrize(
+    ("soft", "expected"), [(64, 32), (1, 1), (10_000, 256), (resource.RLIM_INFINITY, 256)]
+)
+def test_connections_take_half_of_the_descriptors_at_most(
+    monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
+    assert connections._most_connections() == expected
