@@ -493,7 +493,7 @@ def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
         (answer("200 OK", body=b'{"data": [], "next": "/?offset=x"}'), Malformed, "names no offset"),
         (answer("200 OK", body=b'{"data": [], "next": "/?limit=5"}'), Malformed, "names no offset"),
         (answer("200 OK", body=b'{"data": [], "next": "http://[/?offset=5"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the walk loops"),
+        (answer("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the listing loops"),
     ],
 )
 def test_odd_answers_to_a_listing(
