@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).parent.parent
 DOCUMENTS: Final = (
     "README.md",
     "CONTRIBUTING.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")),
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/**/README.md")),
 )
 _FENCE: Final = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)

@@ -1,7 +1,7 @@
 """Every command that a document shows in a `sh` block is run here, or told why it cannot be.
 
-A block without a check fails, and so does a check without a block. The walk-through of the README has a test
-of its own, `integration/test_walk_through.py`.
+A block without a check fails, and so does a check without a block. Those of `docs/getting-started.md` have
+a test of their own, `integration/test_walk_through.py`.
 """
 
 import json
@@ -33,7 +33,7 @@ class Bench(NamedTuple):
     """A desk, and a simulated DataRobot that nothing happens in.
 
     Attributes:
-        task: The id that the README shows.
+        task: The id in the examples of docs/command-line.md.
     """
 
     desk: Desk
@@ -77,7 +77,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     now = time.time()
     names = ("production", "research", "staging")
     accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
-    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "README.md").read_text()))
+    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
     accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=task)
     with Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time) as simulator:
         yield Bench(Desk(tmp_path, {}), simulator, task)
@@ -185,6 +185,31 @@ def install_and_run(block: Block, bench: Bench) -> None:
         assert (bench.desk.root / "site/bin/datarobot-exporter").exists()
 
 
+@runs("README.md", "python3 -m venv /opt/datarobot-exporter")
+def install_as_a_service(block: Block, bench: Bench) -> None:
+    """Offline, below another root, and without systemd: the program is where the unit starts it."""
+    desk = bench.desk
+    (desk.root / "token").write_text("obviously-fake-token\n")
+    (desk.root / "etc/systemd/system").mkdir(parents=True)
+    commands = changed(
+        block.text,
+        {
+            "/opt/": f"{desk.root}/opt/",
+            "/etc/": f"{desk.root}/etc/",
+            "pip install .": f"{OFFLINE} .",
+            "systemctl ": "true ",
+        },
+    )
+    (site,) = (path for path in sys.path if path.endswith("site-packages"))
+    desk.run(commands, seconds=120, PYTHONPATH=site)
+    unit = (desk.root / "etc/systemd/system/datarobot-exporter.service").read_text()
+    (started,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    assert (desk.root / started.removeprefix("/")).exists()
+    assert (desk.root / "etc/datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
+    (configured,) = re.findall(r"^Environment=DATAROBOT_EXPORTER_CONFIG_FILE=(\S+)", unit, re.MULTILINE)
+    assert (desk.root / configured.removeprefix("/")).exists()
+
+
 @runs("README.md", "datarobot-exporter --config.file config.yaml --config.check")
 def check_once_and_run(block: Block, bench: Bench) -> None:
     bench.configure()
@@ -194,7 +219,7 @@ def check_once_and_run(block: Block, bench: Bench) -> None:
         assert 'datarobot_up{account="research"} 1.0' in said()
 
 
-@runs("README.md", "datarobot-exporter --config.file config.yaml --shard.total")
+@runs("docs/deployment.md", "datarobot-exporter --config.file config.yaml --shard.total")
 def run_a_shard(block: Block, bench: Bench) -> None:
     bench.configure()
     port = free_port()
@@ -204,7 +229,7 @@ def run_a_shard(block: Block, bench: Bench) -> None:
         assert "datarobot_exporter_build_info" in metrics(port)
 
 
-@runs("README.md", "sed -i 's|https://runbooks.example.com")
+@runs("docs/dashboards.md", "sed -i 's|https://runbooks.example.com")
 def adapt_dashboards(block: Block, bench: Bench) -> None:
     bench.desk.run(block.text, cwd="deploy/grafana/dashboards")
     for path in (bench.desk.root / "deploy/grafana/dashboards").iterdir():
@@ -214,7 +239,7 @@ def adapt_dashboards(block: Block, bench: Bench) -> None:
         json.loads(text)
 
 
-@runs("README.md", "datarobot-exporter tasks list --stuck")
+@runs("docs/command-line.md", "datarobot-exporter tasks list --stuck")
 def ask_for_tasks(block: Block, bench: Bench) -> None:
     """All lines but the last by themselves; a deletion asks, and here nobody would answer."""
     program("jq")
@@ -226,7 +251,7 @@ def ask_for_tasks(block: Block, bench: Bench) -> None:
     assert "deleted" in said.splitlines()[-1]
 
 
-@runs("README.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
+@runs("docs/command-line.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
 def complete(block: Block, bench: Bench) -> None:
     """In bash; of the other two, which are seldom installed, the scripts are looked at."""
     bash, *others = block.text.splitlines()
@@ -236,14 +261,14 @@ def complete(block: Block, bench: Bench) -> None:
         assert word in bench.desk.run(script)
 
 
-@runs("README.md", "datarobot-exporter simulate --listen")
+@runs("docs/command-line.md", "datarobot-exporter simulate --listen")
 def simulate(block: Block, bench: Bench) -> None:
     commands = changed(block.text, {"127.0.0.1:10073": f"127.0.0.1:{free_port()}"})
     with bench.desk.running(commands, until="DATAROBOT_API_TOKEN=simulated-staging"):
         pass
 
 
-@runs("README.md", "curl -s localhost:10073/simulator/faults")
+@runs("docs/command-line.md", "curl -s localhost:10073/simulator/faults")
 def command_the_simulator(block: Block, bench: Bench) -> None:
     program("curl")
     said = bench.desk.run(changed(block.text, {"localhost:10073": bench.address}))
@@ -358,7 +383,9 @@ def dry_run_tests(block: Block, bench: Bench) -> None:
     assert "-m pytest -n auto" in bench.desk.run(changed(block.text, {"make": "make --dry-run"}))
 
 
-@cannot_run("README.md", "sudo apt-get install", "installs on this machine, and stops its services")
+@cannot_run(
+    "docs/getting-started.md", "sudo apt-get install", "installs on this machine, and stops its services"
+)
 def install_packages(block: Block, _bench: Bench) -> None:
     """They are among those that the tests need on a bare Debian."""
     (listed,) = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""Whoever has the README alone gets from nothing to an alert on a stuck task, by exactly its commands."""
+"""The commands of docs/getting-started.md lead to a firing alert."""
 
 import json
 import re
@@ -12,11 +12,11 @@ from running import free_port
 PORTS = (9090, 9093, 10072, 10073)
 
 
-def test_the_walk_through_of_the_readme_leads_to_an_alert(tmp_path: Path) -> None:
-    """Nothing is changed but ports; all programs end with it, and what it made is gone."""
+def test_getting_started_leads_to_an_alert(tmp_path: Path) -> None:
+    """Only ports are replaced. Afterwards no program is left, and the directory is gone."""
     for name in ("prometheus", "prometheus-alertmanager", "amtool", "promtool", "curl"):
         program(name)
-    steps = [block.text for block in blocks("README.md", "sh") if block.walked]
+    steps = [block.text for block in blocks("docs/getting-started.md", "sh") if block.walked]
     assert len(steps) == 11
     script = "".join(steps)
     ports = {port: free_port() for port in PORTS}
