@@ -1,4 +1,4 @@
-"""What the documents say is what the code does.
+"""The documents agree with the code.
 
 ``UPDATE_DOCS=1 pytest tests/test_docs.py`` rewrites the tables that come from the code. Review the diff.
 """
@@ -52,7 +52,7 @@ def text_of(document: str) -> str:
 
 
 def between(name: str) -> str:
-    """What is between the markers of this name, which one document has."""
+    """Return the text between the markers of this name; exactly one document has them."""
     pattern = MARKED.format(name, name)
     blocks = [block for document in DOCUMENTS for block in re.findall(pattern, text_of(document), re.DOTALL)]
     assert len(blocks) == 1, f"{len(blocks)} documents have the marker {name}"
@@ -60,7 +60,7 @@ def between(name: str) -> str:
 
 
 def assert_generated(name: str, lines: Iterable[str]) -> None:
-    """Compare what is between markers with what the code says, or replace it (``UPDATE_DOCS=1``)."""
+    """Compare the text between markers with the code, or replace it (``UPDATE_DOCS=1``)."""
     expected = "\n".join(lines)
     if os.environ.get("UPDATE_DOCS"):
         begin, end = f"<!-- {name}: ", f"<!-- end of {name} -->"
@@ -98,7 +98,7 @@ def test_the_table_of_reasons_is_complete() -> None:
 
 
 def written_type(shape: object) -> str:
-    """What the file may hold, as errors say it."""
+    """The type of a value, as error messages name it."""
     inner, meta = _unwrapped(shape)
     arguments = get_args(inner)
     if NoneType in arguments:
@@ -183,7 +183,7 @@ def options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tupl
             yield from options(below, (*path, name))
 
 
-# click's own; they end the program before anything is read.
+# click's own; it exits before anything is read.
 OPTIONS = [(path, each) for path, each in options(cli.command_line) if each.opts[0] != "--version"]
 
 
@@ -242,12 +242,12 @@ def test_help_says_what_a_flag_does_its_default_and_its_variable(path: str, opti
     assert "default: " in record[1]
 
 
-def test_the_default_that_help_tells_of_an_address_is_the_one_served_at() -> None:
+def test_the_default_address_in_help_is_the_one_served_at() -> None:
     """The demo's is its own."""
-    told = {path: each.show_default for path, each in OPTIONS if each.name == "web__listen_address"}
+    shown = {path: each.show_default for path, each in OPTIONS if each.name == "web__listen_address"}
     with Simulator({}, clock=time.time) as simulator:
         demo = demo_config(simulator, {})
-    assert told == {"": str(Web().listen_address), "demo": str(demo.web.listen_address)}
+    assert shown == {"": str(Web().listen_address), "demo": str(demo.web.listen_address)}
 
 
 @pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
@@ -271,7 +271,7 @@ DOTTED_KEYS = {key.rpartition("[].")[2] for key, _, _ in KEYS}
 
 @pytest.mark.parametrize("page", CURRENT)
 def test_every_log_event_and_key_that_a_page_names_exists(page: str) -> None:
-    """A dotted name is one if it begins as an event or a key does; names of files do, too."""
+    """A dotted name is one if it starts like an event or a key, and is not the name of a file."""
     beginnings = {name.partition(".")[0] for name in EVENTS | DOTTED_KEYS}
     named = {
         name
@@ -333,7 +333,7 @@ def test_the_index_has_every_page() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_can_be_read_at_one_sitting(page: str) -> None:
+def test_a_page_is_short(page: str) -> None:
     assert len(text_of(page).splitlines()) <= (200 if page == "README.md" else 250)
 
 
