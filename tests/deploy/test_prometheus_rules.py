@@ -193,7 +193,7 @@ def test_every_event_and_key_in_a_runbook_exists(runbook: Path) -> None:
 def documents() -> Iterator[tuple[str, str]]:
     """Every text in which an alert could be named."""
     suffixes = {".md", ".yaml", ".yml", ".json", ".tpl", ".txt", ".py"}
-    for path in sorted([*DEPLOY.rglob("*"), *ROOT.glob("*.md")]):
+    for path in sorted([*DEPLOY.rglob("*"), *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]):
         if path.suffix in suffixes and path.is_file():
             yield str(path.relative_to(ROOT)), path.read_text()
 
@@ -206,10 +206,10 @@ def test_every_alert_that_is_named_anywhere_exists() -> None:
     assert [(where, name) for where, name in sorted(named) if name not in ALERTS] == []
 
 
-def test_the_readmes_table_of_alerts_is_that_of_the_rules() -> None:
+def test_the_documented_table_of_alerts_is_that_of_the_rules() -> None:
     table = re.findall(
-        r"^\| `?(DataRobot\w+)`? \| (\w+) \| .+ \| \[.+\]\(deploy/runbooks/(\w+)\.md\) \|$",
-        (ROOT / "README.md").read_text(),
+        r"^\| `?(DataRobot\w+)`? \| (\w+) \| .+ \| \[.+\]\(\.\./deploy/runbooks/(\w+)\.md\) \|$",
+        (ROOT / "docs" / "alerting.md").read_text(),
         flags=re.MULTILINE,
     )
     assert table == [(name, alert["labels"]["severity"], name) for name, alert in ALERTS.items()]
