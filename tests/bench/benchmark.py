@@ -1,4 +1,4 @@
-"""Measure walks, scrapes and the process at rest, and print the tables for CONTRIBUTING.md.
+"""Measure walks, scrapes and the process at rest, and print the tables for docs/benchmarks.md.
 
 Every walk is measured in a fresh process, as the peak of memory is a process' own and no way of walking then
 finds the other's heap, caches or connections; the three ways take turns, so that whatever else the machine

@@ -1,4 +1,4 @@
-"""How many series an account has: what the README's table of a fleet's size says is so."""
+"""The numbers of series and requests in docs/operations.md are right."""
 
 from array import array
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from exporter.tracking.snapshot import Snapshot, TypeNames
 from exporter.tracking.view import AccountView
 
 
-README: Final = (Path(__file__).parents[2] / "README.md").read_text()
+OPERATIONS: Final = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 NOW: Final = 1_767_225_600.0
 ENDS: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED")
 PROCESS: Final = ProcessView(
@@ -92,26 +92,24 @@ BUSY: Final = series(running=DOCUMENTED_TYPES, ended=DOCUMENTED_TYPES, looked_up
 @pytest.mark.parametrize(
     ("row", "each"),
     [
-        ("Prometheus series, where nothing happens", QUIET),
-        ("Prometheus series, where tasks of all documented types run, and ended in three ways", BUSY),
-        ("API calls an hour, polled every 30 s, up to 1,000 tasks listed", 3600 // 30),
-        ("the same, polled every 2 min", 3600 // 120),
+        ("Prometheus series, no tasks", QUIET),
+        ("Prometheus series, open tasks of all documented types, each with three outcomes", BUSY),
+        ("requests per hour, poll every 30 s, up to 1,000 tasks listed", 3600 // 30),
+        ("requests per hour, poll every 2 min", 3600 // 120),
     ],
 )
-def test_the_readmes_table_of_a_fleets_size_adds_up(row: str, each: int) -> None:
-    assert f"| {row} | {each} | {100 * each:,} | {1000 * each:,} |\n" in README
+def test_the_table_of_resource_usage_is_right(row: str, each: int) -> None:
+    assert f"| {row} | {each} | {100 * each:,} | {1000 * each:,} |\n" in OPERATIONS
 
 
-def test_the_readmes_formula_of_series_is_right() -> None:
+def test_the_formula_of_series_is_right() -> None:
     of_a_type = series(types=(*DOCUMENTED_TYPES, "another")) - QUIET
     of_itself = QUIET - len(DOCUMENTED_TYPES) * of_a_type
     of_an_end = (series(ended=("Dataset",)) - QUIET) // len(ENDS)
     of_look_ups = series(looked_up=True) - QUIET
     assert series(running=("Dataset",)) - QUIET == 2
-    said = " ".join(README.split())
-    assert f"are {of_itself} for itself, {of_a_type} for each task type" in said
-    assert (
-        f"and {of_an_end} for each way in which tasks of a type have ended; {of_look_ups} more once" in said
-    )
+    text = " ".join(OPERATIONS.split())
+    assert f"{of_itself} for the account, {of_a_type} for each task type" in text
+    assert f"{of_an_end} for each outcome of a type, and {of_look_ups} more after the first lookup" in text
     total = of_itself + len(DOCUMENTED_TYPES) * (of_a_type + 2 + len(ENDS) * of_an_end) + of_look_ups
     assert total == BUSY
