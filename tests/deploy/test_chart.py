@@ -1,4 +1,4 @@
-"""The Helm chart: what it renders is valid, safe and coherent, and configures an exporter that starts."""
+"""The Helm chart: objects are valid, safe and consistent, and the exporter accepts its configuration."""
 
 import base64
 import json
@@ -67,7 +67,7 @@ def merged(values: Values, more: Values) -> Object:
 
 
 def helm(*arguments: str | Path, values: Values | None = None) -> subprocess.CompletedProcess[str]:
-    """Run helm on the chart, with values from standard input where some are given."""
+    """Run helm; values, if any, are passed on standard input."""
     return subprocess.run(
         [program("helm"), *arguments, *(() if values is None else ("-f", "-"))],
         input=None if values is None else json.dumps(values),
@@ -94,7 +94,7 @@ def rendered(case: Path) -> tuple[Object, ...]:
 
 
 def rendered_of(more: Values, **options: str) -> tuple[Object, ...]:
-    """What becomes of the fewest possible values and some more."""
+    """Render the minimal values merged with more."""
     return template(values=json.dumps(merged(MINIMAL, more)), **options)
 
 
@@ -114,19 +114,19 @@ def only(objects: Sequence[Object], kind: str) -> Object:
 
 
 def workload(objects: Sequence[Object]) -> Object:
-    """What makes the exporter's pod, or those of its shards."""
+    """The Deployment or StatefulSet."""
     (found,) = (*of_kind(objects, "Deployment"), *of_kind(objects, "StatefulSet"))
     return found
 
 
 def service_of(objects: Sequence[Object]) -> Object:
-    """The Service by which the exporter is found; that of the shards only gives them names."""
+    """The Service of the exporter, not the headless one of the shards."""
     (found,) = (found for found in of_kind(objects, "Service") if "clusterIP" not in found["spec"])
     return found
 
 
 def pods(objects: Sequence[Object]) -> list[Object]:
-    """The exporter's pod, and that of `helm test`."""
+    """The exporter's pod and the pod of `helm test`."""
     return [workload(objects)["spec"]["template"], only(objects, "Pod")]
 
 
@@ -146,11 +146,11 @@ def annotations(more: Values) -> Mapping[str, str]:
     return found
 
 
-# What is rendered
+# Objects
 
 
 @every_case
-def test_lint_has_nothing_to_say(case: Path) -> None:
+def test_lint_passes(case: Path) -> None:
     done = helm("lint", "--strict", CHART, "-f", case)
     assert done.returncode == 0, done.stdout
     assert set(re.findall(r"\[(?:INFO|WARNING|ERROR)\].*", done.stdout + done.stderr)) == {
@@ -161,7 +161,7 @@ def test_lint_has_nothing_to_say(case: Path) -> None:
 @every_case
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_accepts_every_object(case: Path, version: str) -> None:
-    """By its own schemas, without a key that it does not know."""
+    """By the schemas of Kubernetes, without unknown keys."""
     for found in rendered(case):
         if found["apiVersion"] != OPERATOR:
             kubernetes_validate.validate(found, version, strict=True)
@@ -176,16 +176,14 @@ def test_no_object_is_rendered_twice(case: Path) -> None:
     assert sorted(set(keys), key=repr) == sorted(keys, key=repr)
 
 
-def test_everything_is_everything() -> None:
-    """The case of that name and those with a volume and with shards leave no template unrendered."""
+def test_the_cases_render_every_template() -> None:
     cases = (EVERYTHING, CHART / "ci" / "persistence-values.yaml", SHARDING)
     said = "".join(helm("template", "watch", CHART, VERSION, "-f", case).stdout for case in cases)
     sources = re.findall("^# Source: datarobot-exporter/(.*)$", said, re.MULTILINE)
     assert set(sources) == {str(path.relative_to(CHART)) for path in (CHART / "templates").rglob("*.yaml")}
 
 
-def test_parts_are_off_unless_asked_for() -> None:
-    """What needs the Prometheus operator, or may get into the way, is the operator's decision."""
+def test_optional_parts_are_off_by_default() -> None:
     assert sorted(found["kind"] for found in rendered_of({})) == [
         *("ConfigMap", "Deployment", "Pod", "Secret", "Service", "ServiceAccount")
     ]
@@ -215,7 +213,7 @@ def test_objects_carry_the_recommended_labels(case: Path) -> None:
     ],
 )
 def test_names_of_objects(release: str, more: Values, name: str) -> None:
-    """Short enough for a Service, whatever the release is called."""
+    """Short enough for a Service, whatever the release's name is."""
     objects = rendered_of(more, release=release)
     assert only(objects, "Deployment")["metadata"]["name"] == name
     assert only(objects, "Service")["metadata"]["name"] == name
@@ -223,8 +221,8 @@ def test_names_of_objects(release: str, more: Values, name: str) -> None:
 
 
 @every_case
-def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
-    """The pod of `helm test` has most of its labels, and must not be scraped or counted as a replica."""
+def test_selectors_match_the_exporter_only(case: Path) -> None:
+    """The pod of `helm test` has most of the labels, and must not be scraped or counted as a replica."""
     objects = rendered(case)
     exporter, test = (pod["metadata"]["labels"].items() for pod in pods(objects))
     selectors = [
@@ -244,7 +242,7 @@ def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
 
 
 @every_case
-def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
+def test_ports_are_the_one_that_the_exporter_listens_on(case: Path) -> None:
     objects = rendered(case)
     (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
@@ -277,7 +275,7 @@ def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
 
 @every_case
 def test_pods_are_restricted(case: Path) -> None:
-    """The Pod Security Standard of that name, rule by rule, and a root that cannot be written to."""
+    """The Pod Security Standard "restricted", rule by rule, and a read-only root file system."""
     for pod in pods(rendered(case)):
         spec = pod["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
@@ -298,8 +296,8 @@ def test_pods_are_restricted(case: Path) -> None:
 
 
 @every_case
-def test_pods_hold_no_key_to_kubernetes(case: Path) -> None:
-    """And are told of no Service: one called datarobot-exporter would look like the exporter's variables."""
+def test_pods_have_no_access_to_the_kubernetes_api(case: Path) -> None:
+    """Nor variables of Services: those of one named datarobot-exporter would look like the exporter's."""
     objects = rendered(case)
     assert only(objects, "ServiceAccount")["automountServiceAccountToken"] is False
     for pod in pods(objects):
@@ -308,18 +306,18 @@ def test_pods_hold_no_key_to_kubernetes(case: Path) -> None:
         assert pod["spec"]["serviceAccountName"] == only(objects, "ServiceAccount")["metadata"]["name"]
 
 
-def test_the_service_account_may_be_the_operators_own() -> None:
+def test_an_existing_service_account_can_be_used() -> None:
     objects = rendered_of({"serviceAccount": {"create": False, "name": "mine"}})
     assert of_kind(objects, "ServiceAccount") == []
     assert {pod["spec"]["serviceAccountName"] for pod in pods(objects)} == {"mine"}
 
 
-def test_there_is_one_exporter_and_never_two_at_a_time() -> None:
+def test_two_exporters_never_run_at_the_same_time() -> None:
     spec = only(rendered_of({}), "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
-def test_a_given_token_is_in_the_secret_alone() -> None:
+def test_a_token_of_the_values_is_in_the_secret_only() -> None:
     objects = rendered(EVERYTHING)
     secret = only(objects, "Secret")
     assert secret["data"] == {"production": base64.b64encode(TOKEN.encode()).decode()}
@@ -328,8 +326,8 @@ def test_a_given_token_is_in_the_secret_alone() -> None:
     assert secret["data"]["production"] not in others
 
 
-def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
-    """As files that only the exporter's group may read, each with its account's name."""
+def test_an_existing_secret_is_mounted_by_its_keys() -> None:
+    """As files with the accounts' names that only the exporter's group can read."""
     objects = rendered(CHART / "ci" / "accounts-values.yaml")
     assert of_kind(objects, "Secret") == []
     volumes = workload(objects)["spec"]["template"]["spec"]["volumes"]
@@ -344,7 +342,7 @@ def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
     }
 
 
-def test_the_network_policy_says_who_may_talk_to_whom() -> None:
+def test_the_network_policy_limits_ingress_and_egress() -> None:
     spec = only(rendered(EVERYTHING), "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     scraper, tester = spec["ingress"][0]["from"]
@@ -362,7 +360,7 @@ def test_the_network_policy_says_who_may_talk_to_whom() -> None:
     assert extra["ports"] == [{"port": 8443, "protocol": "TCP"}]
 
 
-def test_the_network_policy_leaves_peers_open_unless_given() -> None:
+def test_the_network_policy_allows_all_peers_by_default() -> None:
     spec = only(rendered_of({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
     assert [rule.keys() for rule in spec["ingress"]] == [{"ports"}]
     assert [rule.keys() for rule in spec["egress"]] == [{"ports"}, {"ports"}]
@@ -372,7 +370,7 @@ def test_the_network_policy_leaves_peers_open_unless_given() -> None:
 
 
 def put_into(directory: Path, objects: Sequence[Object]) -> Path:
-    """Make the files that the exporter's container sees, and its configuration with their new paths."""
+    """Write the files of the exporter's container; return the configuration file, with paths adapted."""
     text = configuration(objects)
     spec = workload(objects)["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
@@ -393,7 +391,7 @@ def put_into(directory: Path, objects: Sequence[Object]) -> Path:
 
 @every_case
 def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> None:
-    """With nothing but the files that are mounted and the variables that are set."""
+    """With the mounted files and the set variables only."""
     objects = rendered(case)
     (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     environ = {variable["name"]: variable.get("value", TOKEN) for variable in container.get("env", [])}
@@ -404,8 +402,8 @@ def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> N
     assert settings.warnings == ()
 
 
-def test_the_configuration_is_what_was_given(tmp_path: Path) -> None:
-    """The exporter's own example is a value of the chart, and means the same there."""
+def test_the_exporters_example_is_valid_in_the_values(tmp_path: Path) -> None:
+    """And gives the same configuration."""
     (tmp_path / "token").write_text(TOKEN)
     text = EXAMPLE.read_text().replace("/run/secrets/datarobot-token", str(tmp_path / "token"))
     example = yaml.safe_load(text)
@@ -417,8 +415,8 @@ def test_the_configuration_is_what_was_given(tmp_path: Path) -> None:
     assert config.load(tmp_path / "ours.yaml", {}, {}) == config.load(tmp_path / "theirs.yaml", {}, {})
 
 
-def test_large_numbers_stay_whole() -> None:
-    """Helm reads numbers as floating point, and might write 1e+06."""
+def test_large_numbers_stay_integers() -> None:
+    """Helm reads numbers as floating point and could write 1e+06."""
     objects = rendered_of({"config": {"poll": {"page_size": 123_456_789}}})
     assert "page_size: 123456789\n" in configuration(objects) + "\n"
 
@@ -436,7 +434,7 @@ def test_large_numbers_stay_whole() -> None:
         ({"config": {"state": {"directory": "/state"}}}, "/state", None),
     ],
 )
-def test_state_is_kept_where_the_configuration_says(more: Values, directory: str, volume: str | None) -> None:
+def test_a_volume_is_mounted_at_the_state_directory(more: Values, directory: str, volume: str | None) -> None:
     objects = rendered_of(more)
     assert yaml.safe_load(configuration(objects))["state"] == {"directory": directory}
     spec = workload(objects)["spec"]["template"]["spec"]
@@ -449,7 +447,7 @@ def test_state_is_kept_where_the_configuration_says(more: Values, directory: str
     assert claims == ([volume] if volume == "watch-datarobot-exporter" else [])
 
 
-def test_another_configuration_or_token_makes_another_pod() -> None:
+def test_a_changed_configuration_or_token_replaces_the_pod() -> None:
     before = annotations({})
     other_config = annotations({"config": {"poll": {"interval": "1m"}}})
     other_token = annotations({"credentials": {"tokens": {"production": "another"}}})
@@ -466,7 +464,7 @@ def test_another_configuration_or_token_makes_another_pod() -> None:
 
 
 def test_shards_are_the_pods_of_a_stateful_set() -> None:
-    """All started at once, each told its number by its name, and found by it."""
+    """All started at once; each reads its number from its name and has a DNS name."""
     objects = rendered(SHARDING)
     assert of_kind(objects, "Deployment") == of_kind(objects, "PersistentVolumeClaim") == []
     made = only(objects, "StatefulSet")
@@ -488,7 +486,7 @@ def test_shards_are_the_pods_of_a_stateful_set() -> None:
     assert exporters.split() == [f"http://{name}-{index}.{domain}:10072" for index in range(3)]
 
 
-def test_shards_differ_from_one_exporter_in_nothing_else() -> None:
+def test_a_shards_pod_is_otherwise_the_deployments() -> None:
     one = only(rendered_of({}), "Deployment")["spec"]["template"]
     shard = only(rendered_of({"sharding": {"enabled": True}}), "StatefulSet")["spec"]["template"]
     (container,) = shard["spec"]["containers"]
@@ -527,15 +525,15 @@ def test_without_persistence_a_shards_state_lives_as_long_as_its_pod() -> None:
 
 
 def test_names_of_shards_are_short_enough_for_their_labels() -> None:
-    """Kubernetes makes labels of a pod's name, and of the set's with a dash and ten characters."""
+    """Labels hold the pod's name, and the set's with a dash and ten characters."""
     objects = rendered_of({"sharding": {"enabled": True}}, release="r" * 53)
     name = only(objects, "StatefulSet")["metadata"]["name"]
     assert len(f"{name}-0123456789") <= 63
     assert len(f"{name}-999") <= 63
 
 
-def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path) -> None:
-    """Real exporters, with the files, flags and variables of their pods."""
+def test_every_account_is_polled_by_one_shard(tmp_path: Path) -> None:
+    """Real exporters with the files, flags and variables of their pods."""
     objects = rendered(SHARDING)
     made = only(objects, "StatefulSet")
     (container,) = made["spec"]["template"]["spec"]["containers"]
@@ -568,7 +566,7 @@ def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path)
 
 @pytest.fixture
 def served_over_tls(tmp_path: Path) -> Iterator[tuple[RunningExporter, Path]]:
-    """An exporter with what is rendered of the case, and where its Secret is mounted."""
+    """An exporter with the rendered files, and the directory of its Secret."""
     file = put_into(tmp_path, rendered(WEB_CONFIG))
     flags = [f"--config.file={file}", "--web.listen-address=127.0.0.1:0"]
     with RunningExporter(flags, cwd=tmp_path) as exporter:
@@ -579,7 +577,7 @@ def served_over_tls(tmp_path: Path) -> Iterator[tuple[RunningExporter, Path]]:
 def test_the_rendered_web_configuration_is_in_force(
     served_over_tls: tuple[RunningExporter, Path],
 ) -> None:
-    """Probes come through without a password; who scrapes needs one, and the authority of the Secret."""
+    """Probes need no password; a scrape needs one, and the CA of the Secret."""
     exporter, secret = served_over_tls
     url = f"https://127.0.0.1:{exporter.port}"
     (container,) = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]["containers"]
@@ -589,7 +587,7 @@ def test_the_rendered_web_configuration_is_in_force(
     assert get(url + probe["path"]).status_code == 200
     assert get(f"{url}/metrics").status_code == 401
     assert get(f"{url}/metrics", auth=("prometheus", PASSWORD)).status_code == 200
-    # Another Secret needs no other pod.
+    # A changed Secret needs no new pod.
     write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
     assert get(f"{url}/metrics").status_code == 200
 
@@ -613,8 +611,8 @@ def test_helm_test_copes_with_tls_and_a_password(
     assert plain.returncode == 1
 
 
-def test_the_web_configuration_is_mounted_whole() -> None:
-    """As a directory, without items: certificates beside it are there, and follow a change of the Secret."""
+def test_the_web_configuration_is_mounted_as_a_directory() -> None:
+    """Without items: its certificates are there too, and follow a change of the Secret."""
     spec = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]
     (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "web-config")
     assert volume["secret"] == {"secretName": "datarobot-exporter-web", "defaultMode": 0o440}
@@ -624,7 +622,7 @@ def test_the_web_configuration_is_mounted_whole() -> None:
     assert web == {"config_file": f"{mount['mountPath']}/web-config.yml"}
 
 
-def test_a_password_alone_leaves_http() -> None:
+def test_basic_auth_without_tls_keeps_http() -> None:
     objects = rendered_of({"webConfig": {"existingSecret": "mine"}, "serviceMonitor": {"enabled": True}})
     (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
@@ -632,7 +630,7 @@ def test_a_password_alone_leaves_http() -> None:
     assert "scheme" not in endpoint
 
 
-def test_a_probe_of_the_operators_own_stays_as_it_is() -> None:
+def test_probes_can_be_replaced() -> None:
     """For a web configuration file that asks for a client's certificate, which the kubelet has not."""
     probe = {"httpGet": None, "tcpSocket": {"port": "http"}}
     own_scheme = {"httpGet": {"scheme": "HTTP"}}
@@ -644,7 +642,7 @@ def test_a_probe_of_the_operators_own_stays_as_it_is() -> None:
     assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
 
 
-def test_the_service_monitor_is_told_how_to_get_in() -> None:
+def test_the_service_monitor_gets_tls_and_authentication() -> None:
     values = yaml.safe_load(WEB_CONFIG.read_text())["serviceMonitor"]
     (endpoint,) = only(rendered(WEB_CONFIG), "ServiceMonitor")["spec"]["endpoints"]
     assert endpoint["scheme"] == "https"
@@ -661,7 +659,7 @@ def test_the_service_monitor_is_told_how_to_get_in() -> None:
 
 
 def keys_of(schema: Object, path: str = "") -> Iterator[str]:
-    """Every key that a schema allows, dotted."""
+    """Every key that a schema allows, with dots."""
     schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     for key, inner in schema.get("properties", {}).items():
         if inner is not False:
@@ -672,7 +670,7 @@ def keys_of(schema: Object, path: str = "") -> Iterator[str]:
 
 
 def keys_in(values: object, path: str = "") -> Iterator[str]:
-    """Every key of some values, dotted; those of a list's entries as if they were the list's."""
+    """Every key of some values, with dots; keys of list entries as keys of the list."""
     if isinstance(values, dict):
         for key, inner in values.items():
             yield f"{path}{key}"
@@ -690,7 +688,7 @@ def test_the_schema_knows_the_keys_of_the_exporters_configuration() -> None:
 
 
 def test_the_schema_knows_the_keys_of_the_values() -> None:
-    """`global` and `enabled` are what an umbrella chart adds; the rest is of maps that are the user's."""
+    """Except `global` and `enabled` of umbrella charts, and mappings with free keys."""
     free = (
         *("podSecurityContext.", "securityContext.", "livenessProbe.", "readinessProbe.", "strategy."),
         *("resources.", "dashboards.labels.", "test.resources."),
@@ -706,12 +704,12 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
     [
         (
             {"webConfig": {"existingSecret": "mine"}, "config": {"web": {"config_file": "/web.yml"}}},
-            "webConfig.existingSecret and config.web.config_file are given; expected one of them",
+            "webConfig.existingSecret and config.web.config_file are both set; expected one of them",
         ),
-        ({"webConfig": {"tls": True}}, "webConfig.tls is given, but no web configuration file"),
+        ({"webConfig": {"tls": True}}, "webConfig.tls is set without a web configuration file"),
         (
             {"serviceMonitor": {"basicAuth": {"a": "b"}, "authorization": {"a": "b"}}},
-            "serviceMonitor.basicAuth and serviceMonitor.authorization are given; expected one of them",
+            "serviceMonitor.basicAuth and serviceMonitor.authorization are both set; expected one of them",
         ),
         ({"sharding": {"shards": 0}}, "at '/sharding/shards': minimum: got 0, want 1"),
         (
@@ -734,31 +732,31 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
         ({"image": {"repository": ""}}, "image.repository is empty; expected the image that you built"),
         (
             {"credentials": {"existingSecret": "mine"}},
-            "credentials.existingSecret and credentials.tokens are given; expected one of them",
+            "credentials.existingSecret and credentials.tokens are both set; expected one of them",
         ),
         (
             {"credentials": {"tokens": {"produktion": TOKEN}}},
-            "credentials.tokens.produktion is for no account that needs it",
+            "credentials.tokens.produktion matches no account that needs a token",
         ),
         (
             {"credentials": {"keys": {"production": "token"}}},
-            "credentials.keys is given without credentials.existingSecret",
+            "credentials.keys is set without credentials.existingSecret",
         ),
         (
             {"config": {"accounts": []}, "credentials": {"existingSecret": "mine", "tokens": None}},
-            "credentials.existingSecret is given, but no account needs it",
+            "credentials.existingSecret is set, but no account needs it",
         ),
         (
             {"prometheusRule": {"enabled": True, "disabledAlerts": ["DataRobotTaskStock"]}},
-            "prometheusRule.disabledAlerts: DataRobotTaskStock is no alert of this chart",
+            "prometheusRule.disabledAlerts: DataRobotTaskStock is not an alert of this chart",
         ),
     ],
 )
-def test_values_that_cannot_be_meant_are_refused(more: Values, sentence: str) -> None:
+def test_invalid_values_are_refused(more: Values, sentence: str) -> None:
     assert sentence in refused(merged(MINIMAL, more))
 
 
-def test_all_that_is_missing_is_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     accounts = [
         {"name": "one", "endpoint": "https://one.example.com"},
         {"name": "two", "endpoint": "https://two.example.com", "authorization": {"credentials": TOKEN}},
@@ -772,14 +770,14 @@ def test_all_that_is_missing_is_told_at_once() -> None:
     assert TOKEN not in said
 
 
-def test_nothing_configured_says_how() -> None:
+def test_without_an_account_the_error_says_how_to_set_one() -> None:
     said = refused({"image": MINIMAL["image"]})
     assert (
         "there is no account; expected some in config.accounts, or the variable DATAROBOT_API_TOKEN" in said
     )
 
 
-# What the chart shares with the rest of the repository
+# Copies of files of the repository
 
 
 def project() -> Object:
@@ -787,7 +785,7 @@ def project() -> Object:
     return found
 
 
-def test_the_chart_is_of_this_version() -> None:
+def test_the_chart_has_the_projects_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == project()["version"]
     (container,) = only(rendered_of({}), "Deployment")["spec"]["template"]["spec"]["containers"]
@@ -802,7 +800,7 @@ def test_the_chart_is_of_this_version() -> None:
     ],
 )
 def test_the_charts_copies_are_the_originals(copies: str, originals: str) -> None:
-    """Helm reads no file outside of the chart; `make chart-files` copies them."""
+    """Helm cannot read files outside of the chart; `make chart-files` copies them."""
     found = {path.name: path.read_bytes() for path in CHART.glob(copies)}
     assert found == {path.name: path.read_bytes() for path in ROOT.glob(originals)}
     assert found
@@ -829,7 +827,7 @@ def test_promtool_accepts_the_prometheus_rule(case: Path, tmp_path: Path) -> Non
     subprocess.run([program("promtool"), "check", "rules", tmp_path / "rules.yaml"], check=True)
 
 
-def test_alerts_can_be_labelled_and_left_out() -> None:
+def test_alerts_can_be_labelled_and_disabled() -> None:
     spec = only(rendered(EVERYTHING), "PrometheusRule")["spec"]
     before, after = alerts(original_groups()), alerts(spec["groups"])
     assert before.keys() - after.keys() == {"DataRobotTaskEndsUnknown"}
@@ -839,8 +837,7 @@ def test_alerts_can_be_labelled_and_left_out() -> None:
         assert alert["expr"] == before[name]["expr"]
 
 
-def test_the_alerts_links_lead_to_where_the_user_says() -> None:
-    """The repository's own are placeholders."""
+def test_links_of_alerts_are_the_users() -> None:
     for alert in alerts(only(rendered(EVERYTHING), "PrometheusRule")["spec"]["groups"]).values():
         name = alert["alert"]
         assert alert["annotations"]["runbook_url"] == f"https://wiki.internal/runbooks/{name}.md"
@@ -848,8 +845,8 @@ def test_the_alerts_links_lead_to_where_the_user_says() -> None:
     assert "example.com" not in json.dumps(only(rendered(EVERYTHING), "PrometheusRule")["spec"])
 
 
-def test_the_scraped_job_is_one_that_the_alerts_look_for() -> None:
-    """Else DataRobotExporterDown would find its target absent, for ever."""
+def test_the_alerts_select_the_scraped_job() -> None:
+    """Otherwise DataRobotExporterDown fires for ever."""
     objects = rendered(MONITORING)
     expression = alerts(only(objects, "PrometheusRule")["spec"]["groups"])["DataRobotExporterDown"]["expr"]
     jobs = set(re.findall(r"job=~?\"(.*?)\"", expression))
@@ -859,7 +856,7 @@ def test_the_scraped_job_is_one_that_the_alerts_look_for() -> None:
     assert all(re.fullmatch(job, relabeling["replacement"]) for job in jobs)
 
 
-def test_the_service_monitor_is_one_of_the_operators() -> None:
+def test_the_service_monitor_has_the_fields_of_the_operator() -> None:
     monitor = only(rendered(EVERYTHING), "ServiceMonitor")
     assert monitor["apiVersion"] == OPERATOR
     assert monitor["metadata"]["namespace"] == "monitoring"
@@ -882,7 +879,7 @@ def test_the_service_monitor_is_one_of_the_operators() -> None:
 
 
 def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
-    """Unchanged, and within the megabyte that Kubernetes allows."""
+    """Unchanged, and below the limit of 1 MiB."""
     found = {
         name: json.loads(text)
         for config_map in of_kind(rendered(MONITORING), "ConfigMap")
@@ -939,8 +936,8 @@ def test_helm_test_tells_a_running_exporter_from_others(
 
 
 @every_case
-def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
-    """Helm shows them after an installation only; here they are rendered as part of an object."""
+def test_the_notes_name_the_next_commands(case: Path, tmp_path: Path) -> None:
+    """Helm shows notes after an installation only; here they are rendered in an object."""
     shutil.copytree(CHART, tmp_path / "chart")
     notes = tmp_path / "chart" / "templates" / "NOTES.txt"
     notes.with_suffix(".tpl").write_text(f'{{{{ define "notes" }}}}{notes.read_text()}{{{{ end }}}}')
@@ -957,11 +954,11 @@ def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
 
 def readme_values() -> list[Values]:
     blocks = re.findall("```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
-    # A file of another kind says so in its first line.
+    # Other files are named in their first line.
     return [yaml.safe_load(block) for block in blocks if not block.startswith("# web-config.yml")]
 
 
-def test_the_readmes_web_configuration_file_is_one(tmp_path: Path) -> None:
+def test_the_readmes_web_configuration_file_is_valid(tmp_path: Path) -> None:
     (block,) = re.findall("```yaml\n(# web-config.yml\n.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
     Certificates(tmp_path)
     (tmp_path / "cert.pem").rename(tmp_path / "tls.crt")
@@ -974,11 +971,11 @@ def test_the_readmes_web_configuration_file_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", readme_values(), ids=lambda block: next(iter(block)))
 def test_the_readmes_values_are_accepted(block: Values) -> None:
-    """Each on top of the first, which is what is needed."""
+    """Each merged with the first block, which has the required values."""
     template(values=json.dumps(merged(readme_values()[0], block)))
 
 
-def test_the_readme_quotes_the_refusal() -> None:
+def test_the_readme_quotes_the_errors() -> None:
     accounts = merged(readme_values()[0], {"image": {"repository": ""}})
     said = refused(merged(accounts, {"credentials": {"existingSecret": "", "tokens": {"production": TOKEN}}}))
     quoted = re.findall("```\n(- .*?)\n```", (CHART / "README.md").read_text(), re.DOTALL)

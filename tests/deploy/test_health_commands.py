@@ -1,4 +1,4 @@
-"""The commands that tell a container's health, the image's and Compose's, run against exporters."""
+"""The health checks of image and Compose, run against exporters."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_an_exporter_is_healthy_by_http_and_nobody_is_not(command: list[str], tm
 
 @every_command
 def test_an_exporter_is_healthy_by_https_too(command: list[str], tmp_path: Path) -> None:
-    """Whoever signed the certificate, and without the password."""
+    """With any certificate, and without the password."""
     web = write_web_file(tmp_path / "web.yml", tls=Certificates(tmp_path).files, users={"prometheus": HASH})
     with exporter(tmp_path, f"--web.config.file={web}") as it:
         assert verdict(command, it.port) == 0
