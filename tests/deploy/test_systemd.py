@@ -1,6 +1,9 @@
 """The systemd unit: valid, hardened, and consistent with its configuration files."""
 
 import re
+import shlex
+import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -8,7 +11,8 @@ from typing import Final
 import pytest
 import yaml
 from click import Option
-from conftest import program
+from conftest import DEADLINE_SECONDS, program
+from running import RunningExporter
 
 from exporter import cli, config
 
@@ -72,6 +76,38 @@ def test_an_invalid_configuration_is_not_retried() -> None:
     """Exit status 2; every other failure may pass."""
     assert settings("Restart") == ["on-failure"]
     assert settings("RestartPreventExitStatus") == [str(cli._OPERATOR_MUST_MEND)]
+
+
+def test_the_start_waits_until_the_exporter_serves(tmp_path: Path) -> None:
+    """So `systemctl restart` fails with a configuration that is invalid."""
+    assert settings("Type") == ["notify"]
+    path = tmp_path / "notify"
+    (tmp_path / "invalid.yaml").write_text("accounts: [")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(path))
+        notified.settimeout(DEADLINE_SECONDS)
+        environ = {
+            "DATAROBOT_API_TOKEN": TOKEN,
+            "DATAROBOT_ENDPOINT": "http://127.0.0.1:9/api/v2",
+            "NOTIFY_SOCKET": str(path),
+        }
+        with RunningExporter(["--config.file=invalid.yaml"], cwd=tmp_path, environ=environ) as exporter:
+            assert exporter.wait() == 2
+        with RunningExporter(["--web.listen-address=127.0.0.1:0"], cwd=tmp_path, environ=environ) as exporter:
+            assert notified.recv(100) == b"READY=1"
+            assert exporter.get("/-/healthy").ok
+        notified.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            notified.recv(100)
+
+
+def test_a_reload_sends_sighup_without_a_program() -> None:
+    (command,) = settings("ExecReload")
+    shell, flag, script = shlex.split(command)
+    assert (shell, flag) == ("/bin/sh", "-c")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        subprocess.run([shell, flag, script], check=True, env={"MAINPID": str(process.pid), "PATH": ""})
+        assert process.wait(DEADLINE_SECONDS) == -signal.SIGHUP
 
 
 def test_process_metrics_are_readable() -> None:
