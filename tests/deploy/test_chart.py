@@ -6,13 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import bcrypt
 import kubernetes_validate
@@ -256,14 +258,12 @@ def test_ports_are_the_one_that_the_exporter_listens_on(case: Path) -> None:
     (served,) = service["spec"]["ports"]
     assert served["targetPort"] == port["name"]
     (tester,) = only(objects, "Pod")["spec"]["containers"]
-    environ = {variable["name"]: variable["value"] for variable in tester["env"]}
     if of_kind(objects, "Deployment"):
-        assert environ["EXPORTERS"] == f"{scheme}://{service['metadata']['name']}:{served['port']}"
-    assert environ["TELEMETRY_PATH"] == web.get("telemetry_path", "/metrics")
+        assert tester["args"][-1] == f"--url={scheme}://{service['metadata']['name']}:{served['port']}"
     for monitor in of_kind(objects, "ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == served["name"]
-        assert endpoint["path"] == environ["TELEMETRY_PATH"]
+        assert endpoint["path"] == web.get("telemetry_path", "/metrics")
         assert endpoint.get("scheme", "http") == scheme
     for policy in of_kind(objects, "NetworkPolicy"):
         (rule,) = policy["spec"]["ingress"]
@@ -293,6 +293,19 @@ def test_pods_are_restricted(case: Path) -> None:
             assert not any("hostPort" in port for port in container.get("ports", []))
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert container["resources"]["limits"].keys() == {"memory"}
+
+
+@pytest.mark.parametrize("case", [EVERYTHING, SHARDING], ids=lambda case: case.stem)
+def test_pods_are_spread_among_those_of_the_exporter(case: Path) -> None:
+    """A constraint without labelSelector selects no pod at all."""
+    pod = workload(rendered(case))["spec"]["template"]
+    (constraint,) = pod["spec"]["topologySpreadConstraints"]
+    selected = constraint["labelSelector"]["matchLabels"].items()
+    assert selected <= pod["metadata"]["labels"].items()
+    own = {"matchLabels": {"a": "b"}}
+    given = rendered_of({"topologySpreadConstraints": [{"maxSkew": 1, "labelSelector": own}]})
+    (constraint,) = workload(given)["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert constraint == {"maxSkew": 1, "labelSelector": own}
 
 
 @every_case
@@ -447,6 +460,15 @@ def test_a_volume_is_mounted_at_the_state_directory(more: Values, directory: str
     assert claims == ([volume] if volume == "watch-datarobot-exporter" else [])
 
 
+def test_helm_keeps_the_claim() -> None:
+    """As Kubernetes keeps those of shards; the user's annotations stay beside it."""
+    claim = only(rendered(CHART / "ci" / "persistence-values.yaml"), "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {
+        "helm.sh/resource-policy": "keep",
+        "example.com/backup": "false",
+    }
+
+
 def test_a_changed_configuration_or_token_replaces_the_pod() -> None:
     before = annotations({})
     other_config = annotations({"config": {"poll": {"interval": "1m"}}})
@@ -481,9 +503,10 @@ def test_shards_are_the_pods_of_a_stateful_set() -> None:
     assert names["metadata"]["name"] == made["spec"]["serviceName"]
     assert (names["spec"]["clusterIP"], names["spec"]["publishNotReadyAddresses"]) == ("None", True)
     (tester,) = only(objects, "Pod")["spec"]["containers"]
-    (exporters,) = (one["value"] for one in tester["env"] if one["name"] == "EXPORTERS")
     name, domain = made["metadata"]["name"], names["metadata"]["name"]
-    assert exporters.split() == [f"http://{name}-{index}.{domain}:10072" for index in range(3)]
+    assert [word for word in tester["args"] if word.startswith("--url=")] == [
+        f"--url=http://{name}-{index}.{domain}:10072" for index in range(3)
+    ]
 
 
 def test_a_shards_pod_is_otherwise_the_deployments() -> None:
@@ -515,6 +538,64 @@ def test_each_shard_has_a_volume_which_goes_with_it(replicas: int, when_scaled: 
     (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "state")
     assert mount["mountPath"] == "/var/lib/datarobot-exporter"
     assert "state" not in {volume["name"] for volume in pod["volumes"]}
+
+
+class InstalledRelease(BaseHTTPRequestHandler):
+    """The Kubernetes API as far as Helm asks it: a StatefulSet is installed."""
+
+    stateful_set: ClassVar[Object]
+
+    def do_GET(self) -> None:
+        kind = {"name": "statefulsets", "kind": "StatefulSet", "namespaced": True, "verbs": ["get"]}
+        name = self.stateful_set["metadata"]["name"]
+        known = {
+            "/apis/apps/v1": {"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [kind]},
+            f"/apis/apps/v1/namespaces/there/statefulsets/{name}": self.stateful_set,
+        }
+        found = known.get(self.path.partition("?")[0])
+        self.send_response(404 if found is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(found or {"kind": "Status", "code": 404}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Keep standard error clean."""
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path) -> Iterator[Callable[[Values], subprocess.CompletedProcess[str]]]:
+    """Renders shards against an API server that has the release with persistence."""
+    installed = {"sharding": {"enabled": True}, "persistence": {"enabled": True}}
+    InstalledRelease.stateful_set = only(rendered_of(installed), "StatefulSet")
+    with ThreadingHTTPServer(("127.0.0.1", 0), InstalledRelease) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        (tmp_path / "kubeconfig").write_text("")
+        flags = ["--dry-run=server", f"--kube-apiserver={address}", f"--kubeconfig={tmp_path / 'kubeconfig'}"]
+
+        def run(more: Values) -> subprocess.CompletedProcess[str]:
+            values = merged(merged(MINIMAL, installed), more)
+            return helm("template", "watch", CHART, "--namespace=there", VERSION, *flags, values=values)
+
+        yield run
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "persistence",
+    [{"size": "2Gi"}, {"storageClassName": "fast"}, {"annotations": {"a": "b"}}, {"enabled": False}],
+)
+def test_changed_claims_of_shards_are_refused_with_the_way_out(
+    upgrade: Callable[[Values], subprocess.CompletedProcess[str]], persistence: Values
+) -> None:
+    """Kubernetes would refuse them in the middle of the upgrade, without saying what to do."""
+    assert (done := upgrade({"sharding": {"shards": 5}})).returncode == 0, done.stderr
+    done = upgrade({"persistence": persistence})
+    assert done.returncode == 1
+    assert "persistence has changed, but Kubernetes does not allow" in done.stderr
+    assert "`kubectl -n there delete statefulset watch-datarobot-exporter --cascade=orphan`" in done.stderr
 
 
 def test_without_persistence_a_shards_state_lives_as_long_as_its_pod() -> None:
@@ -592,23 +673,11 @@ def test_the_rendered_web_configuration_is_in_force(
     assert get(f"{url}/metrics").status_code == 200
 
 
-def test_helm_test_copes_with_tls_and_a_password(
-    served_over_tls: tuple[RunningExporter, Path],
-    check_script: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    exporter, secret = served_over_tls
+def test_helm_test_needs_no_password(served_over_tls: tuple[RunningExporter, Path]) -> None:
+    exporter, _ = served_over_tls
     url = f"https://127.0.0.1:{exporter.port}"
-    asked = {"EXPORTERS": url, "TELEMETRY_PATH": "/metrics", "WAIT_SECONDS": "30"}
-    protected = check_script(**asked)
-    write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
-    opened = check_script(**asked)
-    plain = check_script(**{**asked, "EXPORTERS": url.replace("https", "http"), "WAIT_SECONDS": "0"})
-    assert (protected.returncode, protected.stdout) == (
-        0,
-        f"{url} is ready and asks for a password at /metrics\n",
-    )
-    assert (opened.returncode, opened.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
-    assert plain.returncode == 1
+    assert helm_test(url).stdout.startswith(f"{url}: Ready: ")
+    assert helm_test(url.replace("https", "http"), wait="0s").returncode == 1
 
 
 def test_the_web_configuration_is_mounted_as_a_directory() -> None:
@@ -640,6 +709,32 @@ def test_probes_can_be_replaced() -> None:
     assert container["livenessProbe"].keys() >= {"tcpSocket"}
     assert "httpGet" not in container["livenessProbe"]
     assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
+
+
+def test_probes_need_no_client_certificate(tmp_path: Path) -> None:
+    """The liveness probe runs in the pod, with its configuration; a pod of `helm test` could not connect."""
+    objects = template("-f", WEB_CONFIG, "--set=webConfig.clientCertificates=true")
+    assert of_kind(objects, "Pod") == []
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
+    readiness, liveness = container["readinessProbe"], container["livenessProbe"]
+    assert (readiness.keys() & {"httpGet", "tcpSocket"}, readiness["tcpSocket"]) == (
+        {"tcpSocket"},
+        {"port": "http"},
+    )
+    assert liveness.keys() & {"httpGet", "exec"} == {"exec"}
+    program, file, command = liveness["exec"]["command"]
+    assert (program, command) == ("datarobot-exporter", "health")
+    assert file in container["args"]
+    place = put_into(tmp_path, objects)
+    required = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+    web = tmp_path / "run/secrets/web-config/web-config.yml"
+    write_web_file(web, tls={"cert_file": "cert.pem", "key_file": "key.pem", **required})
+    environ = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
+    with RunningExporter([f"--config.file={place}"], cwd=tmp_path, environ=environ) as exporter:
+        assert exporter.port
+        with RunningExporter([f"--config.file={place}", command], cwd=tmp_path, environ=environ) as health:
+            assert health.wait() == 0
+    assert ": Healthy: " in health.printed[0]
 
 
 def test_the_service_monitor_gets_tls_and_authentication() -> None:
@@ -710,6 +805,10 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
         (
             {"serviceMonitor": {"basicAuth": {"a": "b"}, "authorization": {"a": "b"}}},
             "serviceMonitor.basicAuth and serviceMonitor.authorization are both set; expected one of them",
+        ),
+        (
+            {"webConfig": {"existingSecret": "mine", "clientCertificates": True}},
+            "webConfig.clientCertificates is set without webConfig.tls; expected both, or neither",
         ),
         ({"sharding": {"shards": 0}}, "at '/sharding/shards': minimum: got 0, want 1"),
         (
@@ -816,9 +915,15 @@ def alerts(groups: Sequence[Object]) -> dict[str, Object]:
 
 
 def test_the_prometheus_rule_is_the_repositorys_rules() -> None:
+    """Without links that are placeholders."""
     rule = only(rendered(MONITORING), "PrometheusRule")
     assert rule["apiVersion"] == OPERATOR
-    assert rule["spec"] == {"groups": original_groups()}
+    groups = original_groups()
+    for alert in alerts(groups).values():
+        alert["annotations"] = {
+            name: text for name, text in alert["annotations"].items() if ".example.com" not in text
+        }
+    assert rule["spec"] == {"groups": groups}
 
 
 @pytest.mark.parametrize("case", [MONITORING, EVERYTHING], ids=lambda case: case.stem)
@@ -843,6 +948,12 @@ def test_links_of_alerts_are_the_users() -> None:
         assert alert["annotations"]["runbook_url"] == f"https://wiki.internal/runbooks/{name}.md"
         assert alert["annotations"]["dashboard_url"].startswith("https://grafana.internal:3000/d/datarobot-")
     assert "example.com" not in json.dumps(only(rendered(EVERYTHING), "PrometheusRule")["spec"])
+
+
+def test_links_of_dashboards_are_the_users() -> None:
+    texts = "".join(json.dumps(found["data"]) for found in of_kind(rendered(EVERYTHING), "ConfigMap"))
+    assert "runbooks.example.com" not in texts
+    assert "https://wiki.internal/runbooks" in texts
 
 
 def test_the_alerts_select_the_scraped_job() -> None:
@@ -894,30 +1005,23 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
 # `helm test` and the notes
 
 
-@pytest.fixture
-def check_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs what the pod of `helm test` runs."""
+def helm_test(url: str, *, wait: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the pod's command for another URL."""
     (container,) = only(rendered(EVERYTHING), "Pod")["spec"]["containers"]
-    python, *arguments = container["command"]
-    assert python == "python"
-
-    def run(**environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=environ,
-            cwd=tmp_path,
-        )
-
-    return run
+    *arguments, asked = container["args"]
+    assert asked.startswith("--url=")
+    assert "--wait=90s" in arguments
+    given = [word if wait is None or "--wait" not in word else f"--wait={wait}" for word in arguments]
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *given, f"--url={url}"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
-def test_helm_test_tells_a_running_exporter_from_others(
-    check_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    """Readiness does not depend on DataRobot, which is not there."""
+def test_helm_test_waits_until_every_account_is_polled(tmp_path: Path) -> None:
+    """Whether that succeeds does not matter: DataRobot is not there."""
     nobody = f"http://127.0.0.1:{free_port()}"
     (tmp_path / "config.yaml").write_text("poll: {retries: 0}")
     with RunningExporter(
@@ -926,13 +1030,11 @@ def test_helm_test_tells_a_running_exporter_from_others(
         environ={"DATAROBOT_ENDPOINT": nobody, "DATAROBOT_API_TOKEN": TOKEN},
     ) as exporter:
         url = f"http://127.0.0.1:{exporter.port}"
-        good = check_script(EXPORTERS=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
-        astray = check_script(EXPORTERS=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
-    absent = check_script(EXPORTERS=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
-    assert (good.returncode, good.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
-    assert (astray.returncode, astray.stderr) == (1, f"{url}/config has no datarobot_exporter_build_info\n")
-    assert absent.returncode == 1
-    assert absent.stderr.startswith(f"{nobody}/-/ready: ")
+        found = helm_test(url)
+    absent = helm_test(nobody, wait="0s")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(f"{url}: Ready: ")
+    assert (absent.returncode, absent.stderr) == (1, f"{nobody}: cannot connect: Connection refused\n")
 
 
 @every_case

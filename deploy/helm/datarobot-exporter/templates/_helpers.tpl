@@ -87,11 +87,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 /run/secrets/web-config
 {{- end }}
 
-{{/* A probe of the values, with the scheme added unless it has one. Takes a list of the values and the probe. */}}
+{{/*
+A probe of the values. Takes a list of the values, the probe, and what replaces its httpGet if clients need a
+certificate, which the kubelet does not have.
+*/}}
 {{- define "datarobot-exporter.probe" -}}
 {{- $values := index . 0 -}}
 {{- $probe := deepCopy (index . 1) -}}
-{{- if and $values.webConfig.tls $probe.httpGet -}}
+{{- if and $values.webConfig.clientCertificates $probe.httpGet -}}
+{{- $probe = merge (omit $probe "httpGet") (index . 2) -}}
+{{- else if and $values.webConfig.tls $probe.httpGet -}}
 {{- $_ := set $probe "httpGet" (merge $probe.httpGet (dict "scheme" "HTTPS")) -}}
 {{- end -}}
 {{- toYaml $probe -}}
@@ -119,6 +124,34 @@ resources:
     storage: {{ .size }}
 {{- end }}
 
+{{/* volumeClaimTemplates of the shards; empty without persistence. */}}
+{{- define "datarobot-exporter.claimTemplates" -}}
+{{- with .Values.persistence }}
+{{- if .enabled -}}
+- metadata:
+    name: state
+    labels:
+      {{- include "datarobot-exporter.selectorLabels" $ | nindent 6 }}
+    {{- with .annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    {{- include "datarobot-exporter.claim" . | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A rule file or dashboard with the user's URLs for the placeholders. Takes a list of the root and the text. */}}
+{{- define "datarobot-exporter.links" -}}
+{{- $text := index . 1 -}}
+{{- with (index . 0).Values.prometheusRule -}}
+{{- with .grafanaUrl }}{{ $text = replace "https://grafana.example.com" (trimSuffix "/" .) $text }}{{ end -}}
+{{- with .runbooksUrl }}{{ $text = replace "https://runbooks.example.com/datarobot-exporter" (trimSuffix "/" .) $text }}{{ end -}}
+{{- end -}}
+{{- $text -}}
+{{- end }}
+
 {{/* Short enough for a label, to which Kubernetes appends the hash of a revision. */}}
 {{- define "datarobot-exporter.statefulSetName" -}}
 {{- include "datarobot-exporter.fullname" . | trunc 52 | trimSuffix "-" -}}
@@ -129,18 +162,16 @@ resources:
 {{- printf "%s-shards" (include "datarobot-exporter.statefulSetName" .) -}}
 {{- end }}
 
-{{/* URLs that `helm test` checks: the Service, or each shard by its DNS name. */}}
-{{- define "datarobot-exporter.addresses" -}}
-{{- $addresses := list -}}
+{{/* URLs that `helm test` checks, one a line: the Service, or each shard by its DNS name. */}}
+{{- define "datarobot-exporter.urls" -}}
+{{- $scheme := include "datarobot-exporter.scheme" . -}}
 {{- if .Values.sharding.enabled -}}
-{{- range $index := until (int .Values.sharding.shards) -}}
-{{- $host := printf "%s-%d.%s" (include "datarobot-exporter.statefulSetName" $) $index (include "datarobot-exporter.shardsServiceName" $) -}}
-{{- $addresses = append $addresses (printf "%s://%s:%s" (include "datarobot-exporter.scheme" $) $host (include "datarobot-exporter.port" $)) -}}
-{{- end -}}
-{{- else -}}
-{{- $addresses = append $addresses (printf "%s://%s:%v" (include "datarobot-exporter.scheme" .) (include "datarobot-exporter.fullname" .) .Values.service.port) -}}
-{{- end -}}
-{{- join " " $addresses -}}
+{{- range $index := until (int .Values.sharding.shards) }}
+{{ $scheme }}://{{ include "datarobot-exporter.statefulSetName" $ }}-{{ $index }}.{{ include "datarobot-exporter.shardsServiceName" $ }}:{{ include "datarobot-exporter.port" $ }}
+{{- end }}
+{{- else }}
+{{ $scheme }}://{{ include "datarobot-exporter.fullname" . }}:{{ .Values.service.port }}
+{{- end }}
 {{- end }}
 
 {{/* The Secret of the tokens: the user's, or the chart's. */}}
@@ -218,11 +249,21 @@ resources:
 {{- if and .Values.webConfig.tls (not (or .Values.webConfig.existingSecret $ownWebConfig)) -}}
 {{- $errors = append $errors "webConfig.tls is set without a web configuration file; expected webConfig.existingSecret, or config.web.config_file" -}}
 {{- end -}}
+{{- if and .Values.webConfig.clientCertificates (not .Values.webConfig.tls) -}}
+{{- $errors = append $errors "webConfig.clientCertificates is set without webConfig.tls; expected both, or neither" -}}
+{{- end -}}
 {{- if and .Values.serviceMonitor.basicAuth .Values.serviceMonitor.authorization -}}
 {{- $errors = append $errors "serviceMonitor.basicAuth and serviceMonitor.authorization are both set; expected one of them" -}}
 {{- end -}}
 {{- if and .Values.sharding.enabled .Values.persistence.existingClaim -}}
 {{- $errors = append $errors "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard; expected no persistence.existingClaim" -}}
+{{- end -}}
+{{- if .Values.sharding.enabled -}}
+{{- $name := include "datarobot-exporter.statefulSetName" . -}}
+{{- $installed := dig "metadata" "annotations" "checksum/claims" "" (lookup "apps/v1" "StatefulSet" .Release.Namespace $name) -}}
+{{- if and $installed (ne $installed (include "datarobot-exporter.claimTemplates" . | sha256sum)) -}}
+{{- $errors = append $errors (printf "persistence has changed, but Kubernetes does not allow to change the volume claims of a StatefulSet; expected the former values, or another upgrade after `kubectl -n %s delete statefulset %s --cascade=orphan`, which leaves pods and volumes in place" .Release.Namespace $name) -}}
+{{- end -}}
 {{- end -}}
 {{- if and $credentials.keys (not $credentials.existingSecret) -}}
 {{- $errors = append $errors "credentials.keys is set without credentials.existingSecret; expected both, or neither" -}}

@@ -69,11 +69,12 @@ spec:
           protocol: TCP
       {{- with .Values.livenessProbe }}
       livenessProbe:
-        {{- include "datarobot-exporter.probe" (list $.Values .) | nindent 8 }}
+        {{- $exec := dict "exec" (dict "command" (list "datarobot-exporter" "--config.file=/etc/datarobot-exporter/config.yaml" "health")) }}
+        {{- include "datarobot-exporter.probe" (list $.Values . $exec) | nindent 8 }}
       {{- end }}
       {{- with .Values.readinessProbe }}
       readinessProbe:
-        {{- include "datarobot-exporter.probe" (list $.Values .) | nindent 8 }}
+        {{- include "datarobot-exporter.probe" (list $.Values . (dict "tcpSocket" (dict "port" "http"))) | nindent 8 }}
       {{- end }}
       {{- with .Values.resources }}
       resources:
@@ -155,7 +156,10 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
+  {{- $selector := dict "labelSelector" (dict "matchLabels" (include "datarobot-exporter.selectorLabels" $ | fromYaml)) }}
   topologySpreadConstraints:
-    {{- toYaml . | nindent 4 }}
+    {{- range . }}
+    - {{- toYaml (ternary . (merge (omit . "labelSelector") $selector) (not (empty .labelSelector))) | nindent 6 }}
+    {{- end }}
   {{- end }}
 {{- end }}
