@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 
 from exporter import config
 from exporter.commands.flags import Command, flag, with_flags
+from exporter.commands.health import health
 from exporter.commands.tasks import tasks
 from exporter.config import DEFAULT_FILE, Config
 from exporter.config.addresses import parse_listen_address
@@ -291,6 +292,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return parsed.host, parsed.port
 
 
+command_line.add_command(health)
 command_line.add_command(tasks)
 
 

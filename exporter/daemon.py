@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
@@ -130,6 +131,7 @@ class Daemon:
             shard_index=self._shard.index,
             shard_total=self._shard.total,
         )
+        _notify_systemd()
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:
             with contextlib.suppress(ConfigError):  # told already
                 self.reload()
@@ -282,6 +284,13 @@ def _join(pollers: Iterable[Poller], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     for poller in pollers:
         poller.join(max(0.0, deadline - time.monotonic()))
+
+
+def _notify_systemd() -> None:
+    """Report to systemd that the start succeeded; without it, a unit of ``Type=notify`` failed to start."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"READY=1", address.replace("@", "\0", 1))
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from typing import Any, Final, TextIO, cast
 
@@ -13,6 +14,7 @@ _UNPRINTABLE: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != ord("\n")
 }
 
+_JOURNAL_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 SHORTEST_SECRET: Final = 8
 _secrets: dict[str, None] = {}
@@ -81,6 +83,8 @@ def configure_logs(level: str, style: str) -> None:
             renderer = structlog.processors.LogfmtRenderer(
                 key_order=["timestamp", "level", "event", "account"], drop_missing=True, bool_as_flag=False
             )
+    if _is_journal(sys.stderr):
+        renderer = _with_priority(renderer)
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -95,6 +99,25 @@ def configure_logs(level: str, style: str) -> None:
         cache_logger_on_first_use=False,
     )
     _route_libraries(stream, shared, last)
+
+
+def _is_journal(stream: TextIO | None) -> bool:
+    """Whether systemd has connected a stream to its journal."""
+    try:
+        found = os.fstat(stream.fileno()) if stream else None
+    except (OSError, ValueError):
+        return False
+    return found is not None and os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(renderer: Processor) -> Processor:
+    """Begin every line with its priority, such as ``<4>`` for a warning, which the journal takes off."""
+
+    def render(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        prefix = f"<{_JOURNAL_PRIORITIES.get(event['level'], 6)}>"
+        return prefix + str(renderer(logger, method, event)).replace("\n", f"\n{prefix}")
+
+    return render
 
 
 def _route_libraries(stream: TextIO, shared: list[Processor], last: list[Processor]) -> None:

@@ -4,6 +4,9 @@ import io
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import structlog
@@ -267,6 +270,59 @@ def test_without_standard_error_nothing_is_logged(
     configure_logs("info", "console")
     structlog.get_logger().info("poll.failed")
     assert capsys.readouterr() == ("", "")
+
+
+@contextmanager
+def stderr_in_journal(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make standard error a file, and let systemd's variable say that it is the journal."""
+    path = directory / "stderr"
+    with path.open("w", buffering=1) as stream, monkeypatch.context() as patch:
+        found = path.stat()
+        patch.setattr("sys.stderr", stream)
+        patch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        yield path
+
+
+class TestJournal:
+    """systemd reads a line's priority from its beginning, and takes that off."""
+
+    @pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+    def test_every_line_has_its_priority(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
+    ) -> None:
+        with stderr_in_journal(tmp_path, monkeypatch) as path:
+            configure_logs("debug", style)
+            log = structlog.get_logger()
+            log.debug("thing.done")
+            log.info("thing.done")
+            log.warning("thing.done")
+            log.error("thing.done")
+            logging.getLogger("library").critical("broken")
+            logging.getLogger("library").log(45, "broken")
+        found = "".join(line[:3] for line in path.read_text().splitlines())
+        assert found == "<7><6><4><3><2><6>"
+
+    def test_every_line_of_a_traceback_has_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with stderr_in_journal(tmp_path, monkeypatch) as path:
+            configure_logs("info", "console")
+            try:
+                _crash("secret")
+            except ValueError:
+                structlog.get_logger().exception("poll.crashed")
+        lines = path.read_text().splitlines()
+        assert len(lines) > 3
+        assert {line[:3] for line in lines} == {"<3>"}
+
+    @pytest.mark.parametrize("journal", ["", "1:1"])
+    def test_another_stream_has_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: str
+    ) -> None:
+        """The variable is inherited by processes whose standard error is elsewhere."""
+        with stderr_in_journal(tmp_path, monkeypatch) as path:
+            monkeypatch.setenv("JOURNAL_STREAM", journal)
+            configure_logs("info", "logfmt")
+            structlog.get_logger().info("thing.done")
+        assert path.read_text().startswith("timestamp=")
 
 
 class Writes(io.StringIO):
