@@ -71,7 +71,7 @@ def test_no_user_and_no_right_is_left() -> None:
 def test_a_configuration_to_be_mended_is_not_tried_again() -> None:
     """Exit status 2 says so; any other failure may pass."""
     assert settings("Restart") == ["on-failure"]
-    assert settings("RestartPreventExitStatus") == [str(cli._OPERATOR_MUST_MEND)]
+    assert settings("RestartPreventExitStatus") == [str(cli.EXIT_INVALID)]
 
 
 def test_the_process_can_tell_of_itself() -> None:
