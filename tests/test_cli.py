@@ -181,7 +181,7 @@ def test_all_configuration_errors_are_reported_with_exit_status_2(tmp_path: Path
         (["--web.listen-address=nowhere"], "--web.listen-address"),
         (["--web.listen-address=192.0.2.1:1"], "cannot listen on 192.0.2.1:1"),
         (["--log.level=loud"], "--log.level"),
-        (["simulate", "--account", "a=b"], "there is no profile b"),
+        (["simulate", "--account", "a=b"], "unknown profile b"),
         (["simulate", "--listen", "x"], "--listen"),
         (["simulate", "--listen", "192.0.2.1:1"], "the simulator cannot listen on 192.0.2.1:1"),
         (["demo", "--web.telemetry-path", "metrics"], "--web.telemetry-path"),

@@ -151,7 +151,7 @@ def truth(*, listed: int, submitted: int, finished: int) -> Truth:
         oldest={},
         submitted={"Dataset": submitted, "none": 4},
         finished={("ERROR", "Dataset"): finished},
-        endings=(),
+        outcomes=(),
     )
 
 

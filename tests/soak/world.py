@@ -127,8 +127,8 @@ def _profile(name: str) -> Profile:
     """A profile under which every task can be seen, and its end be known."""
     return msgspec.structs.replace(
         PROFILES[name],
-        shortest=SHORTEST_LIFE_SECONDS,
-        recordless=0.0,
-        record_ttl=_RECORD_SECONDS,
+        min_seconds=SHORTEST_LIFE_SECONDS,
+        without_record=0.0,
+        record_seconds=_RECORD_SECONDS,
         warm_up=_WARM_UP_SECONDS,
     )
