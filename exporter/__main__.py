@@ -1,4 +1,4 @@
-"""`python -m exporter`."""
+"""Entry point of `python -m exporter`."""
 
 from exporter.cli import main
 

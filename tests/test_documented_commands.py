@@ -214,7 +214,7 @@ def check_once_and_run(block: Block, setup: Setup) -> None:
     setup.configure()
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
     with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
-        assert "config.yaml: fine, 2 account(s)" in output()
+        assert "config.yaml: configuration is valid (2 accounts)" in output()
         assert 'datarobot_up{account="research"} 1.0' in output()
 
 

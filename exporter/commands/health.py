@@ -14,8 +14,8 @@ import click
 import msgspec
 
 from exporter import config
-from exporter.commands.flags import duration, flag, with_flags
-from exporter.commands.terminal import complain, safe
+from exporter.commands.flags import duration_value, flag, overrides, with_flags
+from exporter.commands.terminal import print_error, sanitize
 from exporter.config import DEFAULT_FILE, ListenAddress
 from exporter.config.web_file import TlsServer, read_web_file
 from exporter.errors import ConfigError
@@ -62,7 +62,7 @@ def _base_url(text: str) -> str:
     flag(
         "wait",
         command="health",
-        type=duration,
+        type=duration_value,
         metavar="DURATION",
         default="0s",
         show_default=True,
@@ -99,7 +99,7 @@ def health(context: click.Context, /, *, urls: Sequence[str], ready: bool, wait:
     try:
         exporters = [_Exporter(url) for url in urls] or [_configured(context)]
     except ConfigError as error:
-        complain(f"the configuration is invalid: {error.mistakes[0]}")
+        print_error(f"the configuration is invalid: {error.mistakes[0]}")
         context.exit(1)
     failed = False
     for exporter in exporters:
@@ -107,7 +107,7 @@ def health(context: click.Context, /, *, urls: Sequence[str], ready: bool, wait:
         while not healthy and time.monotonic() < deadline:
             time.sleep(_RETRY_SECONDS)
             healthy, answer = _ask(exporter, path)
-        click.echo(f"{exporter.url}: {safe(answer)}", err=not healthy)
+        click.echo(f"{exporter.url}: {sanitize(answer)}", err=not healthy)
         failed |= not healthy
     if failed:
         context.exit(1)
@@ -123,10 +123,8 @@ def _configured(context: click.Context) -> _Exporter:
     file: Path | None = flags["file"]
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
-    overrides = {key.replace("__", "."): value for key, value in flags.items() if "__" in key}
-    web = config.load(
-        file, os.environ, {key: value for key, value in overrides.items() if value is not None}
-    ).web
+    settings = {key: value for key, value in flags.items() if "__" in key}
+    web = config.load(file, os.environ, overrides(settings)).web
     if not web.listen_address.port:
         raise ConfigError(["web.listen_address: the port is 0; expected a fixed port, or --url"])
     host = _LOOPBACK.get(web.listen_address.host, web.listen_address.host)

@@ -1,7 +1,6 @@
-"""Measure what the ledger keeps of a million open tasks, beyond the ids themselves.
+"""Measure the memory of the ledger for a million open tasks, without the ids.
 
-The ids are made first and kept, as the listing's decoder makes them; then two listings of the same tasks are
-taken and entered, and tracemalloc tells what stays.
+The ids are created first; then two listings of the same tasks are recorded, and tracemalloc measures.
 """
 
 import argparse
@@ -22,7 +21,7 @@ BOUNDS = (5.0, 60.0, 3600.0)
 
 
 def pages(ids: list[str]) -> Iterator[Page]:
-    """Pages of running tasks, all with a creation time of their own."""
+    """Yield pages of running tasks with different creation times."""
     for start in range(0, len(ids), PAGE):
         yield Page(
             tasks=[
@@ -39,7 +38,7 @@ def pages(ids: list[str]) -> Iterator[Page]:
 
 
 def take(ids: list[str], ledger: Ledger) -> Listing:
-    """A listing of all of them."""
+    """Return a listing of all tasks."""
     return take_listing(
         pages(ids),
         now=1.8e9,
@@ -53,7 +52,7 @@ def take(ids: list[str], ledger: Ledger) -> Listing:
 
 
 def main() -> None:
-    """Print bytes per open task: what stays, and what the second listing takes for a moment."""
+    """Print the bytes per open task, and the peak during the second listing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000)
     count = parser.parse_args().tasks

@@ -10,7 +10,7 @@ import trustme
 import yaml
 from click.testing import CliRunner, Result
 from running import free_port
-from serving import Certificates, FakeSubject, served, write_web_file
+from serving import Certificates, FakeExporter, served, write_web_file
 from starlette.applications import Starlette
 
 from exporter import cli
@@ -52,12 +52,12 @@ def address(port: int) -> str:
 
 
 @pytest.fixture
-def subject() -> FakeSubject:
-    return FakeSubject()
+def subject() -> FakeExporter:
+    return FakeExporter()
 
 
 @pytest.fixture
-def app(subject: FakeSubject) -> Starlette:
+def app(subject: FakeExporter) -> Starlette:
     return make_app(subject, telemetry_path="/metrics")
 
 
@@ -138,7 +138,7 @@ class TestAddress:
 
 class TestAnswer:
     def test_names_the_accounts_whose_polls_hang(
-        self, run: Run, subject: FakeSubject, app: Starlette
+        self, run: Run, subject: FakeExporter, app: Starlette
     ) -> None:
         subject.stalled_accounts = ["production"]
         with served(app) as port:
@@ -150,7 +150,7 @@ class TestAnswer:
         assert ready.exit_code == 0
 
     def test_is_awaited(
-        self, run: Run, subject: FakeSubject, app: Starlette, monkeypatch: pytest.MonkeyPatch
+        self, run: Run, subject: FakeExporter, app: Starlette, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The account is polled between the second and the third question."""
         monkeypatch.setattr(health, "_RETRY_SECONDS", 0.0)

@@ -75,7 +75,7 @@ def test_the_service_has_no_permissions() -> None:
 def test_an_invalid_configuration_is_not_retried() -> None:
     """Exit status 2; every other failure may pass."""
     assert settings("Restart") == ["on-failure"]
-    assert settings("RestartPreventExitStatus") == [str(cli._OPERATOR_MUST_MEND)]
+    assert settings("RestartPreventExitStatus") == [str(cli.EXIT_INVALID)]
 
 
 def test_the_start_waits_until_the_exporter_serves(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""What happens in the simulator reaches a person, by way of our rules and our routes.
+"""Alerts from the simulator to a webhook, with the shipped rules and routes.
 
-Exporter, Prometheus and Alertmanager are real; only time is shortened, see `alerting.sped_up_rules`.
+Exporter, Prometheus and Alertmanager are real; only times are shorter, see `alerting.sped_up_rules`.
 """
 
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pytest
-from alerting import Alertmanager, Notice, Webhook, sped_up_rules
+from alerting import Alertmanager, Notification, Webhook, sped_up_rules
 from conftest import eventually
 from running import Prometheus, RunningExporter
 
@@ -29,8 +29,8 @@ tasks: {{stuck_after: {{INITIALIZED: 10m, RUNNING: 2s}}, stuck_after_by_type: {{
 """
 
 
-class World(NamedTuple):
-    """All that is between a task and a person."""
+class Setup(NamedTuple):
+    """The parts from the simulated account to the webhook."""
 
     account: SimulatedAccount
     simulator: Simulator
@@ -39,22 +39,22 @@ class World(NamedTuple):
     webhook: Webhook
 
     def submit(self, task_type: str) -> str:
-        """A task of the account `production` that runs until it is told otherwise."""
+        """Submit a running task of the account `production`."""
         with self.simulator.lock:
             return self.account.submit(task_type, status="RUNNING", created=time.time())
 
     def finish(self, status_id: str, status: str) -> None:
-        """End it, and leave its record."""
+        """Finish a task; it leaves the listing and its record stays."""
         with self.simulator.lock:
             self.account.finish(status_id, status, listed_for=0)
 
-    def told(self, name: str, status: Literal["firing", "resolved"] = "firing") -> Notice:
-        """The first notice of an alert, once it has come."""
-        return eventually(lambda: self.webhook.told(name, status))[0]
+    def wait_for(self, name: str, status: Literal["firing", "resolved"] = "firing") -> Notification:
+        """Wait for the first notification of an alert."""
+        return eventually(lambda: self.webhook.received(name, status))[0]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def setup(tmp_path: Path) -> Iterator[Setup]:
     now = time.time()
     accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in TOKENS}
     with (
@@ -73,71 +73,71 @@ def world(tmp_path: Path) -> Iterator[World]:
             Prometheus(tmp_path, targets=[f"127.0.0.1:{exporter.port}"], more=more) as prometheus,
         ):
             eventually(lambda: len(prometheus.query("datarobot_up == 1")) == len(TOKENS))
-            yield World(accounts["production"], simulator, prometheus, alertmanager, webhook)
+            yield Setup(accounts["production"], simulator, prometheus, alertmanager, webhook)
             assert "Traceback" not in exporter.log
 
 
-def test_a_stuck_task_is_told_with_account_and_type_until_it_ends(world: World) -> None:
-    status_id = world.submit("Dataset")
-    world.submit("Testing")
-    notice = world.told("DataRobotTaskStuck")
-    assert notice.receiver == "ticket"
-    assert notice.labels["account"] == "production"
-    assert notice.labels["task_type"] == "Dataset"
-    assert notice.annotations["description"].startswith(
+def test_a_stuck_task_fires_until_it_finishes(setup: Setup) -> None:
+    status_id = setup.submit("Dataset")
+    setup.submit("Testing")
+    notification = setup.wait_for("DataRobotTaskStuck")
+    assert notification.receiver == "ticket"
+    assert notification.labels["account"] == "production"
+    assert notification.labels["task_type"] == "Dataset"
+    assert notification.annotations["description"].startswith(
         "1 task(s) of type Dataset of account production have been running for longer than 2s; the oldest is "
     )
-    world.finish(status_id, "COMPLETED")
-    assert world.told("DataRobotTaskStuck", "resolved").labels == notice.labels
-    assert world.webhook.names == {"DataRobotTaskStuck"}
+    setup.finish(status_id, "COMPLETED")
+    assert setup.wait_for("DataRobotTaskStuck", "resolved").labels == notification.labels
+    assert setup.webhook.names == {"DataRobotTaskStuck"}
 
 
-def test_a_failed_task_is_told_with_account_and_type_for_a_while(world: World) -> None:
-    status_id, other = world.submit("Dataset"), world.submit("Testing")
-    eventually(lambda: world.prometheus.query("sum(datarobot_tasks == 1) == 2"))
-    world.finish(other, "COMPLETED")
-    world.finish(status_id, "ERROR")
-    notice = world.told("DataRobotTasksFailing")
-    assert notice.receiver == "ticket"
-    assert notice.labels["account"] == "production"
-    assert notice.labels["task_type"] == "Dataset"
-    assert notice.annotations["description"] == (
+def test_a_failed_task_fires_for_some_time(setup: Setup) -> None:
+    status_id, other = setup.submit("Dataset"), setup.submit("Testing")
+    eventually(lambda: setup.prometheus.query("sum(datarobot_tasks == 1) == 2"))
+    setup.finish(other, "COMPLETED")
+    setup.finish(status_id, "ERROR")
+    notification = setup.wait_for("DataRobotTasksFailing")
+    assert notification.receiver == "ticket"
+    assert notification.labels["account"] == "production"
+    assert notification.labels["task_type"] == "Dataset"
+    assert notification.annotations["description"] == (
         "1 task(s) of type Dataset of account production failed within 15 minutes: 1 ERROR."
     )
-    assert world.told("DataRobotTasksFailing", "resolved").labels == notice.labels
-    assert {notice.labels["task_type"] for notice in world.webhook.notices} == {"Dataset"}
+    assert setup.wait_for("DataRobotTasksFailing", "resolved").labels == notification.labels
+    assert {notification.labels["task_type"] for notification in setup.webhook.notifications} == {"Dataset"}
 
 
 @pytest.mark.parametrize(
     ("fault", "name"), [("unavailable", "DataRobotApiDown"), ("unauthorized", "DataRobotApiUnauthorized")]
 )
-def test_an_api_that_goes_away_is_told_once_until_it_is_back(
-    world: World, fault: Literal["unavailable", "unauthorized"], name: str
+def test_an_api_failure_fires_one_alert_until_it_recovers(
+    setup: Setup, fault: Literal["unavailable", "unauthorized"], name: str
 ) -> None:
-    """The data grow stale, too; that follows, and is not told."""
-    world.simulator.inject(Fault(kind=fault, account="production"))
-    notice = world.told(name)
-    assert notice.receiver == "page"
-    assert notice.labels["account"] == "production"
-    eventually(lambda: world.alertmanager.kept_quiet() == {"DataRobotDataStale"})
-    world.simulator.clear()
-    assert world.told(name, "resolved").labels == notice.labels
-    eventually(lambda: not world.alertmanager.kept_quiet())
-    assert world.webhook.names == {name}
-    assert {notice.labels["account"] for notice in world.webhook.notices} == {"production"}
+    """The alert for stale data is inhibited."""
+    setup.simulator.inject(Fault(kind=fault, account="production"))
+    notification = setup.wait_for(name)
+    assert notification.receiver == "page"
+    assert notification.labels["account"] == "production"
+    eventually(lambda: setup.alertmanager.inhibited() == {"DataRobotDataStale"})
+    setup.simulator.clear()
+    assert setup.wait_for(name, "resolved").labels == notification.labels
+    eventually(lambda: not setup.alertmanager.inhibited())
+    assert setup.webhook.names == {name}
+    assert {notification.labels["account"] for notification in setup.webhook.notifications} == {"production"}
 
 
-def test_a_stuck_task_is_not_called_resolved_while_nothing_is_known_of_it(world: World) -> None:
-    status_id = world.submit("Dataset")
-    world.told("DataRobotTaskStuck")
-    world.simulator.inject(Fault(kind="reset", account="production"))
-    world.told("DataRobotApiDown")
-    eventually(lambda: not world.prometheus.query('datarobot_tasks_stuck{account="production"}'))
-    follow = {"DataRobotDataStale", "DataRobotTaskStuck"}
-    eventually(lambda: world.alertmanager.kept_quiet() == follow)
-    world.simulator.clear()
-    world.told("DataRobotApiDown", "resolved")
-    assert world.webhook.told("DataRobotTaskStuck", "resolved") == []
-    world.finish(status_id, "COMPLETED")
-    world.told("DataRobotTaskStuck", "resolved")
-    assert world.webhook.names == {"DataRobotTaskStuck", "DataRobotApiDown"}
+def test_a_stuck_task_is_not_resolved_during_an_api_failure(setup: Setup) -> None:
+    status_id = setup.submit("Dataset")
+    setup.wait_for("DataRobotTaskStuck")
+    setup.simulator.inject(Fault(kind="reset", account="production"))
+    setup.wait_for("DataRobotApiDown")
+    eventually(lambda: not setup.prometheus.query('datarobot_tasks_stuck{account="production"}'))
+    dependent = {"DataRobotDataStale", "DataRobotTaskStuck"}
+    eventually(lambda: setup.alertmanager.inhibited() == dependent)
+    setup.simulator.clear()
+    setup.wait_for("DataRobotApiDown", "resolved")
+    assert setup.webhook.received("DataRobotTaskStuck", "resolved") == []
+    setup.finish(status_id, "COMPLETED")
+    setup.wait_for("DataRobotTaskStuck", "resolved")
+    assert setup.webhook.names == {"DataRobotTaskStuck", "DataRobotApiDown"}

@@ -120,7 +120,7 @@ def test_every_panel_has_an_answer(prometheus: Prometheus, simulator: Simulator)
 
 
 def test_variables_offer_what_there_is(prometheus: Prometheus) -> None:
-    types = {habit.task_type or "none" for habit in STEADY.habits}
+    types = {workload.task_type or "none" for workload in STEADY.workloads}
     offered = {"job": {"datarobot"}, "account": set(DEMO_ACCOUNTS), "task_type": types}
     eventually(lambda: len(prometheus.query("count by (account) (datarobot_tasks)")) == len(DEMO_ACCOUNTS))
     for dashboard in DASHBOARDS.values():

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from serving import FakeSubject
+from serving import FakeExporter
 
 from exporter import config
 from exporter.config import ListenAddress, redacted
@@ -288,9 +288,9 @@ def exporter_port() -> Iterator[tuple[int, Callable[[], list[str]]]]:
     """The endpoint, and what it logged as errors."""
     records = Records()
     logging.getLogger().addHandler(records)
-    subject = FakeSubject()
-    subject.mistakes = ["config.yaml: wrong"]
-    app = make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)
+    exporter = FakeExporter()
+    exporter.mistakes = ["config.yaml: wrong"]
+    app = make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)
     server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)))
     server.start()
     yield server.port, lambda: records.kept

@@ -260,10 +260,10 @@ def test_clients_take_all_file_descriptors_and_give_them_back(simulator: Simulat
         with contextlib.ExitStack() as clients:
             for _ in range(60):
                 clients.enter_context(socket.create_connection(("127.0.0.1", port)))
-            eventually(lambda: "event=web.exhausted" in exporter.log)
+            eventually(lambda: "event=web.file_descriptors_exhausted" in exporter.log)
             # Those who do not ask make room for those who do.
             assert exporter.get("/-/healthy").status_code == 200
         before = polls(exporter)
         eventually(lambda: polls(exporter) >= before + 15 and value(exporter, "datarobot_up") == 1)
-        assert exporter.log.count("event=web.exhausted") == 1
+        assert exporter.log.count("event=web.file_descriptors_exhausted") == 1
         ends_well(exporter)

@@ -174,7 +174,7 @@ def test_health_is_well_while_all_accounts_are_reloaded(
         while exporter.get("/config").text.count(f"RUNNING: {minutes}m\n") < 2:
             verdicts.add(exporter.get("/-/healthy").text)
         verdicts.add(exporter.get("/-/healthy").text)
-    assert verdicts == {"Healthy: every poll loop beats.\n"}
+    assert verdicts == {"Healthy: all poll loops are running.\n"}
     eventually(lambda: up(exporter) == ["one", "two"])
 
 
