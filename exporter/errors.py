@@ -4,6 +4,7 @@
 
     ExporterError
     ├── ConfigError             the operator must mend a file, a variable or a flag
+    ├── ReloadFailed            a valid configuration could not be applied
     ├── ServingEnded            the endpoint died
     ├── Interrupted             the exporter is stopping; nothing is wrong
     └── ApiError                a request to DataRobot did not give what was asked for
@@ -38,6 +39,10 @@ class ConfigError(ExporterError):
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(self.mistakes))
+
+
+class ReloadFailed(ExporterError):
+    """A reload was refused or failed; the exporter goes on with the configuration that it had."""
 
 
 class ServingEnded(ExporterError):

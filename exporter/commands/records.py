@@ -107,7 +107,7 @@ def record_of(task: Task, *, account: str, now: float, limit: Limit) -> TaskReco
         created=created,
         age=None if created is None else max(0.0, now - created),
         stuck_after=limit(status, task_type) if status in WAITING_OR_RUNNING else None,
-        code=task.code,
+        code=task.code or 0,
     )
 
 
@@ -142,7 +142,7 @@ def take_records(
                 seen.add(task.status_id)
             record = record_of(task, account=account, now=now, limit=limit)
             if selection.takes(record):
-                message = (task.message_text or None) if with_messages else None
+                message = (task.message or None) if with_messages else None
                 records.append(msgspec.structs.replace(record, message=message) if message else record)
     return Listed(records, skipped)
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from exporter.logs import printable
-from exporter.tracking.listing import LONGEST_MESSAGE
+from exporter.tracking.reports import LONGEST_MESSAGE
 from exporter.tracking.view import AccountStatus
 from exporter.version import VERSION
 from exporter.web.status import COLUMNS, ExporterStatus, Matrix, matrix
@@ -159,12 +159,12 @@ def _section(account: AccountStatus, most_types: int) -> Section:
 def _runbooks(account: AccountStatus) -> Iterator[str]:
     if account.state == "stalled":
         yield "DataRobotDataStale"
-    elif account.last_end is not None and account.last_end.failure is not None:
-        yield _RUNBOOK_OF_REASON.get(account.last_end.failure, "DataRobotApiDown")
+    elif account.last_poll is not None and account.last_poll.failure is not None:
+        yield _RUNBOOK_OF_REASON.get(account.last_poll.failure, "DataRobotApiDown")
     for task in account.oldest:
         if account.is_stuck(task):
             yield _RUNBOOK_OF_STUCK[task.status]
-    if any(end.report.status in _FAILED for end in account.ends):
+    if any(end.report.status in _FAILED for end in account.outcomes):
         yield "DataRobotTasksFailing"
 
 

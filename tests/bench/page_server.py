@@ -22,25 +22,27 @@ _TARGET: Final = re.compile(rb"GET /(\d+)/(\d+)/status/\?offset=(\d+)&limit=(\d+
 _TYPES: Final = ("Dataset", "Testing", "ManagedImageBuild", "CustomModelBlueprintBuild", "LearningSession")
 _MOMENT: Final = 300
 _MONTH: Final = 30 * 86_400
-_FINISHED_EVERY: Final = 50
+_MIXES: Final = {"open": 0.02, "finished": 2 / 3}
+"""Share of the tasks that have finished."""
 _STUCK_EVERY: Final = 100
 
 
 class Records:
-    """Tasks as JSON, in a file: one in fifty has finished, all others wait or run, one in a hundred is stuck.
+    """Tasks as JSON, in a file: some have finished, the others are open, one in a hundred is stuck.
 
     Args:
         count: How many.
+        share: Of the tasks that have finished.
         now: Unix seconds; most were created in the five minutes before, the stuck ones in the month before.
     """
 
-    def __init__(self, count: int, now: float) -> None:
+    def __init__(self, count: int, now: float, share: float) -> None:
         chance = random.Random(0)
         self.date = email.utils.formatdate(now, usegmt=True).encode()
         self._starts = array("Q", [0])
         with tempfile.TemporaryFile() as file:
             for number in range(count):
-                finished = number % _FINISHED_EVERY == 0
+                finished = chance.random() < share
                 status = "ERROR" if finished else chance.choice(("INITIALIZED", "RUNNING"))
                 longest = _MONTH if number % _STUCK_EVERY == 1 else _MOMENT
                 created = datetime.fromtimestamp(now - chance.random() * longest, UTC)
@@ -126,7 +128,9 @@ def main() -> None:
     """Serve until ended; tell the port in the first line of output."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", type=int)
-    with PageServer(Records(parser.parse_args().tasks, time.time())) as server:
+    parser.add_argument("mix", choices=_MIXES)
+    asked = parser.parse_args()
+    with PageServer(Records(asked.tasks, time.time(), _MIXES[asked.mix])) as server:
         print(server.port, flush=True)  # noqa: T201
         server.serve_forever()
 
