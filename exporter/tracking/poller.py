@@ -82,11 +82,13 @@ class Poller:
         self._summary_due = monotonic()
         self._polls_summarized = self._failures_summarized = 0
         self._thread: threading.Thread | None = None
+        self._former: Poller | None = None
+        self._same_tasks = False
 
     @property
     def polls(self) -> int:
         """How many polls have ended."""
-        return self._published.telemetry.polls
+        return self._shown.telemetry.polls
 
     @property
     def telemetry(self) -> Telemetry:
@@ -112,18 +114,20 @@ class Poller:
                 account keeps its place in the interval, so that a fleet does not poll in step after a reload;
                 only after a failed poll the next one is immediate, as the change may have fixed the cause.
         """
-        due = self._monotonic()
-        if same_tasks:
-            self._published = former._published  # noqa: SLF001 of the same class
-            self._source.clock_offset = self._published.clock_offset
-            if self._published.telemetry.up:
-                due = former._due  # noqa: SLF001 likewise
+        self._former, self._same_tasks = former, same_tasks
 
         def run() -> None:
-            while not former.has_ended() and not self._stop.is_set():
-                former.join(_WAIT_SECONDS)
-            if same_tasks and not self._stop.is_set():
-                self._tracker.take_over(former._tracker)  # noqa: SLF001 likewise
+            due = self._monotonic()
+            while not former.has_ended() and not self._stop.wait(_WAIT_SECONDS):
+                pass
+            if not self._stop.is_set():
+                last = self._last
+                if last is not self:
+                    self._tracker.take_over(last._tracker)  # noqa: SLF001 of the same class
+                    self._published = last._published  # noqa: SLF001 likewise
+                    self._source.clock_offset = self._published.clock_offset
+                    due = last._due if self._published.telemetry.up else due  # noqa: SLF001 likewise
+                self._former = None
             self.run(min(max(0.0, due - self._monotonic()), self.account.poll.interval))
 
         self._promise_heartbeat(0.0)
@@ -139,8 +143,9 @@ class Poller:
             self._thread.join(timeout)
 
     def has_ended(self) -> bool:
-        """Whether the loop was started and has ended."""
-        return self._thread is not None and not self._thread.is_alive()
+        """Whether the loop was started and has ended, and every loop that it was still waiting for."""
+        has_ended = self._thread is not None and not self._thread.is_alive()
+        return has_ended and (self._former is None or self._former.has_ended())
 
     def run(self, delay: float, offset: float | None = None) -> None:
         """Poll until stopped; polls start `interval` apart, and starts that were missed are left out.
@@ -193,7 +198,7 @@ class Poller:
 
     def view(self) -> AccountView:
         """Return what a scrape may read now."""
-        published = self._published
+        published = self._shown
         tracked, offset = published.tracked, published.clock_offset
         return AccountView(
             account=self.account.name,
@@ -211,7 +216,7 @@ class Poller:
 
     def status(self) -> AccountStatus:
         """Return what the status page may read now."""
-        published = self._published
+        published = self._shown
         tracked, telemetry = published.tracked, published.telemetry
         fresh = self._is_fresh(published)
         now, due_in = self._clock(), self.due_in()
@@ -229,6 +234,16 @@ class Poller:
             limit=self.account.tasks.limit,
             stale_after=self.account.poll.stale_after,
         )
+
+    @property
+    def _last(self) -> "Poller":
+        """The last poller of the same tasks that was free to poll: this one, unless it waits for another."""
+        former = self._former
+        return self if former is None or not self._same_tasks else former._last  # noqa: SLF001 of the same class
+
+    @property
+    def _shown(self) -> Published:
+        return self._last._published  # noqa: SLF001 of the same class
 
     def _is_fresh(self, published: Published) -> bool:
         complete_at = published.complete_at
