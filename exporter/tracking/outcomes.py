@@ -154,17 +154,20 @@ class Outcomes(msgspec.Struct, kw_only=True):
         ids = [status_id for status_id, task in self.pending.items() if task.next_poll <= self.poll]
         return sorted(ids, key=lambda status_id: self.pending[status_id].failures)
 
-    def resolve(self, status_id: str, status: Status, details: Details = _NO_DETAILS) -> TaskReport:
+    def resolve(
+        self, status_id: str, status: Status, now: float, details: Details = _NO_DETAILS
+    ) -> TaskReport:
         """Record how a vanished task finished, and return its outcome.
 
         Args:
             status_id: Its id.
             status: A finished one, or UNKNOWN if no record says how.
+            now: Unix seconds on the server's clock.
             details: What the API says of it.
         """
         task = self.pending.pop(status_id)
         self.changed.add(status_id)
-        self.resolved[status_id] = Resolved(task.since, self.poll, is_known=status != "UNKNOWN")
+        self.resolved[status_id] = Resolved(now, self.poll, is_known=status != "UNKNOWN")
         return self._count(status_id, (status, task.task_type), task.created, at=task.since, details=details)
 
     def postpone(self, status_id: str, now: float, *, is_open: bool) -> TaskReport | None:
@@ -183,9 +186,24 @@ class Outcomes(msgspec.Struct, kw_only=True):
         task.is_open = is_open
         task.next_poll = self.poll + min(2 ** (task.failures - 1), MOST_POLLS_BETWEEN_LOOKUPS)
         self.changed.add(status_id)
-        if now - task.since > PENDING_SECONDS or (task.failures >= MOST_FAILURES and not is_open):
-            return self.resolve(status_id, "UNKNOWN")
+        if task.failures >= MOST_FAILURES and not is_open:
+            return self.resolve(status_id, "UNKNOWN", now)
         return None
+
+    def give_up(self, now: float) -> list[TaskReport]:
+        """Drop the tasks that have been pending for too long, and return their outcomes if they are looked up.
+
+        Args:
+            now: Unix seconds on the server's clock.
+        """
+        seconds = PENDING_SECONDS if self.looks_up else REMEMBERED_SECONDS
+        over = [status_id for status_id, task in self.pending.items() if now - task.since >= seconds]
+        if self.looks_up:
+            return [self.resolve(status_id, "UNKNOWN", now) for status_id in over]
+        for status_id in over:
+            del self.pending[status_id]
+        self.changed.update(over)
+        return []
 
     def _appear(self, status_id: str, task: TrackedTask, now: float) -> bool:
         """Record that a task is listed that was not; return whether its outcome is still to be counted."""
@@ -226,15 +244,6 @@ class Outcomes(msgspec.Struct, kw_only=True):
         ]
         for status_id in over:
             del self.resolved[status_id]
-        if not self.looks_up:
-            hidden = [
-                status_id
-                for status_id, task in self.pending.items()
-                if now - task.since >= REMEMBERED_SECONDS
-            ]
-            for status_id in hidden:
-                del self.pending[status_id]
-            over += hidden
         self.changed.update(over)
 
     def _finish(self, status_id: str, task: TrackedTask, now: float, details: Details) -> TaskReport:

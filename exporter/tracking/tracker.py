@@ -156,6 +156,7 @@ class Tracker:
         self._telemetry.invalid_tasks.update(inventory.invalid(listing))
         self._telemetry.duplicate_tasks += listing.duplicates
         found += self._look_up(deadline, changes.now)
+        found += outcomes.give_up(changes.now)
         inventory.reported.difference_update(report.status_id for report in found)
         self._save(needed=bool(stuck))
         self.known = self._show(found, changes.now)
@@ -225,12 +226,12 @@ class Tracker:
         try:
             task = self._source.get_task(status_id, deadline).task
         except NotFound:
-            return outcomes.resolve(status_id, "UNKNOWN")
+            return outcomes.resolve(status_id, "UNKNOWN", now)
         if task is None:
-            return outcomes.resolve(status_id, "COMPLETED")
+            return outcomes.resolve(status_id, "COMPLETED", now)
         status = task.outcome
         if status in FINISHED:
-            return outcomes.resolve(status_id, status, details_of(task))
+            return outcomes.resolve(status_id, status, now, details_of(task))
         if status == "UNKNOWN":
             self._log_failure(
                 status_id, "malformed", f"the status is {(task.status or '')[:_LONGEST_WORD]!r}"
