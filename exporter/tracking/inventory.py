@@ -148,9 +148,10 @@ class Inventory:
         counts["record"] = listing.skipped
         return +counts
 
-    def unknown_words(self) -> set[str]:
-        """Return the API's status words that are listed now and that we do not know."""
-        return {series.status_word or "" for series in self._series.values() if series.key[0] == "UNKNOWN"}
+    def unknown_words(self, listing: Listing) -> set[str]:
+        """Return the API's status words of a complete listing that we do not know."""
+        every = (*self._series.values(), *(task.series for task in listing.anonymous))
+        return {series.status_word or "" for series in every if series.key[0] == "UNKNOWN"}
 
     def _vanished(self, listing: Listing) -> dict[str, TrackedTask]:
         new = sum(status_id not in self.tasks for status_id in listing.records)

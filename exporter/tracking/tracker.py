@@ -162,7 +162,7 @@ class Tracker:
         self.known = self._show(found, changes.now)
         if before == len(changes.vanished) >= _MANY_VANISHED:
             log.warning("tasks.vanished", account=self._account.name, number=before)
-        self._log_unknown_words()
+        self._log_unknown_words(listing)
         log_stuck(self._account.name, stuck)
         log_outcomes(self._account.name, found)
 
@@ -276,8 +276,8 @@ class Tracker:
             outcomes=(*latest, *before.outcomes)[:MOST_RECENT],
         )
 
-    def _log_unknown_words(self) -> None:
-        for word in sorted(word[:_LONGEST_WORD] for word in self._inventory.unknown_words()):
+    def _log_unknown_words(self, listing: Listing) -> None:
+        for word in sorted(word[:_LONGEST_WORD] for word in self._inventory.unknown_words(listing)):
             if word not in self._logged_words and len(self._logged_words) < _MOST_WORDS_LOGGED:
                 self._logged_words.add(word)
                 log.warning("status.unknown", account=self._account.name, status=word)
