@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -121,6 +121,15 @@ class Inventory:
         found = [status_id for status_id in self._unreported(changes.now) if status_id in changes.details]
         self.reported.update(found)
         return [self._report(status_id, changes.details[status_id], changes.now) for status_id in found]
+
+    def forget_reports(self, pending: Container[str]) -> None:
+        """Forget the reports of tasks that are neither open nor pending: they are not stuck any more."""
+        tasks = self.tasks
+        self.reported -= {
+            status_id
+            for status_id in self.reported
+            if status_id not in pending and not (status_id in tasks and tasks[status_id].series.is_open)
+        }
 
     @property
     def open_tasks(self) -> int:

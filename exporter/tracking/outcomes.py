@@ -107,7 +107,7 @@ class Outcomes(msgspec.Struct, kw_only=True):
         resolved: Tasks that are no longer listed, by id, in the order in which they left.
         counted: Ids of tasks that are listed as open although their outcome was counted.
         poll: Number of the last complete listing.
-        changed: Ids whose place has changed since this was last emptied, for the state file.
+        changed: Ids of which something has changed since this was last emptied, for the state file.
         revision: Grows whenever `counts` change.
     """
 

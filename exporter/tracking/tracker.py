@@ -153,12 +153,13 @@ class Tracker:
         changes = inventory.apply(listing)
         found = outcomes.record(changes)
         stuck = inventory.stuck(changes)
+        outcomes.changed.update(report.status_id for report in stuck)
         self._telemetry.invalid_tasks.update(inventory.invalid(listing))
         self._telemetry.duplicate_tasks += listing.duplicates
         found += self._look_up(deadline, changes.now)
         found += outcomes.give_up(changes.now)
-        inventory.reported.difference_update(report.status_id for report in found)
-        self._save(needed=bool(stuck))
+        inventory.forget_reports(outcomes.pending)
+        self._save()
         self.known = self._show(found, changes.now)
         if before == len(changes.vanished) >= _MANY_VANISHED:
             log.warning("tasks.vanished", account=self._account.name, number=before)
@@ -243,12 +244,12 @@ class Tracker:
             "lookup.failed", account=self._account.name, status_id=status_id, reason=reason, error=error
         )
 
-    def _save(self, *, needed: bool) -> None:
+    def _save(self) -> None:
         """Save what changed: what was scraped must not be counted again after a crash."""
         outcomes = self._outcomes
         if self._state is None:
             outcomes.changed.clear()
-        elif needed or outcomes.changed or outcomes.revision != self._saved_revision:
+        elif outcomes.changed or outcomes.revision != self._saved_revision:
             try:
                 self._state.save(self._inventory, outcomes)
             except OSError as error:
