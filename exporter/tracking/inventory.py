@@ -76,7 +76,16 @@ class Inventory:
             series = listing.series_of(status_word, task_type)
             listing.records[status_id] = TrackedTask(series, created, listing.poll)
         self._replace(listing, {})
+        self.types = listing.labels.types()
         self.complete = True
+
+    def configure(self, types: TaskTypes, limit: Limit) -> None:
+        """Use the labels and limits of the present configuration; folded types may have their own now."""
+        self.types, self.limit = types, limit
+        if any(series.is_folded for series in self._series.values()):
+            tasks = [(status_id, *task.series.words, task.created) for status_id, task in self.tasks.items()]
+            self._series = {}
+            self.restore(tasks)
 
     def begin(self, now: float) -> Listing:
         """Begin to read a listing.

@@ -174,12 +174,9 @@ class Tracker:
     def _resume(self, inventory: Inventory, outcomes: Outcomes) -> None:
         """Take what is known of the tasks, under the limits of the present configuration."""
         tasks = self._account.tasks
-        inventory.limit = tasks.limit
-        inventory.types = msgspec.structs.replace(
-            inventory.types,
-            known=frozenset({*DOCUMENTED_TYPES, *tasks.stuck_after_by_type}),
-            limit=tasks.max_types,
-        )
+        known = frozenset({*DOCUMENTED_TYPES, *tasks.stuck_after_by_type})
+        types = msgspec.structs.replace(inventory.types, known=known, limit=tasks.max_types)
+        inventory.configure(types, tasks.limit)
         if outcomes.bounds != tasks.duration_buckets:
             outcomes.bounds = tasks.duration_buckets
             outcomes.counts.durations, outcomes.counts.queued = {}, {}
