@@ -191,7 +191,7 @@ class Outcomes(msgspec.Struct, kw_only=True):
         return None
 
     def give_up(self, now: float) -> list[TaskReport]:
-        """Drop the tasks that have been pending for too long, and return their outcomes if they are looked up.
+        """Drop the tasks that were pending for too long, and return their outcomes if they are looked up.
 
         Args:
             now: Unix seconds on the server's clock.

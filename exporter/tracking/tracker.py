@@ -1,7 +1,7 @@
 """One account's tasks from poll to poll: listing, lookups of what vanished, state file and log."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final, Protocol
 
@@ -156,16 +156,18 @@ class Tracker:
         outcomes.changed.update(report.status_id for report in stuck)
         self._telemetry.invalid_tasks.update(inventory.invalid(listing))
         self._telemetry.duplicate_tasks += listing.duplicates
-        found += self._look_up(deadline, changes.now)
-        found += outcomes.give_up(changes.now)
-        inventory.forget_reports(outcomes.pending)
-        self._save()
-        self.known = self._show(found, changes.now)
         if before == len(changes.vanished) >= _MANY_VANISHED:
             log.warning("tasks.vanished", account=self._account.name, number=before)
         self._log_unknown_words(listing)
         log_stuck(self._account.name, stuck)
-        log_outcomes(self._account.name, found)
+        try:
+            found += self._look_up(deadline, changes.now)
+            found += outcomes.give_up(changes.now)
+        finally:  # a lookup that crashes does not undo what the listing has shown
+            inventory.forget_reports(outcomes.pending)
+            self._save()
+            self.known = self._show(found, changes.now)
+            log_outcomes(self._account.name, found)
 
     def server_time(self) -> float:
         """Return Unix seconds on the server's clock, as far as it is known."""
@@ -193,14 +195,13 @@ class Tracker:
             listing.read(page)
         return listing
 
-    def _look_up(self, deadline: float, now: float) -> list[TaskReport]:
-        """Look up vanished tasks, and return the outcomes that became known.
+    def _look_up(self, deadline: float, now: float) -> Iterator[TaskReport]:
+        """Look up vanished tasks, and yield the outcomes that become known.
 
         The budget is for quiet times. When many more are pending, the poll uses the time that it has left.
         """
         budget = self._account.tasks.outcome_lookups_per_poll
         ids = self._outcomes.lookups()
-        found: list[TaskReport] = []
         for number, status_id in enumerate(ids):
             piled_up = len(ids) - number > _PILED_UP * budget
             if self._monotonic() >= deadline or not (number < budget or (budget and piled_up)):
@@ -215,8 +216,7 @@ class Tracker:
                 if isinstance(error, _API_IS_DOWN) or getattr(error, "retry_after", None) is not None:
                     break
             if outcome is not None:
-                found.append(outcome)
-        return found
+                yield outcome
 
     def _outcome_of(self, status_id: str, deadline: float, now: float) -> TaskReport | None:
         """Look a vanished task up; return its outcome, or None if that is still to come."""
