@@ -4,6 +4,7 @@
 
     ExporterError
     ├── ConfigError             the configuration or a flag is invalid
+    ├── ReloadFailed            a valid configuration could not be applied
     ├── ServingEnded            the web server stopped by itself
     ├── Interrupted             the exporter is stopping
     └── ApiError                a request to DataRobot failed
@@ -38,6 +39,10 @@ class ConfigError(ExporterError):
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(self.mistakes))
+
+
+class ReloadFailed(ExporterError):
+    """A reload was refused or failed; the exporter goes on with the configuration that it had."""
 
 
 class ServingEnded(ExporterError):

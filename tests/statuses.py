@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from exporter.datarobot.models import Status
-from exporter.telemetry import PollEnd
-from exporter.tracking.listing import TaskReport
-from exporter.tracking.snapshot import Key, Snapshot, TypeNames
-from exporter.tracking.view import AccountStatus, SeenEnd
+from exporter.telemetry import PollResult
+from exporter.tracking.reports import ObservedOutcome, TaskReport
+from exporter.tracking.snapshot import Key, Snapshot
+from exporter.tracking.task_types import TaskTypes
+from exporter.tracking.view import AccountStatus
 from exporter.web.status import ExporterStatus
 
 
@@ -31,9 +32,9 @@ HOSTILE = (
 
 def poll_result(
     failure: str | None = None, error: str = "", *, ago: float = 5.0, since: float = 7_320.0
-) -> PollEnd:
+) -> PollResult:
     """Make the result of a poll; `ago` and `since` are seconds before now."""
-    return PollEnd(at=NOW - ago, since=NOW - since, seconds=0.214, failure=failure, error=error)
+    return PollResult(at=NOW - ago, since=NOW - since, seconds=0.214, failure=failure, error=error)
 
 
 def make_snapshot(counts: Mapping[Key, int], created: Mapping[Key, list[float]] | None = None) -> Snapshot:
@@ -41,13 +42,10 @@ def make_snapshot(counts: Mapping[Key, int], created: Mapping[Key, list[float]] 
     return Snapshot(
         counts=counts,
         created=created or {},
-        types=TypeNames(seen=tuple(dict.fromkeys(task_type for _, task_type in counts))),
+        types=TaskTypes(seen=tuple(dict.fromkeys(task_type for _, task_type in counts))),
         folded_types=0,
         pages=1,
         tasks=sum(counts.values()),
-        duplicates=0,
-        invalid={},
-        unknown_words=frozenset(),
     )
 
 
@@ -57,13 +55,13 @@ def make_status(**fields: object) -> AccountStatus:
         "account": "production",
         "now": NOW,
         "clock_offset": 0.0,
-        "beats": True,
-        "last_end": poll_result(),
+        "alive": True,
+        "last_poll": poll_result(),
         "last_success": NOW - 5.0,
         "next_poll": NOW + 25.0,
         "snapshot": make_snapshot({}),
         "oldest": (),
-        "ends": (),
+        "outcomes": (),
         "limit": lambda status, _: {"INITIALIZED": 100.0, "RUNNING": 1000.0}[status],
         "stale_after": 300.0,
     }
@@ -82,7 +80,9 @@ def make_task(status_id: str, status: Status, *, age: float, task_type: str = "D
     )
 
 
-def make_outcome(status_id: str, status: Status, *, task_type: str = "Dataset", ago: float = 60.0) -> SeenEnd:
+def make_outcome(
+    status_id: str, status: Status, *, task_type: str = "Dataset", ago: float = 60.0
+) -> ObservedOutcome:
     """Make an outcome that was observed `ago` seconds before now."""
     report = TaskReport(
         status_id=status_id,
@@ -91,7 +91,7 @@ def make_outcome(status_id: str, status: Status, *, task_type: str = "Dataset", 
         seconds=912.4,
         message=f"message of {status_id}",
     )
-    return SeenEnd(report, NOW - ago)
+    return ObservedOutcome(report, NOW - ago)
 
 
 def make_busy(
@@ -116,7 +116,7 @@ def make_busy(
             make_task("task-2", "INITIALIZED", age=900.0, task_type=types[0]),
             *(make_task(f"task-{n + 3}", "RUNNING", age=500.0 - n, task_type=types[-1]) for n in range(18)),
         ),
-        ends=tuple(
+        outcomes=tuple(
             make_outcome(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
             for n in range(20)
         ),
@@ -143,18 +143,18 @@ def all_states() -> ExporterStatus:
     return make_exporter(
         make_busy("well"),
         make_busy("hostile", types=HOSTILE),
-        make_busy("down", last_end=poll_result("server_error", error, since=95.0)),
+        make_busy("down", last_poll=poll_result("server_error", error, since=95.0)),
         make_status(
             account="stale",
-            last_end=poll_result("unauthorized", "401: the token is not valid", since=90_000.0),
+            last_poll=poll_result("unauthorized", "401: the token is not valid", since=90_000.0),
             last_success=NOW - 90_000.0,
             snapshot=None,
             next_poll=None,
         ),
         make_status(
-            account="stalled", beats=False, snapshot=None, last_end=poll_result(since=400.0, ago=390.0)
+            account="stalled", alive=False, snapshot=None, last_poll=poll_result(since=400.0, ago=390.0)
         ),
-        make_status(account="pending", last_end=None, last_success=None, snapshot=None),
+        make_status(account="pending", last_poll=None, last_success=None, snapshot=None),
         make_status(account="idle"),
         reload_successful=False,
         show_messages=True,

@@ -230,7 +230,7 @@ def test_the_table_of_flags_is_that_of_the_command_line() -> None:
 
 @pytest.mark.parametrize(("path", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
 def test_every_flag_has_a_sentence_and_the_variable_of_the_rule(path: str, option: click.Option) -> None:
-    """DATAROBOT_EXPORTER_<FLAG>, dots and dashes as underscores, with the command's name before the flag's."""
+    """DATAROBOT_EXPORTER_<FLAG>, dots and dashes as underscores; a command's name comes first."""
     assert option.help is not None
     assert option.help.endswith(".")
     flag = option.opts[0].removeprefix("--")

@@ -18,7 +18,7 @@ import msgspec
 from exporter.commands.records import Listing, Selection, TaskRecord, make_record, select_records
 from exporter.config import Account
 from exporter.datarobot.client import Client
-from exporter.datarobot.models import Page, description_of
+from exporter.datarobot.models import Page
 from exporter.errors import (
     ApiError,
     ConnectionFailed,
@@ -250,8 +250,8 @@ def _get_record(account: Account, client: Client, status_id: str, *, deadline: f
     return msgspec.structs.replace(
         record,
         status_id=record.status_id or status_id,
-        message=found.task.message_text or None,
-        description=description_of(found.body) or None,
+        message=found.task.message or None,
+        description=found.task.description or None,
     )
 
 

@@ -107,7 +107,7 @@ def make_record(task: Task, *, account: str, now: float, limit: Limit) -> TaskRe
         created=created,
         age=None if created is None else max(0.0, now - created),
         stuck_after=limit(status, task_type) if status in WAITING_OR_RUNNING else None,
-        code=task.code,
+        code=task.code or 0,
     )
 
 
@@ -142,7 +142,7 @@ def select_records(
                 seen.add(task.status_id)
             record = make_record(task, account=account, now=now, limit=limit)
             if selection.matches(record):
-                message = (task.message_text or None) if with_messages else None
+                message = (task.message or None) if with_messages else None
                 records.append(msgspec.structs.replace(record, message=message) if message else record)
     return Listing(records, skipped)
 

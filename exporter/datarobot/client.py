@@ -22,7 +22,7 @@ from tenacity import (
 )
 
 from exporter.config import Account
-from exporter.datarobot.models import Page, Task, decode_page, decode_task
+from exporter.datarobot.models import DetailedTask, Page, decode_page, decode_task
 from exporter.datarobot.responses import Response, described, failure, http_date
 from exporter.datarobot.transport import Transport
 from exporter.errors import ApiError, Interrupted, Malformed, NotFound, RequestTimedOut, Unauthorized
@@ -40,12 +40,10 @@ class Lookup(msgspec.Struct, frozen=True):
     Attributes:
         task: The record, or None where the response was 303: the task is COMPLETED.
         location: Where its product is, on 303.
-        body: The record as it came, for what `task` leaves out.
     """
 
-    task: Task | None
+    task: DetailedTask | None
     location: str | None = None
-    body: bytes = b""
 
 
 class _Range(NamedTuple):
@@ -144,7 +142,7 @@ class Client:
             status_id = _pointed_id(location)
         if response.status != HTTPStatus.OK:
             raise Malformed(f"the lookup answered {described(response)}")
-        return Lookup(decode_task(response.body), body=response.body)
+        return Lookup(decode_task(response.body))
 
     def delete_task(self, status_id: str, deadline: float) -> None:
         """Delete a status record; the work behind it may go on.

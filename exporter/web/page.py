@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from exporter.config.units import format_short_duration
 from exporter.logs import printable
-from exporter.tracking.listing import LONGEST_MESSAGE
+from exporter.tracking.reports import LONGEST_MESSAGE
 from exporter.tracking.view import AccountStatus
 from exporter.version import VERSION
 from exporter.web.status import COLUMNS, ExporterStatus, Matrix, matrix
@@ -133,12 +133,12 @@ def _section(account: AccountStatus, max_types: int) -> Section:
 def _runbooks(account: AccountStatus) -> Iterator[str]:
     if account.state == "stalled":
         yield "DataRobotDataStale"
-    elif account.last_end is not None and account.last_end.failure is not None:
-        yield _RUNBOOK_BY_REASON.get(account.last_end.failure, "DataRobotApiDown")
+    elif account.last_poll is not None and account.last_poll.failure is not None:
+        yield _RUNBOOK_BY_REASON.get(account.last_poll.failure, "DataRobotApiDown")
     for task in account.oldest:
         if account.is_stuck(task):
             yield _RUNBOOK_BY_STATUS[task.status]
-    if any(end.report.status in _FAILED for end in account.ends):
+    if any(end.report.status in _FAILED for end in account.outcomes):
         yield "DataRobotTasksFailing"
 
 

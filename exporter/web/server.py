@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, ReloadFailed
 from exporter.metrics.exposition import render
 from exporter.web import page
 from exporter.web.authentication import BasicAuth
@@ -94,6 +94,8 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
             exporter.reload()
         except ConfigError as error:
             return PlainTextResponse("\n".join((*error.mistakes, "")), 500)
+        except ReloadFailed as error:
+            return PlainTextResponse(f"Reload failed: {error}.\n", 500)
         return PlainTextResponse("Reloaded.\n")
 
     routes = [

@@ -22,25 +22,27 @@ _TARGET: Final = re.compile(rb"GET /(\d+)/(\d+)/status/\?offset=(\d+)&limit=(\d+
 _TYPES: Final = ("Dataset", "Testing", "ManagedImageBuild", "CustomModelBlueprintBuild", "LearningSession")
 _RECENT: Final = 300
 _MONTH: Final = 30 * 86_400
-_FINISHED_EVERY: Final = 50
+_MIXES: Final = {"open": 0.02, "finished": 2 / 3}
+"""Share of the tasks that have finished."""
 _STUCK_EVERY: Final = 100
 
 
 class Records:
-    """Tasks as JSON in a file: one in fifty is finished, the others are open, one in a hundred is stuck.
+    """Tasks as JSON in a file: some are finished, the others are open, one in a hundred is stuck.
 
     Args:
         count: Number of tasks.
+        share: Of the finished ones.
         now: Unix seconds; stuck tasks are up to a month old, the others up to five minutes.
     """
 
-    def __init__(self, count: int, now: float) -> None:
+    def __init__(self, count: int, now: float, share: float) -> None:
         rng = random.Random(0)
         self.date = email.utils.formatdate(now, usegmt=True).encode()
         self._starts = array("Q", [0])
         with tempfile.TemporaryFile() as file:
             for number in range(count):
-                finished = number % _FINISHED_EVERY == 0
+                finished = rng.random() < share
                 status = "ERROR" if finished else rng.choice(("INITIALIZED", "RUNNING"))
                 max_age = _MONTH if number % _STUCK_EVERY == 1 else _RECENT
                 created = datetime.fromtimestamp(now - rng.random() * max_age, UTC)
@@ -126,7 +128,9 @@ def main() -> None:
     """Print the port and serve until terminated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", type=int)
-    with PageServer(Records(parser.parse_args().tasks, time.time())) as server:
+    parser.add_argument("mix", choices=_MIXES)
+    asked = parser.parse_args()
+    with PageServer(Records(asked.tasks, time.time(), _MIXES[asked.mix])) as server:
         print(server.port, flush=True)  # noqa: T201
         server.serve_forever()
 

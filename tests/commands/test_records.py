@@ -20,7 +20,7 @@ def limit(status: str, task_type: str) -> float:
 def task(
     status_id: str | None = "a", *, status: str = "RUNNING", age: float | None = 60.0, **fields: Any
 ) -> Task:
-    created = None if age is None else datetime.fromtimestamp(NOW - age, UTC)
+    created = None if age is None else datetime.fromtimestamp(NOW - age, UTC).isoformat()
     return Task(status_id=status_id, status=status, created=created, **fields)
 
 

@@ -34,8 +34,9 @@ from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 from exporter.telemetry import Telemetry
-from exporter.tracking.listing import take_listing
-from exporter.tracking.snapshot import Key, TypeNames
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.snapshot import Key
+from exporter.tracking.task_types import TaskTypes
 
 
 TOKEN = "obviously-fake-token"
@@ -83,9 +84,14 @@ def make_client(simulator: Simulator, telemetry: Telemetry, stop: threading.Even
 
 
 def walk(client: Client, seconds: float = PATIENCE) -> Mapping[Key, int]:
-    """Counts of one complete walk."""
-    pages = client.list_tasks(time.monotonic() + seconds)
-    return take_listing(pages, now=0.0, types=TypeNames(), limit=lambda *_: inf).snapshot.counts
+    """Counts of one complete listing."""
+    inventory = Inventory(TaskTypes(), lambda *_: inf)
+    listing = inventory.begin(now=0.0)
+    for page in client.list_tasks(time.monotonic() + seconds):
+        listing.read(page)
+    inventory.apply(listing)
+    assert inventory.snapshot is not None
+    return inventory.snapshot.counts
 
 
 def truth(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], int]:

@@ -261,7 +261,7 @@ def test_a_fault_on_a_page(
 ) -> None:
     expected = row.listing[page] if isinstance(row.listing, Mapping) else row.listing
     assert poller.poll() is True
-    published, before = poller.published, shown(poller)
+    snapshot, before = poller.view().snapshot, shown(poller)
     with simulator.lock:
         account.submit("Dataset", status="RUNNING")
     simulator.inject(msgspec.structs.replace(row.fault, operation="list", page=page))
@@ -274,7 +274,7 @@ def test_a_fault_on_a_page(
         assert [line["event"] for line in logs if line["log_level"] == "error"] == []
         assert samples(poller, "datarobot_up") == {(): False}
         assert counted(poller, "datarobot_exporter_poll_failures_total") == {(expected.reason,): 1}
-        assert poller.published is published
+        assert poller.view().snapshot is snapshot
         assert shown(poller) == before
     else:
         assert complete is True

@@ -12,8 +12,9 @@ from exporter.datarobot.models import DOCUMENTED_TYPES, Status
 from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import Histogram, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.snapshot import Snapshot, TypeNames
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.snapshot import Snapshot
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 
 
@@ -58,13 +59,10 @@ def series(
         snapshot=Snapshot(
             counts=dict.fromkeys(open_pairs, 1),
             created={pair: array("d", [NOW - 60.0]) for pair in open_pairs},
-            types=TypeNames(known=frozenset(types)),
+            types=TaskTypes(known=frozenset(types)),
             folded_types=0,
             pages=1,
             tasks=len(open_pairs),
-            duplicates=0,
-            invalid={},
-            unknown_words=frozenset(),
         ),
         fresh=True,
         counts=Counts(

@@ -33,9 +33,10 @@ from exporter.simulator.profiles import STEADY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 from exporter.telemetry import Telemetry
-from exporter.tracking.ledger import Ledger
-from exporter.tracking.listing import take_listing
-from exporter.tracking.snapshot import TypeNames
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.outcomes import Outcomes
+from exporter.tracking.reports import details_of
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 from exporter.web.server import WebServer, listen, make_app
 
@@ -96,27 +97,26 @@ def series(families: Any) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
 @given(st.lists(PAGE_BODIES, min_size=1, max_size=4), st.lists(TASK_BODIES, min_size=1, max_size=4))
 def test_any_answer_is_refused_or_makes_a_valid_exposition(pages: list[bytes], tasks: list[bytes]) -> None:
     """Only errors of our own tree; and of whatever was accepted, both formats parse, each series once."""
-    ledger, types, snapshot = Ledger(bounds=(1.0, 60.0)), TypeNames(limit=3), None
+    inventory = Inventory(TaskTypes(limit=3), lambda *_: 60.0)
+    outcomes = Outcomes(bounds=(1.0, 60.0))
     for body in pages:
         with suppress(ExporterError):
-            listing = take_listing(
-                [decode_page(body)], now=NOW, types=types, limit=lambda *_: 60.0, settled=ledger
-            )
-            snapshot, types = listing.snapshot, listing.snapshot.types
-            ledger.advance(listing, NOW)
-    for status_id, body in zip(ledger.next_due(len(tasks)), tasks, strict=False):
+            listing = inventory.begin(NOW)
+            listing.read(decode_page(body))
+            outcomes.record(inventory.apply(listing))
+    for status_id, body in zip(outcomes.lookups(), tasks, strict=False):
         with suppress(ExporterError):
             task = decode_task(body)
             if task.outcome in FINISHED:
-                ledger.settle(status_id, task.outcome, code=task.code, message=task.message_text)
+                outcomes.resolve(status_id, task.outcome, NOW, details_of(task))
     view = AccountView(
         account="fuzzed",
         now=NOW,
-        snapshot=snapshot,
+        snapshot=inventory.snapshot,
         fresh=True,
-        counts=ledger.counts,
-        tracked=len(ledger.open),
-        backlog=len(ledger.due),
+        counts=outcomes.counts,
+        tracked=inventory.open_tasks,
+        backlog=len(outcomes.pending),
         telemetry=Telemetry(),
         clock_offset=None,
         limit=lambda *_: inf,

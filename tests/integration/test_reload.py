@@ -204,8 +204,8 @@ def test_the_log_level_applies_at_once_and_the_address_needs_a_restart(
     configure("one", "two", rest="log: {level: debug, format: json}\nstate: {directory: state}\n")
     assert reload(exporter).status_code == 200
     eventually(lambda: '"event": "poll.completed"' in exporter.log)
-    assert "event=config.needs_restart section=state" in exporter.log or (
-        '"event": "config.needs_restart"' in exporter.log
+    assert "event=config.restart_required section=state" in exporter.log or (
+        '"event": "config.restart_required"' in exporter.log
     )
     assert "directory: null" in exporter.get("/config").text
 

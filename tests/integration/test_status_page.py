@@ -166,7 +166,7 @@ def test_a_page_of_many_accounts_is_accessible(
 ) -> None:
     fake.now = make_exporter(
         *(make_status(account=f"account-{n}") for n in range(80)),
-        *(make_status(account=f"down-{n}", last_end=poll_result("tls", "no")) for n in range(19)),
+        *(make_status(account=f"down-{n}", last_poll=poll_result("tls", "no")) for n in range(19)),
         make_busy("busy", types=tuple(f"Type{n}" for n in range(100))),
     )
     page = visit(width=width, color_scheme=scheme).page
@@ -198,7 +198,7 @@ def test_hostile_strings_have_no_effect(visit: Visit, fake: FakeExporter) -> Non
     expect(page).to_have_title(title)
     fake.now = make_exporter(
         hostile,
-        make_status(account="more", ends=ends, last_end=poll_result("malformed", HOSTILE[1])),
+        make_status(account="more", outcomes=ends, last_poll=poll_result("malformed", HOSTILE[1])),
         show_messages=True,
     )
     page.evaluate(REFRESH)
@@ -224,10 +224,10 @@ def test_a_refresh_keeps_scroll_position_focus_selection_and_open_accounts(
     )
     assert page.evaluate("getSelection().toString()") == "Testing"
     accounts = list(fake.now.accounts)
-    ends = accounts[2].ends
+    ends = accounts[2].outcomes
     accounts[2] = msgspec.structs.replace(
         make_busy("down", types=("Build", "Dataset", "Testing")),
-        ends=(make_outcome("end-new", "ABORTED"), *ends[:4], *ends[6:]),
+        outcomes=(make_outcome("end-new", "ABORTED"), *ends[:4], *ends[6:]),
     )
     fake.now = msgspec.structs.replace(fake.now, accounts=tuple(accounts))
     page.evaluate(REFRESH)
@@ -247,7 +247,7 @@ def test_repeated_refreshes_give_the_same_page_as_opening_it(visit: Visit, fake:
     busy = make_busy("busy", types=("b", "a", "rest", "c"))
     successive = (
         make_exporter(well),
-        make_exporter(well, msgspec.structs.replace(down, last_end=poll_result()), busy),
+        make_exporter(well, msgspec.structs.replace(down, last_poll=poll_result()), busy),
         make_exporter(busy, down, well, reload_successful=False),
         make_exporter(
             down, make_busy("busy", types=("c", "d")), show_messages=True, runbooks_url="https://w"
@@ -274,7 +274,7 @@ def test_an_account_opens_on_a_problem_and_by_its_link(visit: Visit, fake: FakeE
     fake.now = make_exporter(*accounts)
     page = visit().page
     assert page.locator("details[open]").count() == 0
-    accounts[3] = make_status(account="a3", last_end=poll_result("tls", "no"))
+    accounts[3] = make_status(account="a3", last_poll=poll_result("tls", "no"))
     fake.now = make_exporter(*accounts)
     page.evaluate(REFRESH)
     expect(page.locator("details[open]")).to_have_attribute("id", "account-a3")

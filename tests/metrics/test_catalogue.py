@@ -21,8 +21,9 @@ from exporter.datarobot.models import Status
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import POLL_FAILURE_REASONS, Histogram, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.snapshot import Key, Snapshot, TypeNames
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.snapshot import Key, Snapshot
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 
 
@@ -95,18 +96,15 @@ def _snapshot(
     counts: Mapping[Key, int] | None = None,
     created: Mapping[Key, Iterable[float]] | None = None,
     *,
-    types: TypeNames | None = None,
+    types: TaskTypes | None = None,
 ) -> Snapshot:
     return Snapshot(
         counts=counts or {},
         created={key: array("d", times) for key, times in (created or {}).items()},
-        types=types or TypeNames(),
+        types=types or TaskTypes(),
         folded_types=0,
         pages=1,
         tasks=sum((counts or {}).values()),
-        duplicates=0,
-        invalid={},
-        unknown_words=frozenset(),
     )
 
 
@@ -158,7 +156,7 @@ def _healthy() -> AccountView:
                 ("RUNNING", "Dataset"): array("d", [NOW - 7200.5]),
                 ("RUNNING", "other"): array("d", [NOW + 2.0]),
             },
-            types=TypeNames(
+            types=TaskTypes(
                 known=frozenset({"Dataset", "none"}),
                 limit=2,
                 seen=("Dataset", "LearningSession"),
@@ -167,9 +165,6 @@ def _healthy() -> AccountView:
             folded_types=1,
             pages=2,
             tasks=49,
-            duplicates=1,
-            invalid={"status": 2},
-            unknown_words=frozenset({"PAUSED"}),
         ),
         fresh=True,
         counts=Counts(
@@ -278,7 +273,7 @@ class TestExposition:
     def test_escapes_unusual_type_names(self) -> None:
         """A task type comes from the API and may be any text."""
         name = 'quo"te\\back\nline 漢字'
-        types = TypeNames(known=frozenset({name}))
+        types = TaskTypes(known=frozenset({name}))
         view = _view(_snapshot({("RUNNING", name): 1}, types=types))
         strict = generate_openmetrics(_registry(view)).decode()
         tasks = next(family for family in parse_openmetrics(strict) if family.name == "datarobot_tasks")
@@ -391,7 +386,7 @@ class TestTasks:
         assert "datarobot_oldest_task_created_timestamp_seconds" not in _collected(view)
 
     def test_are_counted_by_status_and_type(self) -> None:
-        view = _view(_snapshot({("ERROR", "Dataset"): 7}, types=TypeNames(known=frozenset({"Dataset"}))))
+        view = _view(_snapshot({("ERROR", "Dataset"): 7}, types=TaskTypes(known=frozenset({"Dataset"}))))
         assert _values(view, "datarobot_tasks") == {
             ("ABORTED", "Dataset"): 0.0,
             ("COMPLETED", "Dataset"): 0.0,
@@ -409,7 +404,7 @@ class TestTasks:
         assert unknown == {("UNKNOWN", "Dataset"): 2.0}
 
     def test_types_seen_before_keep_their_series(self) -> None:
-        types = TypeNames(known=frozenset(), seen=("Gone",), folded=True)
+        types = TaskTypes(known=frozenset(), seen=("Gone",), folded=True)
         assert {key[1] for key in _values(_view(_snapshot(types=types)), "datarobot_tasks")} == {
             "Gone",
             "other",

@@ -14,8 +14,9 @@ from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.metrics.exposition import Family, Source, render
 from exporter.telemetry import Histogram, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.snapshot import Snapshot, TypeNames
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.snapshot import Snapshot
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 
 
@@ -65,13 +66,10 @@ def views(draw: st.DrawFn, account: str) -> AccountView:
     snapshot = Snapshot(
         counts=draw(st.dictionaries(keys, st.integers(1, 10**7), max_size=3)),
         created=draw(st.dictionaries(keys, st.lists(st.floats(0, 1e10), min_size=1).map(sorted), max_size=3)),
-        types=TypeNames(known=frozenset(names[1:]), seen=(names[0],)),
+        types=TaskTypes(known=frozenset(names[1:]), seen=(names[0],)),
         folded_types=draw(st.integers(0, 3)),
         pages=1,
         tasks=draw(st.integers(0, 10**7)),
-        duplicates=0,
-        invalid={},
-        unknown_words=frozenset(),
     )
     return AccountView(
         account=account,

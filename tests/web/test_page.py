@@ -85,7 +85,7 @@ def test_an_account_that_is_up() -> None:
 def test_an_account_that_is_down_shows_the_error_and_its_last_listing() -> None:
     account = make_busy(
         "a",
-        last_end=poll_result("server_error", "503: no", since=95.0),
+        last_poll=poll_result("server_error", "503: no", since=95.0),
         last_success=NOW - 125.0,
         next_poll=None,
     )
@@ -98,21 +98,21 @@ def test_an_account_that_is_down_shows_the_error_and_its_last_listing() -> None:
 
 
 def test_a_stale_listing_is_not_shown() -> None:
-    text = shown(make_status(last_end=poll_result("tls", "no"), snapshot=None))
+    text = shown(make_status(last_poll=poll_result("tls", "no"), snapshot=None))
     assert "The last complete listing is older than 5m." in text
 
 
 def test_before_the_first_poll_and_after_one_that_failed() -> None:
-    pending = make_status(last_end=None, last_success=None, snapshot=None)
+    pending = make_status(last_poll=None, last_success=None, snapshot=None)
     text = shown(pending)
     assert "production not polled yet Last complete poll none yet" in text
     assert "No complete listing yet." in text
-    text = shown(make_status(last_end=poll_result("tls", "no"), last_success=None, snapshot=None))
+    text = shown(make_status(last_poll=poll_result("tls", "no"), last_success=None, snapshot=None))
     assert "Last complete poll none yet" in text
 
 
 def test_a_stalled_account() -> None:
-    text = shown(make_status(beats=False, last_end=poll_result(ago=390.0)))
+    text = shown(make_status(alive=False, last_poll=poll_result(ago=390.0)))
     assert text.startswith("1 stalled, nothing stuck | DataRobot exporter")
     assert "production stalled for 6m30s The poll loop of this account is dead or hung" in text
     assert "Next poll none" in text
@@ -142,7 +142,7 @@ def test_the_oldest_tasks_and_the_latest_outcomes() -> None:
         make_task("", "INITIALIZED", age=42.0),
     )
     ends = (make_outcome("e1", "ERROR"), make_outcome("e2", "COMPLETED", ago=90_061.0))
-    text = shown(make_status(oldest=tasks, ends=ends))
+    text = shown(make_status(oldest=tasks, outcomes=ends))
     assert "Age Status Type Limit ID 1h12m stuck RUNNING Build 16m40s t1" in text
     assert "42s INITIALIZED Dataset 1m40s none" in text
     assert "Duration Status Type Observed ID 15m12s ERROR Dataset 2023-11-14 22:12:20 UTC e1" in text
@@ -154,19 +154,19 @@ def test_an_outcome_without_a_duration() -> None:
     unknown = type(end)(
         type(end.report)(status_id="e", status="ERROR", task_type="A", seconds=None), end.seen
     )
-    assert "unknown ERROR A" in shown(make_status(ends=(unknown,)))
+    assert "unknown ERROR A" in shown(make_status(outcomes=(unknown,)))
 
 
 def test_times_of_the_server_are_converted_to_the_local_clock() -> None:
     end = make_outcome("e", "ERROR", ago=-3_540.0)
-    assert "2023-11-14 22:12:20 UTC e" in shown(make_status(ends=(end,), clock_offset=3_600.0))
+    assert "2023-11-14 22:12:20 UTC e" in shown(make_status(outcomes=(end,), clock_offset=3_600.0))
 
 
 @pytest.mark.parametrize(
     ("offset", "time"), [(1e12, "1970-01-01 00:00:00 UTC"), (-1e12, "9999-12-31 23:59:59 UTC")]
 )
 def test_an_extreme_clock_offset_does_not_break_the_page(offset: float, time: str) -> None:
-    assert f"{time} e" in shown(make_status(ends=(make_outcome("e", "ERROR"),), clock_offset=offset))
+    assert f"{time} e" in shown(make_status(outcomes=(make_outcome("e", "ERROR"),), clock_offset=offset))
 
 
 def test_messages_are_shown_if_enabled() -> None:
@@ -213,7 +213,7 @@ def test_runbooks_of_all_problems_are_linked() -> None:
     ],
 )
 def test_each_failure_has_the_runbook_of_its_alert(reason: str, runbook: str) -> None:
-    account = make_status(last_end=poll_result(reason, "why"))
+    account = make_status(last_poll=poll_result(reason, "why"))
     assert f"https://w/{runbook}.md" in render(make_exporter(account, runbooks_url="https://w"))
     assert (RUNBOOKS / f"{runbook}.md").exists()
 
@@ -229,12 +229,13 @@ def test_hostile_strings_are_escaped() -> None:
     tame = make_busy("hostile", types=tuple(f"type{n}" for n in range(len(HOSTILE))))
     ends = tuple(make_outcome(text, "ERROR", task_type=text) for text in HOSTILE)
     tasks = tuple(make_task(text, "RUNNING", age=5.0, task_type=text) for text in HOSTILE)
-    failed = make_status(last_end=poll_result("malformed", HOSTILE[1]), oldest=tasks, ends=ends)
+    failed = make_status(last_poll=poll_result("malformed", HOSTILE[1]), oldest=tasks, outcomes=ends)
     document = Document(render(make_exporter(hostile, failed, show_messages=True)))
     benign = Document(
         render(
             make_exporter(
-                tame, make_status(last_end=poll_result("malformed", "no"), oldest=tasks[:1], ends=ends[:1])
+                tame,
+                make_status(last_poll=poll_result("malformed", "no"), oldest=tasks[:1], outcomes=ends[:1]),
             )
         )
     )
@@ -254,7 +255,7 @@ def test_long_strings_are_truncated() -> None:
     text = render(make_exporter(make_busy("a", types=("W" * 100_000, "Testing"))))
     assert f"{'W' * 99}…" in text
     assert "W" * 100 not in text
-    text = render(make_exporter(make_status(last_end=poll_result("tls", "x" * 100_000))))
+    text = render(make_exporter(make_status(last_poll=poll_result("tls", "x" * 100_000))))
     assert f"{'x' * 499}…" in text
     assert "x" * 500 not in text
 
@@ -262,7 +263,7 @@ def test_long_strings_are_truncated() -> None:
 def test_tokens_are_masked() -> None:
     token = "fake-token-with-<&>-in-it"
     hide(token)
-    account = make_busy("a", types=(f"Type{token}", "Testing"), last_end=poll_result("tls", f"no {token}!"))
+    account = make_busy("a", types=(f"Type{token}", "Testing"), last_poll=poll_result("tls", f"no {token}!"))
     document = Document(render(make_exporter(account)))
     assert "no <secret>!" in document.text
     assert "Type<secret>" in document.text
@@ -271,7 +272,7 @@ def test_tokens_are_masked() -> None:
 
 class TestManyAccounts:
     def test_the_overview_and_the_open_accounts(self) -> None:
-        down = make_status(account="down", last_end=poll_result("tls", "no"))
+        down = make_status(account="down", last_poll=poll_result("tls", "no"))
         document = Document(
             render(make_exporter(*(make_status(account=f"a{n}") for n in range(9)), down, make_busy("stuck")))
         )

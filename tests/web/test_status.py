@@ -5,9 +5,9 @@ import pytest
 from statuses import NOW, make_snapshot, make_status, make_task, poll_result
 
 from exporter.datarobot.models import Status
-from exporter.telemetry import PollEnd
-from exporter.tracking.listing import TaskReport
-from exporter.tracking.snapshot import TypeNames
+from exporter.telemetry import PollResult
+from exporter.tracking.reports import TaskReport
+from exporter.tracking.task_types import TaskTypes
 from exporter.web.status import COLUMNS, MatrixRow, matrix
 
 
@@ -21,7 +21,7 @@ def row(task_type: str, stuck: int = 0, **counts: int) -> MatrixRow:
 
 
 @pytest.mark.parametrize(
-    ("beats", "last_end", "state"),
+    ("alive", "last_poll", "state"),
     [
         (True, None, "pending"),
         (True, SUCCEEDED, "up"),
@@ -31,16 +31,16 @@ def row(task_type: str, stuck: int = 0, **counts: int) -> MatrixRow:
         (False, FAILED, "stalled"),
     ],
 )
-def test_the_state_of_an_account(beats: bool, last_end: PollEnd | None, state: str) -> None:  # noqa: FBT001
-    assert make_status(beats=beats, last_end=last_end).state == state
+def test_the_state_of_an_account(alive: bool, last_poll: PollResult | None, state: str) -> None:  # noqa: FBT001
+    assert make_status(alive=alive, last_poll=last_poll).state == state
 
 
 def test_since() -> None:
     """A stalled loop is known to have run until the end of its last poll."""
     end = poll_result(since=60.0, ago=5.0)
-    assert make_status(last_end=None).since is None
-    assert make_status(last_end=end).since == NOW - 60.0
-    assert make_status(last_end=end, beats=False).since == NOW - 5.0
+    assert make_status(last_poll=None).since is None
+    assert make_status(last_poll=end).since == NOW - 60.0
+    assert make_status(last_poll=end, alive=False).since == NOW - 5.0
 
 
 def test_ages_use_the_servers_clock_and_are_never_negative() -> None:
@@ -116,7 +116,7 @@ class TestMatrix:
         assert found.total == row("", stuck=1, RUNNING=50_005_000)
 
     def test_a_known_type_without_tasks_has_a_row(self) -> None:
-        snapshot = msgspec.structs.replace(make_snapshot({}), types=TypeNames(seen=("Testing",)))
+        snapshot = msgspec.structs.replace(make_snapshot({}), types=TaskTypes(seen=("Testing",)))
         found = matrix(make_status(snapshot=snapshot), max_rows=3)
         assert found is not None
         assert found.rows == (row("Testing"),)
