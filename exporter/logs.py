@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import sys
+import threading
+from collections import Counter
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -15,18 +17,36 @@ _UNPRINTABLE: Final = {
 
 
 SHORTEST_SECRET: Final = 8
-_secrets: dict[str, None] = {}
+_secrets: Final[Counter[str]] = Counter()
+_secrets_lock: Final = threading.Lock()
+_longest_first: tuple[str, ...] = ()
 
 
 def hide(secret: str) -> None:
-    """Never log this text again, whoever sends it back; below eight characters it is no secret."""
+    """Log `<secret>` in place of this text until it is released; below eight characters it is no secret."""
     if len(secret) >= SHORTEST_SECRET:
-        _secrets[secret] = None
+        _count_secret(secret, 1)
+
+
+def release(secret: str) -> None:
+    """Undo one :func:`hide`; a text is hidden until all of them are undone."""
+    if secret in _secrets:
+        _count_secret(secret, -1)
+
+
+def _count_secret(secret: str, change: int) -> None:
+    global _longest_first  # noqa: PLW0603 replaced as a whole, so that readers need no lock
+    with _secrets_lock:
+        _secrets[secret] += change
+        if _secrets[secret] <= 0:
+            del _secrets[secret]
+        # A secret may begin with another one, whose replacement would leave its rest.
+        _longest_first = tuple(sorted(_secrets, key=len, reverse=True))
 
 
 def without_secrets(text: str) -> str:
-    """The text with `<secret>` in place of everything that was hidden."""
-    for secret in list(_secrets):
+    """Return the text with `<secret>` in place of everything that is hidden."""
+    for secret in _longest_first:
         text = text.replace(secret, "<secret>")
     return text
 

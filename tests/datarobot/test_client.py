@@ -9,12 +9,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tenacity import RetryCallState, Retrying
 
 from exporter import config
 from exporter.config import Account, Poll
 from exporter.config.credentials import FileCredentials
-from exporter.datarobot.client import Client, _error
+from exporter.datarobot.client import Client
 from exporter.errors import (
     ApiError,
     ClientError,
@@ -472,7 +471,7 @@ def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (answer("204 No Content"), Malformed, "the listing answered 204"),
+        (answer("204 No Content"), Malformed, "the listing returned 204"),
         (answer("301 Moved", "Location: https://h/"), Malformed, "301 to https://h/, which is not followed"),
         (answer("407 Proxy", body=b"{}"), ConnectionFailed, "the proxy wants a user and a password: 407"),
         (
@@ -492,7 +491,7 @@ def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
         (answer("200 OK", body=b'{"data": [], "next": "/?offset=5&limit=-5"}'), Malformed, "negative"),
         (answer("200 OK", body=b'{"data": [], "next": "/?offset=x"}'), Malformed, "names no offset"),
         (answer("200 OK", body=b'{"data": [], "next": "/?limit=5"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "http://[/?offset=5"}'), Malformed, "names no offset"),
+        (answer("200 OK", body=b'{"data": [], "next": "http://[/?offset"}'), Malformed, "names no offset"),
         (answer("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the listing loops"),
     ],
 )
@@ -536,8 +535,8 @@ def test_a_token_too_short_for_a_secret_spoils_no_answer(
         (answer("307 Moved"), "no status URL"),
         (answer("307 Moved", "Location: https://h/api/v2/projects/5/"), "no status URL"),
         (answer("307 Moved", "Location: http://[/"), "no status URL"),
-        (answer("307 Moved", "Location: /api/v2/status/next/"), "the lookup answered 307"),
-        (answer("202 Accepted"), "the lookup answered 202"),
+        (answer("307 Moved", "Location: /api/v2/status/next/"), "the lookup returned 307"),
+        (answer("202 Accepted"), "the lookup returned 202"),
         (answer("200 OK", body=b"[]"), "the record is a list"),
     ],
 )
@@ -548,7 +547,7 @@ def test_odd_answers_to_a_lookup(canned: Callable[[bytes], Client], given: bytes
 
 @pytest.mark.parametrize(
     "date",
-    ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"],
+    ["Mon, 06 Nov 2023 08:49:37 GMT", "Monday, 06-Nov-23 08:49:37 GMT", "Mon Nov  6 08:49:37 2023"],
 )
 def test_each_form_of_an_http_date_is_read_as_gmt(
     canned: Callable[[bytes], Client], date: str, monkeypatch: pytest.MonkeyPatch
@@ -561,9 +560,4 @@ def test_each_form_of_an_http_date_is_read_as_gmt(
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
-    assert client.clock_offset == pytest.approx(784111777 - time.time(), abs=5)
-
-
-def test_only_failed_attempts_are_repeated() -> None:
-    with pytest.raises(TypeError):
-        _error(RetryCallState(Retrying(), None, (), {}))
+    assert client.clock_offset == pytest.approx(1699260577 - time.time(), abs=5)

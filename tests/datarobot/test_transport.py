@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 import tracemalloc
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import Protocol, TypeAlias
 import pytest
 import trustme
 
+from exporter.config import TlsConfig
 from exporter.datarobot.responses import Response
 from exporter.datarobot.transport import Transport, _chain
 from exporter.errors import (
@@ -42,7 +44,7 @@ _ENVIRONMENT = (
         "ALL_PROXY",
         "NO_PROXY",
     ),
-    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "REQUEST_METHOD"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "REQUEST_METHOD"),
 )
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -92,6 +94,8 @@ class _Server:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.heads: list[bytes] = []
         self.ports: list[int] = []
+        self.certificates: list[object] = []
+        """What the clients showed; None for those that showed nothing."""
         self._threads[0].start()
 
     def _accept(self) -> None:
@@ -115,6 +119,7 @@ class _Server:
             try:
                 if isinstance(sock, ssl.SSLSocket):
                     sock.do_handshake()
+                    self.certificates.append(sock.getpeercert() or None)
                 self._handle(peer)
             except ssl.SSLError:
                 # Closing with bytes unread would reset the connection before the client has read the alert.
@@ -182,10 +187,15 @@ def connect(serve: _Serve, stop: threading.Event) -> Iterator[_Connect]:
             proxy_url: str | None = None,
             monotonic: Callable[[], float] = time.monotonic,
         ) -> Transport:
+            cert_file, key_file = certificate or (None, None)
             transport = Transport(
-                base,
-                verify=verify,
-                certificate=certificate,
+                base.rstrip("/"),
+                tls=TlsConfig(
+                    ca_file=verify if isinstance(verify, str) else None,
+                    cert_file=cert_file,
+                    key_file=key_file,
+                    insecure_skip_verify=verify is False,
+                ),
                 proxy_url=proxy_url,
                 stop=stop,
                 monotonic=monotonic,
@@ -276,7 +286,7 @@ def _send(
 ) -> Response:
     return transport.send(
         method,
-        url,
+        url.removeprefix(transport._base).lstrip("/"),
         headers={
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -320,9 +330,7 @@ class TestAnswer:
         transport = connect(server.url)
         headers = {"Authorization": "Bearer fake\r\nX-Other: 1"}
         with pytest.raises(ConnectionFailed):
-            transport.send(
-                "GET", f"{server.url}/", headers=headers, deadline=time.monotonic() + 10, max_size=9
-            )
+            transport.send("GET", "", headers=headers, deadline=time.monotonic() + 10, max_size=9)
         assert _send(transport, server.url).body == b"ok"
         assert [head for head in server.heads if b"X-Other" in head] == []
 
@@ -344,9 +352,7 @@ class TestAnswer:
         server = serve(_answering(_OK))
         transport = connect(server.url)
         _send(transport, server.url)
-        transport.send(
-            "GET", server.url, headers={}, deadline=time.monotonic() + _DEADLINE_SECONDS, max_size=10
-        )
+        transport.send("GET", "", headers={}, deadline=time.monotonic() + _DEADLINE_SECONDS, max_size=10)
         assert [_headers(head).get("Authorization") for head in server.heads] == [
             "Bearer fake-token-of-the-test",
             None,
@@ -385,6 +391,23 @@ class TestAnswer:
         answer = _send(connect(server.url), server.url)
         assert (answer.status, answer.headers["Location"]) == (int(status[:3]), "/elsewhere")
         assert len(server.heads) == 1
+
+    @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Odd"])
+    def test_interim_responses_are_read_past(
+        self, serve: _Serve, connect: _Connect, interim: bytes
+    ) -> None:
+        """Any number of them, and the connection is kept."""
+        hints = b"HTTP/1.1 " + interim + b"\r\nLink: </style.css>; rel=preload\r\n\r\n"
+        server = serve(_answering(hints + _OK, hints * 3 + _answer(b"no", status=b"404 No"), _OK))
+        transport = connect(server.url)
+        answers = [_send(transport, server.url) for _ in range(3)]
+        assert [(answer.status, answer.body) for answer in answers] == [(200, b"ok"), (404, b"no"), (200, b"ok")]
+        assert "Link" not in answers[0].headers
+        assert len(set(server.ports)) == 1
+
+    def test_switching_protocols_is_no_interim_response(self, serve: _Serve, connect: _Connect) -> None:
+        server = serve(_closing_after(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"))
+        assert _send(connect(server.url), server.url).status == 101
 
     def test_connection_is_kept_from_request_to_request(self, serve: _Serve, connect: _Connect) -> None:
         """After errors and redirects too."""
@@ -511,7 +534,7 @@ class TestDeadline:
         with pytest.raises(RequestTimedOut) as raised:
             _send(transport, server.url, deadline=30.0)
         clock.let_go()
-        assert str(raised.value) == "the answer was not complete in time"
+        assert str(raised.value) == f"127.0.0.1:{server.port}: the response was not complete in time"
 
     def test_dripping_proxy_is_left(self, serve: _Serve, connect: _Connect) -> None:
         """The proxy's answer to CONNECT is bounded like any other."""
@@ -709,7 +732,7 @@ class TestFailure:
     def test_refused(self, connect: _Connect, dead_url: str) -> None:
         with pytest.raises(ConnectionFailed) as raised:
             _send(connect(dead_url), dead_url)
-        assert str(raised.value) == "[Errno 111] Connection refused"
+        assert str(raised.value) == f"{dead_url.removeprefix('http://')}: Connection refused"
 
     def test_unknown_host(self, connect: _Connect) -> None:
         with pytest.raises(ConnectionFailed):
@@ -787,7 +810,8 @@ class TestProxy:
     def test_refused(self, connect: _Connect, dead_url: str) -> None:
         with pytest.raises(ConnectionFailed) as raised:
             _send(connect("http://api.invalid", proxy_url=dead_url), "http://api.invalid/")
-        assert str(raised.value) == "the proxy does not work: [Errno 111] Connection refused"
+        place = dead_url.removeprefix("http://")
+        assert str(raised.value) == f"the proxy {place} does not work: Connection refused"
 
     def test_that_wants_a_password_is_an_answer(self, serve: _Serve, connect: _Connect) -> None:
         proxy = serve(_answering(_answer(b"", status=b"407 Proxy Authentication Required")))
@@ -799,24 +823,68 @@ class TestProxy:
         _send(connect("http://api.invalid", proxy_url=proxy_url), "http://api.invalid/")
         assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjpmYWtlLXBhc3N3b3Jk"
 
-    @pytest.mark.parametrize("base", ["http://api.invalid/", "https://api.invalid/"])
     @pytest.mark.parametrize(
-        ("proxy_url", "said"),
+        ("user", "sent"),
         [
-            (
-                "http://user:%E2%82%AC@127.0.0.1:9",
-                "the proxy does not work: its user or password holds a character beyond Latin-1",
-            ),
-            ("http://[", "Failed to parse: '[' is not a valid host or port"),
+            ("user", b"user:"),
+            ("user:", b"user:"),
+            ("user%40example.com:a%3Ab", b"user@example.com:a:b"),
+            ("user:%E2%82%AC", "user:€".encode()),
+            ("user:%FC", b"user:\xfc"),
         ],
     )
-    def test_of_the_environment_that_cannot_be_used(
-        self, connect: _Connect, monkeypatch: pytest.MonkeyPatch, base: str, proxy_url: str, said: str
+    def test_gets_user_and_password_as_curl_sends_them(
+        self, serve: _Serve, connect: _Connect, user: str, sent: bytes
     ) -> None:
-        monkeypatch.setenv("all_proxy", proxy_url)
-        with pytest.raises(ConnectionFailed) as raised:
+        """Bytes as they are percent-encoded, in whatever encoding; a user without password, too."""
+        proxy = serve(_answering(_OK))
+        transport = connect("http://api.invalid", proxy_url=f"http://{user}@127.0.0.1:{proxy.port}")
+        _send(transport, "http://api.invalid/")
+        assert _headers(proxy.heads[0])["Proxy-Authorization"] == f"Basic {b64encode(sent).decode()}"
+
+    @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+    def test_needs_no_scheme_in_the_environment(
+        self, serve: _Serve, connect: _Connect, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        proxy = serve(_answering(_OK))
+        monkeypatch.setenv(variable, f"127.0.0.1:{proxy.port}")
+        assert _send(connect("http://api.invalid"), "http://api.invalid/").body == b"ok"
+
+    @pytest.mark.parametrize("base", ["http://api.invalid", "https://api.invalid"])
+    def test_of_the_environment_that_cannot_be_used_is_named(
+        self, connect: _Connect, monkeypatch: pytest.MonkeyPatch, base: str
+    ) -> None:
+        monkeypatch.setenv("all_proxy", "socks5h://127.0.0.1:1080")
+        with pytest.raises(ConnectionFailed, match=r"^ALL_PROXY names a SOCKS proxy, which is not supported"):
             _send(connect(base), base)
-        assert str(raised.value) == said
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_behind_tls(
+        self, serve: _Serve, connect: _Connect, authority: _Authority, scheme: str
+    ) -> None:
+        """It is verified by the same authorities as the API, and is not shown the client's certificate."""
+        handle = _answering(_OK)
+        if scheme == "https":
+            server = serve(handle, tls=authority.server(authority.ca.issue_cert("api.invalid")))
+            handle = _tunnelling(server.port)
+        asking = authority.server()
+        asking.verify_mode = ssl.CERT_OPTIONAL
+        authority.ca.configure_trust(asking)
+        proxy = serve(handle, tls=asking)
+        base = f"{scheme}://api.invalid"
+        own = authority.client()
+        transport = connect(base, verify=authority.bundle, certificate=own, proxy_url=proxy.url)
+        assert _send(transport, f"{base}/").body == b"ok"
+        assert proxy.certificates == [None]
+
+    def test_behind_tls_that_is_not_trusted(
+        self, serve: _Serve, connect: _Connect, authority: _Authority, stranger: _Authority
+    ) -> None:
+        proxy = serve(_answering(_OK), tls=authority.server())
+        transport = connect("http://api.invalid", verify=stranger.bundle, proxy_url=proxy.url)
+        with pytest.raises(ConnectionFailed, match="certificate verify failed"):
+            _send(transport, "http://api.invalid/")
+        assert proxy.heads == []
 
 
 def _tunnelling(port: int) -> _Handler:
@@ -877,7 +945,8 @@ class TestTunnel:
         with pytest.raises(ConnectionFailed) as raised:
             _send(connect("https://api.invalid", proxy_url=proxy.url), "https://api.invalid/")
         assert str(raised.value) == (
-            "the proxy does not work: Tunnel connection failed: 407 Proxy Authentication Required"
+            f"the proxy 127.0.0.1:{proxy.port} does not work: "
+            "Tunnel connection failed: 407 Proxy Authentication Required"
         )
 
     def test_that_wants_a_password_is_told_it(
@@ -898,13 +967,45 @@ class TestTunnel:
 
 
 class TestTls:
+    @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+    def test_nothing_but_the_environment_is_trusted_where_it_says_so(
+        self,
+        serve: _Serve,
+        connect: _Connect,
+        authority: _Authority,
+        stranger: _Authority,
+        monkeypatch: pytest.MonkeyPatch,
+        variable: str,
+    ) -> None:
+        monkeypatch.setenv(variable, stranger.bundle)
+        server = serve(_answering(_OK), tls=authority.server())
+        with pytest.raises(TlsFailed) as raised:
+            _send(connect(server.url), server.url)
+        assert str(raised.value) == (
+            f"127.0.0.1:{server.port}: certificate verify failed: unable to get local issuer certificate; "
+            "a private CA is named in tls_config.ca_file"
+        )
+
+    def test_client_certificate_that_is_renewed_is_shown_at_the_next_connection(
+        self, serve: _Serve, connect: _Connect, authority: _Authority
+    ) -> None:
+        tls = authority.server()
+        tls.verify_mode = ssl.CERT_REQUIRED
+        authority.ca.configure_trust(tls)
+        server = serve(_closing_after(_OK), tls=tls)
+        transport = connect(server.url, verify=authority.bundle, certificate=authority.client())
+        _send(transport, server.url)
+        authority.client()
+        _send(transport, server.url)
+        assert server.certificates[0] != server.certificates[1]
+
     def test_authority_of_the_configuration(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
         server = serve(_answering(_OK), tls=authority.server())
         assert _send(connect(server.url, verify=authority.bundle), server.url).body == b"ok"
 
-    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
     def test_authority_of_the_environment(
         self,
         serve: _Serve,
@@ -923,8 +1024,10 @@ class TestTls:
         server = serve(_answering(_OK), tls=authority.server())
         bundle = tmp_path / "late.pem"
         transport = connect(server.url, verify=str(bundle))
-        with pytest.raises(TlsFailed):
+        with pytest.raises(TlsFailed) as raised:
             _send(transport, server.url)
+        expected = f"ca_file: {bundle} does not exist; expected a file with certificates in PEM"
+        assert str(raised.value) == f"127.0.0.1:{server.port}: {expected}"
         bundle.write_bytes(Path(authority.bundle).read_bytes())
         assert _send(transport, server.url).body == b"ok"
 
