@@ -393,15 +393,17 @@ class TestAnswer:
         assert len(server.heads) == 1
 
     @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Odd"])
-    def test_interim_responses_are_read_past(
-        self, serve: _Serve, connect: _Connect, interim: bytes
-    ) -> None:
+    def test_interim_responses_are_read_past(self, serve: _Serve, connect: _Connect, interim: bytes) -> None:
         """Any number of them, and the connection is kept."""
         hints = b"HTTP/1.1 " + interim + b"\r\nLink: </style.css>; rel=preload\r\n\r\n"
         server = serve(_answering(hints + _OK, hints * 3 + _answer(b"no", status=b"404 No"), _OK))
         transport = connect(server.url)
         answers = [_send(transport, server.url) for _ in range(3)]
-        assert [(answer.status, answer.body) for answer in answers] == [(200, b"ok"), (404, b"no"), (200, b"ok")]
+        assert [(answer.status, answer.body) for answer in answers] == [
+            (200, b"ok"),
+            (404, b"no"),
+            (200, b"ok"),
+        ]
         assert "Link" not in answers[0].headers
         assert len(set(server.ports)) == 1
 
@@ -859,9 +861,7 @@ class TestProxy:
             _send(connect(base), base)
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
-    def test_behind_tls(
-        self, serve: _Serve, connect: _Connect, authority: _Authority, scheme: str
-    ) -> None:
+    def test_behind_tls(self, serve: _Serve, connect: _Connect, authority: _Authority, scheme: str) -> None:
         """It is verified by the same authorities as the API, and is not shown the client's certificate."""
         handle = _answering(_OK)
         if scheme == "https":
