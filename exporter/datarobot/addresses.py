@@ -1,8 +1,8 @@
 """TCP connections to a host by its name, within a deadline: the name is resolved, its addresses are raced.
 
-Both can take minutes where the network is at fault. `getaddrinfo` cannot be interrupted, so names are resolved
-in threads that may be left behind. The system gives up an address that does not respond after two minutes, so
-the next one is tried while it may still respond (RFC 8305).
+Both can take minutes where the network is at fault. `getaddrinfo` cannot be interrupted, so a name is
+resolved in a thread that may be left behind. The system gives up an address that does not respond after two
+minutes, so the next one is tried while it may still respond (RFC 8305).
 """
 
 import errno

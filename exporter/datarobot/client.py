@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final, TypeVar
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -83,7 +83,8 @@ class Client:
         """
         listing = Listing(self._page_size)
         while True:
-            target = f"status/?{urlencode(listing.range._asdict())}"
+            offset, limit = listing.range
+            target = f"status/?offset={offset}&limit={limit}"
             try:
                 response = self._session.request("list", "GET", target, deadline)
             except NotFound as error:

@@ -435,7 +435,7 @@ def test_our_user_agent_and_either_kind_of_authorization(
 
 
 class Canned:
-    """A server that gives the same bytes whatever it is asked, one response after the other, then the last again.
+    """A server that gives the same bytes to any request: one response after the other, then the last again.
 
     Attributes:
         responses: In order.

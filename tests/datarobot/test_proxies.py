@@ -77,7 +77,7 @@ def test_variables(
     ],
 )
 def test_exceptions(
-    monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str, host: str, direct: bool
+    monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str, host: str, *, direct: bool
 ) -> None:
     """Whatever form curl, requests or Go take: by name, domain, address, network, with or without port."""
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
