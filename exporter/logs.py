@@ -52,7 +52,7 @@ def without_secrets(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Hide the secrets in a text, and spell out its control characters but line feeds."""
+    """Return a text without secrets, and with its control characters but line feeds spelled out."""
     return without_secrets(text).translate(_UNPRINTABLE)
 
 
@@ -118,7 +118,7 @@ def configure_logs(level: str, style: str) -> None:
 
 
 def _route_libraries(stream: TextIO, shared: list[Processor], last: list[Processor]) -> None:
-    """Bring what libraries log into the same form; only what is serious, as our own lines tell the rest."""
+    """Bring what libraries log into the same form; only errors, as our own lines report the rest."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

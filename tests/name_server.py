@@ -29,9 +29,9 @@ class NameServer:
         self.awake = threading.Event()
         self.awake.set()
 
-    def __call__(self, host: str, port: int, **options: Any) -> list[Any]:
+    def __call__(self, host: str, port: int, *args: int, **options: int) -> list[Any]:
         if options.get("flags"):
-            return _system(host, port, **options)
+            return _system(host, port, *args, **options)
         self.asked += 1
         assert self.awake.wait(DEADLINE_SECONDS)
         return self.found

@@ -124,7 +124,11 @@ def _resolution(host: str, port: int) -> "futures.Future[Sequence[Address]]":
         if resolution is None:
             resolution = futures.Future()
             name, args = f"resolve {host}", (host, port, resolution)
-            threading.Thread(target=_resolve, name=name, args=args, daemon=True).start()
+            thread = threading.Thread(target=_resolve, name=name, args=args, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more of them
+                raise OSError(str(error)) from error
             _resolutions[host, port] = resolution
     return resolution
 

@@ -165,3 +165,18 @@ def test_an_ip_address_needs_no_name_server(names: NameServer, listening: socket
 def test_a_name_that_nobody_knows(host: str) -> None:
     with pytest.raises(socket.gaierror):
         connect(host, 1, options=[], patience=Patience(DEADLINE_SECONDS))
+
+
+@pytest.mark.usefixtures("names")
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is a failed connection like any other, and the next one is tried again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(OSError, match="can't start new thread"):
+            reached()
+    with pytest.raises(OSError, match="no addresses"):
+        reached()

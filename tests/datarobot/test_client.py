@@ -1,4 +1,4 @@
-"""The client against the simulated API: whole walks, every fault, and a token that stays at home."""
+"""The client against the simulated API: whole listings, every fault, and a token that stays at home."""
 
 import socketserver
 import threading
@@ -83,8 +83,8 @@ def make_client(simulator: Simulator, telemetry: Telemetry, stop: threading.Even
         client.close()
 
 
-def walk(client: Client, seconds: float = PATIENCE) -> Mapping[Key, int]:
-    """Counts of one complete walk."""
+def listed(client: Client, seconds: float = PATIENCE) -> Mapping[Key, int]:
+    """Counts of one complete listing."""
     pages = client.list_tasks(time.monotonic() + seconds)
     return take_listing(pages, now=0.0, types=TypeNames(), limit=lambda *_: inf).snapshot.counts
 
@@ -95,7 +95,7 @@ def truth(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, st
 
 
 def test_an_account_without_tasks(make_client: MakeClient, telemetry: Telemetry) -> None:
-    assert walk(make_client()) == {}
+    assert listed(make_client()) == {}
     assert telemetry.requests == {("list", "200"): 1}
 
 
@@ -104,7 +104,7 @@ def test_every_page_size_gives_the_whole(
     make_client: MakeClient, simulator: Simulator, account: SimulatedAccount, page_size: int
 ) -> None:
     account.populate(100)
-    assert walk(make_client(page_size=page_size)) == truth(simulator, account)
+    assert listed(make_client(page_size=page_size)) == truth(simulator, account)
 
 
 def test_a_silently_capped_limit_and_trouble_midway_lose_nothing(
@@ -125,7 +125,7 @@ def test_a_silently_capped_limit_and_trouble_midway_lose_nothing(
         Fault(kind="cut_body", page=124, times=1),
     ):
         simulator.inject(fault)
-    assert walk(make_client(request_timeout=10.0)) == truth(simulator, account)
+    assert listed(make_client(request_timeout=10.0)) == truth(simulator, account)
     assert telemetry.retries == {"rate_limited": 4, "server_error": 5, "connection": 3}
     assert telemetry.requests["list", "200"] == 125  # the one that was cut off among them
 
@@ -177,7 +177,7 @@ def on(fault: Fault, **where: object) -> Fault:
 
 @pytest.mark.parametrize("page", [1, 2])
 @pytest.mark.parametrize(("fault", "error"), LIST_FAULTS, ids=lambda value: getattr(value, "kind", None))
-def test_a_walk_that_meets_a_fault_fails_as_a_whole(
+def test_a_listing_that_meets_a_fault_fails_as_a_whole(
     make_client: MakeClient,
     simulator: Simulator,
     account: SimulatedAccount,
@@ -189,11 +189,11 @@ def test_a_walk_that_meets_a_fault_fails_as_a_whole(
     client = make_client(page_size=100, retries=1, timeout=5.0, max_response_size=100_000)
     simulator.inject(on(fault, operation="list", page=page))
     with pytest.raises(error) as raised:
-        walk(client, 5.0)
+        listed(client, 5.0)
     assert type(raised.value) is error
     assert TOKEN not in str(raised.value)
     simulator.clear()
-    assert walk(client) == truth(simulator, account)
+    assert listed(client) == truth(simulator, account)
     assert all(seen.account == "simulated" for seen in simulator.requests)
 
 
@@ -230,7 +230,7 @@ def test_what_looks_odd_and_is_fine(
         Fault(kind="created_offset", page=2),
     ):
         simulator.inject(fault)
-    assert walk(make_client(page_size=100)) == truth(simulator, account)
+    assert listed(make_client(page_size=100)) == truth(simulator, account)
 
 
 def test_the_token_is_never_sent_to_another_origin(
@@ -244,7 +244,7 @@ def test_the_token_is_never_sent_to_another_origin(
             simulator.clear()
             simulator.inject(Fault(kind=kind, location=other.origin, times=None))
             client = make_client(page_size=100)
-            for call in (walk, lambda it: it.get_task(status_id, time.monotonic() + PATIENCE)):
+            for call in (listed, lambda it: it.get_task(status_id, time.monotonic() + PATIENCE)):
                 try:
                     call(client)
                 except Malformed:
@@ -258,7 +258,7 @@ def test_unauthorized_and_forbidden_are_not_repeated(make_client: MakeClient, si
         simulator.inject(Fault(kind=kind))
         before = len(simulator.requests)
         with pytest.raises(ApiError):
-            walk(make_client())
+            listed(make_client())
         assert len(simulator.requests) == before + 1
 
 
@@ -267,7 +267,7 @@ def test_retries_are_counted_and_end(
 ) -> None:
     simulator.inject(Fault(kind="unavailable", retry_after=0))
     with pytest.raises(ServerError, match=r"^503"):
-        walk(make_client(retries=2))
+        listed(make_client(retries=2))
     assert telemetry.retries == {"server_error": 2}
     assert telemetry.requests == {("list", "503"): 3}
 
@@ -275,13 +275,13 @@ def test_retries_are_counted_and_end(
 def test_a_wait_longer_than_the_poll_is_not_begun(make_client: MakeClient, simulator: Simulator) -> None:
     simulator.inject(Fault(kind="rate_limited", retry_after=3600))
     with pytest.raises(RateLimited):
-        walk(make_client())
+        listed(make_client())
     assert len(simulator.requests) == 1
 
 
 def test_no_time_left_is_a_timeout(make_client: MakeClient, simulator: Simulator) -> None:
     with pytest.raises(RequestTimedOut):
-        walk(make_client(), seconds=-1.0)
+        listed(make_client(), seconds=-1.0)
     assert simulator.requests == ()
 
 
@@ -294,7 +294,7 @@ def test_stop_ends_a_wait_between_attempts_at_once(
 
     def polling() -> None:
         try:
-            walk(client, 10_000.0)
+            listed(client, 10_000.0)
         except Interrupted as error:
             ended.append(type(error))
 
@@ -325,12 +325,12 @@ def test_a_changed_token_file_is_tried_after_a_401(
     account.populate(10)
     simulator.inject(Fault(kind="unauthorized", times=1))
     with pytest.raises(Unauthorized):
-        walk(client)
+        listed(client)
     file.write_text("another-fake-token")
     with pytest.raises(Unauthorized):
-        walk(client)
+        listed(client)
     file.write_text(TOKEN)
-    assert walk(client) == truth(simulator, account)
+    assert listed(client) == truth(simulator, account)
     assert telemetry.requests == {("list", "401"): 2, ("list", "200"): 1}
 
 
@@ -349,12 +349,12 @@ def test_after_a_401_a_token_is_read_again_and_tried_once(
             return super().reload()
 
     authorization = msgspec.structs.replace(plain.authorization, credentials=Replaced(file))
-    assert walk(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+    assert listed(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
     assert telemetry.requests == {("list", "401"): 1, ("list", "200"): 1}
     assert telemetry.retries == {"unauthorized": 1}
 
 
-def test_ends_as_the_api_tells_them(
+def test_ends_as_the_api_reports_them(
     make_client: MakeClient, account: SimulatedAccount, simulator: Simulator
 ) -> None:
     client = make_client()
@@ -417,11 +417,11 @@ def test_ids_are_quoted(make_client: MakeClient, simulator: Simulator) -> None:
 def test_the_servers_clock_is_learnt(
     make_client: MakeClient, simulator: Simulator, skew: float, expected: float
 ) -> None:
-    """To within the second that the header can tell; clocks that agree are exactly 0 apart."""
+    """To within the second that the header can show; clocks that agree are exactly 0 apart."""
     simulator.inject(Fault(kind="clock_skew", seconds=skew))
     client = make_client()
     assert client.clock_offset is None
-    walk(client)
+    listed(client)
     assert client.clock_offset == (0.0 if expected == 0.0 else pytest.approx(expected, abs=1.5))
 
 
@@ -431,7 +431,7 @@ def test_our_user_agent_and_either_kind_of_authorization(
     environ = {"DATAROBOT_ENDPOINT": simulator.url + "/", "DATAROBOT_API_TOKEN": TOKEN}
     plain = config.load(None, environ, {}).accounts[0]
     authorization = msgspec.structs.replace(plain.authorization, type="Token")
-    assert walk(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+    assert listed(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
 
 
 class Canned:
@@ -496,7 +496,7 @@ def canned(make_client: MakeClient) -> Iterator[Canned]:
         thread.join()
 
 
-def answer(status: str, *headers: str, body: bytes = b"", kept: bool = False) -> bytes:
+def response(status: str, *headers: str, body: bytes = b"", kept: bool = False) -> bytes:
     connection = "keep-alive" if kept else "close"
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", f"Connection: {connection}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -507,44 +507,52 @@ def page(*ids: str, pointer: str | None = None, kept: bool = True) -> bytes:
         {"statusId": i, "status": "RUNNING", "type": "Dataset", "created": "2026-01-01T00:00:00Z"}
         for i in ids
     ]
-    return answer("200 OK", body=msgspec.json.encode({"data": tasks, "next": pointer}), kept=kept)
+    return response("200 OK", body=msgspec.json.encode({"data": tasks, "next": pointer}), kept=kept)
 
 
 def record(status_id: str | None, status: str = "ERROR", *headers: str) -> bytes:
     fields = {"statusId": status_id, "status": status, "created": "2026-01-01T00:00:00Z"}
-    return answer("200 OK", *headers, body=msgspec.json.encode(fields), kept=True)
+    return response("200 OK", *headers, body=msgspec.json.encode(fields), kept=True)
 
 
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (answer("204 No Content"), Malformed, "the listing returned 204"),
-        (answer("301 Moved", "Location: https://h/"), Malformed, "301 to https://h/, which is not followed"),
-        (answer("407 Proxy", body=b"{}"), ConnectionFailed, "the proxy wants a user and a password: 407"),
+        (response("204 No Content"), Malformed, "the listing returned 204"),
         (
-            answer("401 No", body=b'{"message": "Invalid credentials"}'),
+            response("301 Moved", "Location: https://h/"),
+            Malformed,
+            "301 to https://h/, which is not followed",
+        ),
+        (response("407 Proxy", body=b"{}"), ConnectionFailed, "the proxy wants a user and a password: 407"),
+        (
+            response("401 No", body=b'{"message": "Invalid credentials"}'),
             Unauthorized,
             "401: Invalid credentials",
         ),
-        (answer("401 No", body=f'{{"message": "bad {TOKEN}"}}'.encode()), Unauthorized, "401: bad <secret>"),
-        (answer("403 No", body=b"<html>"), Forbidden, "403"),
-        (answer("403 No", body=b"[" * 60_000), Forbidden, "403"),
-        (answer("403 No", body=b"[1]"), Forbidden, "403"),
-        (answer("418 Tea", body=b'{"message": 5}'), ClientError, "418"),
-        (answer("429 Slow", "Retry-After: soon"), RateLimited, "429"),
-        (answer("429 Slow", "Retry-After: Wed, 99 Foo 2026"), RateLimited, "429"),
-        (answer("503 Down", "Date: yesterday", body="über\n".encode("latin-1")), ServerError, "503"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=-5&limit=5"}'), Malformed, "negative"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=5&limit=-5"}'), Malformed, "negative"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=x"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?limit=5"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "http://[/?offset"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the listing loops"),
+        (
+            response("401 No", body=f'{{"message": "bad {TOKEN}"}}'.encode()),
+            Unauthorized,
+            "401: bad <secret>",
+        ),
+        (response("403 No", body=b"<html>"), Forbidden, "403"),
+        (response("403 No", body=b"[" * 60_000), Forbidden, "403"),
+        (response("403 No", body=b"[1]"), Forbidden, "403"),
+        (response("418 Tea", body=b'{"message": 5}'), ClientError, "418"),
+        (response("429 Slow", "Retry-After: soon"), RateLimited, "429"),
+        (response("429 Slow", "Retry-After: Wed, 99 Foo 2026"), RateLimited, "429"),
+        (response("503 Down", "Date: yesterday", body="über\n".encode("latin-1")), ServerError, "503"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=-5&limit=5"}'), Malformed, "negative"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=5&limit=-5"}'), Malformed, "negative"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=x"}'), Malformed, "names no offset"),
+        (response("200 OK", body=b'{"data": [], "next": "/?limit=5"}'), Malformed, "names no offset"),
+        (response("200 OK", body=b'{"data": [], "next": "http://[/?offset"}'), Malformed, "names no offset"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the listing loops"),
     ],
 )
-def test_odd_answers_to_a_listing(canned: Canned, given: bytes, error: type[ApiError], said: str) -> None:
+def test_odd_responses_to_a_listing(canned: Canned, given: bytes, error: type[ApiError], said: str) -> None:
     with pytest.raises(error) as raised:
-        walk(canned(given))
+        listed(canned(given))
     assert type(raised.value) is error
     assert said in str(raised.value)
     assert TOKEN not in str(raised.value)
@@ -560,32 +568,32 @@ def test_a_token_that_the_api_repeats_reaches_nobody(
     assert (task.task_type, task.status, task.status_id) == ("<secret>", "<secret>", "id-<secret>")
     simulator.inject(Fault(kind="redirect", location=f"http://elsewhere.invalid/{TOKEN}"))
     with pytest.raises(Malformed, match=r"302 to http://elsewhere\.invalid/<secret>/"):
-        walk(make_client())
+        listed(make_client())
 
 
-def test_a_token_too_short_for_a_secret_spoils_no_answer(
+def test_a_token_too_short_for_a_secret_spoils_no_response(
     make_client: MakeClient, account: SimulatedAccount
 ) -> None:
     account.populate(5)
     with Simulator({"data": account}, clock=time.time) as simulator:
         environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": "data"}
         client = make_client(config.load(None, environ, {}).accounts[0])
-        assert walk(client) == truth(simulator, account)
+        assert listed(client) == truth(simulator, account)
         client.close()
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (answer("307 Moved"), "no status URL"),
-        (answer("307 Moved", "Location: https://h/api/v2/projects/5/"), "no status URL"),
-        (answer("307 Moved", "Location: http://[/"), "no status URL"),
-        (answer("307 Moved", "Location: /api/v2/status/next/"), "the lookup returned 307"),
-        (answer("202 Accepted"), "the lookup returned 202"),
-        (answer("200 OK", body=b"[]"), "the record is a list"),
+        (response("307 Moved"), "no status URL"),
+        (response("307 Moved", "Location: https://h/api/v2/projects/5/"), "no status URL"),
+        (response("307 Moved", "Location: http://[/"), "no status URL"),
+        (response("307 Moved", "Location: /api/v2/status/next/"), "the lookup returned 307"),
+        (response("202 Accepted"), "the lookup returned 202"),
+        (response("200 OK", body=b"[]"), "the record is a list"),
     ],
 )
-def test_odd_answers_to_a_lookup(canned: Canned, given: bytes, said: str) -> None:
+def test_odd_responses_to_a_lookup(canned: Canned, given: bytes, said: str) -> None:
     with pytest.raises(Malformed, match=said):
         canned(given).get_task("some-id", time.monotonic() + PATIENCE)
 
@@ -600,8 +608,8 @@ def test_each_form_of_an_http_date_is_read_as_gmt(
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
-        client = canned(answer("200 OK", f"Date: {date}", body=b'{"data": [], "next": null}'))
-        walk(client)
+        client = canned(response("200 OK", f"Date: {date}", body=b'{"data": [], "next": null}'))
+        listed(client)
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
@@ -621,20 +629,20 @@ class TestClock:
     @pytest.mark.parametrize(
         "given",
         [
-            answer("502 Bad Gateway", "Date: Thu, 01 Jan 1970 00:00:00 GMT"),
-            answer("503 Down", date(86_400)),
-            answer("401 No", date(86_400), body=b'{"message": "Invalid credentials"}'),
-            answer("404 No", date(86_400), body=b'{"message": "Not Found"}'),
-            answer("302 Found", date(86_400), "Location: https://login.example.com/"),
-            answer("200 OK", date(86_400), "Content-Type: text/html", body=b"<html></html>"),
-            answer("200 OK", date(86_400), body=b"[]"),
+            response("502 Bad Gateway", "Date: Thu, 01 Jan 1970 00:00:00 GMT"),
+            response("503 Down", date(86_400)),
+            response("401 No", date(86_400), body=b'{"message": "Invalid credentials"}'),
+            response("404 No", date(86_400), body=b'{"message": "Not Found"}'),
+            response("302 Found", date(86_400), "Location: https://login.example.com/"),
+            response("200 OK", date(86_400), "Content-Type: text/html", body=b"<html></html>"),
+            response("200 OK", date(86_400), body=b"[]"),
         ],
         ids=["502", "503", "401", "404", "302", "web page", "other JSON"],
     )
     def test_not_from_errors_or_what_is_no_listing(self, canned: Canned, given: bytes) -> None:
         client = canned(given)
         client.clock_offset = 2.5
-        for call in (walk, lambda it: it.get_task("a", time.monotonic() + PATIENCE)):
+        for call in (listed, lambda it: it.get_task("a", time.monotonic() + PATIENCE)):
             with pytest.raises(ApiError):
                 call(client)
         assert client.clock_offset == 2.5
@@ -646,8 +654,8 @@ class TestClock:
 
     @pytest.mark.parametrize(("age", "offset"), [("3600", 0.0), (" 3600 ", 0.0), ("0", -3600)])
     def test_a_cache_adds_the_age(self, canned: Canned, age: str, offset: float) -> None:
-        client = canned(answer("200 OK", date(-3600), f"Age: {age}", body=LISTING))
-        walk(client)
+        client = canned(response("200 OK", date(-3600), f"Age: {age}", body=LISTING))
+        listed(client)
         assert client.clock_offset == pytest.approx(offset, abs=2)
 
     @pytest.mark.parametrize(
@@ -664,15 +672,15 @@ class TestClock:
     )
     def test_nothing_is_learnt_from_a_time_that_cannot_be(self, canned: Canned, headers: list[str]) -> None:
         """A clock that is not set says nothing, nor does an age that is no number."""
-        client = canned(answer("200 OK", *headers, body=LISTING))
-        walk(client)
+        client = canned(response("200 OK", *headers, body=LISTING))
+        listed(client)
         assert client.clock_offset is None
 
     def test_a_date_to_retry_after_is_of_the_clock_that_sent_it(self, canned: Canned) -> None:
         ahead = 86_400
         retry = f"Retry-After: {formatdate(time.time() + ahead + 100, usegmt=True)}"
         with pytest.raises(RateLimited) as raised:
-            walk(canned(answer("429 Slow", date(ahead), retry)))
+            listed(canned(response("429 Slow", date(ahead), retry)))
         assert raised.value.retry_after == pytest.approx(100, abs=2)
 
 
@@ -706,7 +714,7 @@ class TestLookupOfAnother:
         assert found.status == "ERROR"
 
     def test_a_listing_in_its_place_closes_the_connection(self, canned: Canned) -> None:
-        client = canned(answer("200 OK", body=b"[]", kept=True), record("mine"))
+        client = canned(response("200 OK", body=b"[]", kept=True), record("mine"))
         with pytest.raises(Malformed):
             client.get_task("mine", time.monotonic() + PATIENCE)
         client.get_task("mine", time.monotonic() + PATIENCE)
@@ -719,40 +727,40 @@ class TestNoEnd:
     def test_pages_without_tasks(self, canned: Canned) -> None:
         client = canned(*(page(pointer=f"/?offset={n}&limit=5") for n in range(1, 100)))
         with pytest.raises(Malformed, match="does not end: 11 pages in a row have no new tasks"):
-            walk(client)
+            listed(client)
         assert len(canned.targets) == 11
 
     def test_the_same_page_again_and_again(self, canned: Canned) -> None:
         """The server ignores the offset."""
         client = canned(*(page("a", "b", pointer=f"/?offset={n}&limit=2") for n in range(2, 200, 2)))
         with pytest.raises(Malformed, match="pages in a row have no new tasks"):
-            walk(client)
+            listed(client)
         assert len(canned.targets) == 12
 
     def test_pages_that_are_all_but_empty(self, canned: Canned) -> None:
         client = canned(*(page(f"id-{n}", pointer=f"/?offset={n}&limit=1000") for n in range(1, 1100)))
         with pytest.raises(Malformed, match="does not end: 1001 pages have 1001 tasks"):
-            walk(client)
+            listed(client)
 
     def test_some_empty_pages_are_fine(self, canned: Canned) -> None:
         """Where a server leaves out rows after it has cut pages."""
         pages = [page("a", pointer="/?offset=1&limit=1")]
         pages += [page(pointer=f"/?offset={n}&limit=1") for n in range(2, 12)]
-        assert walk(canned(*pages, page("b"))) == {("RUNNING", "Dataset"): 2}
+        assert listed(canned(*pages, page("b"))) == {("RUNNING", "Dataset"): 2}
 
     def test_small_pages_are_fine_where_they_were_asked_for(
         self, make_client: MakeClient, simulator: Simulator, account: SimulatedAccount
     ) -> None:
         account.populate(1_500)
         client = make_client(page_size=1, request_timeout=10.0)
-        assert walk(client) == truth(simulator, account)
+        assert listed(client) == truth(simulator, account)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "203 Non-Authoritative Information"])
 def test_a_transforming_proxy_is_fine(canned: Canned, status: str) -> None:
-    assert walk(canned(answer(status, body=LISTING))) == {}
+    assert listed(canned(response(status, body=LISTING))) == {}
     fields = b'{"statusId": "a", "status": "RUNNING", "created": "2026-01-01T00:00:00Z"}'
-    canned.responses[:] = [answer(status, body=fields)]
+    canned.responses[:] = [response(status, body=fields)]
     found = canned().get_task("a", time.monotonic() + PATIENCE).task
     assert found is not None
 
@@ -764,14 +772,14 @@ def test_a_transforming_proxy_is_fine(canned: Canned, status: str) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (answer("404 Not Found", body=b"<html>"), NotFound, "404"),
-        (answer("302 Found", "Location: /sign-in"), Malformed, "the listing returned 302 to /sign-in"),
+        (response("404 Not Found", body=b"<html>"), NotFound, "404"),
+        (response("302 Found", "Location: /sign-in"), Malformed, "the listing returned 302 to /sign-in"),
         (
-            answer("200 OK", "Content-Type: text/html; charset=utf-8", body=b"<!doctype html>"),
+            response("200 OK", "Content-Type: text/html; charset=utf-8", body=b"<!doctype html>"),
             Malformed,
             "the listing returned a web page; ",
         ),
-        (answer("200 OK", body=b"pong"), Malformed, ""),
+        (response("200 OK", body=b"pong"), Malformed, ""),
     ],
     ids=["404", "redirect", "web page", "no JSON"],
 )
@@ -780,7 +788,7 @@ def test_an_endpoint_without_api_v2_is_pointed_out(
 ) -> None:
     canned.path = path
     with pytest.raises(error) as raised:
-        walk(canned(given))
+        listed(canned(given))
     message = str(raised.value)
     assert message.startswith(said)
     endpoint = f"http://127.0.0.1:{canned.port}"
@@ -790,7 +798,7 @@ def test_an_endpoint_without_api_v2_is_pointed_out(
 
 def test_the_right_endpoint_is_not_doubted(canned: Canned) -> None:
     with pytest.raises(NotFound) as raised:
-        walk(canned(answer("404 Not Found")))
+        listed(canned(response("404 Not Found")))
     assert str(raised.value) == "404"
 
 
@@ -811,18 +819,18 @@ def test_the_right_endpoint_is_not_doubted(canned: Canned) -> None:
 )
 def test_the_details_of_a_422_are_shown(canned: Canned, body: object, said: str) -> None:
     with pytest.raises(ClientError) as raised:
-        walk(canned(answer("422 Unprocessable Entity", body=msgspec.json.encode(body))))
+        listed(canned(response("422 Unprocessable Entity", body=msgspec.json.encode(body))))
     assert str(raised.value) == said
 
 
 def test_every_connection_error_names_host_and_port(canned: Canned) -> None:
-    client = canned(b"", answer("407 Proxy", body=b"{}"))
+    client = canned(b"", response("407 Proxy", body=b"{}"))
     for said in (
         "Remote end closed connection without response",
         "the proxy wants a user and a password: 407",
     ):
         with pytest.raises(ConnectionFailed) as raised:
-            walk(client)
+            listed(client)
         assert str(raised.value) == f"127.0.0.1:{canned.port}: {said}"
 
 
@@ -840,7 +848,7 @@ def test_a_token_that_was_replaced_is_forgotten(
     for token in ("first-fake-word", "another-fake-word"):
         file.write_text(token)
         with pytest.raises(Unauthorized):
-            walk(client)
+            listed(client)
         shown.append(without_secrets("first-fake-word another-fake-word"))
     client.close()
     shown.append(without_secrets("first-fake-word another-fake-word"))
