@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPResponse, parse_headers
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -27,12 +27,14 @@ class Network(NamedTuple):
     Attributes:
         connect: Opens a socket to a host and a port, with socket options.
         wait: Called before every read of a socket; sets how long the read may take.
+        allow: Gives a socket all the time that is left, for what `wait` is not called for.
         context: Gives the TLS settings of a new connection to the API.
         proxy_context: The same for a proxy.
     """
 
     connect: Callable[[str, int, Iterable[tuple[int, int, int]]], socket.socket]
     wait: Callable[[socket.socket], None]
+    allow: Callable[[socket.socket], None]
     context: Callable[[], ssl.SSLContext]
     proxy_context: Callable[[], ssl.SSLContext]
 
@@ -92,7 +94,15 @@ class _Bounded:
 
     def _new_conn(self) -> socket.socket:
         own: Any = self
-        return self.network.connect(own._dns_host, own.port, own.socket_options or ())  # noqa: SLF001 its parent's
+        sock = self.network.connect(own._dns_host, own.port, own.socket_options or ())  # noqa: SLF001 its parent's
+        self.network.allow(sock)
+        return sock
+
+    def _tunnel(self) -> None:
+        own: Any = super()
+        own._tunnel()  # noqa: SLF001 its parent's
+        # A TLS handshake follows; the last read of the proxy's response has left its own limit behind.
+        self.network.allow(cast("Any", self).sock)
 
     def response_class(self, sock: socket.socket, **kwargs: Any) -> HTTPResponse:  # noqa: ANN401 http.client's
         files: Any = _BoundedFiles(sock, self.network.wait)

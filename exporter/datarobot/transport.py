@@ -95,6 +95,7 @@ class Transport:
             Network(
                 connect=self._connect,
                 wait=self._wait_readable,
+                allow=self._allow,
                 context=lambda: client_context(tls, os.environ),
                 proxy_context=lambda: client_context(proxy_tls, os.environ),
             )
@@ -191,10 +192,10 @@ class Transport:
             return b""
 
     def _connect(self, host: str, port: int, options: Iterable[tuple[int, int, int]]) -> socket.socket:
-        sock = connect(host, port, options=options, patience=self._patience)
-        # For what comes before the first read: sending, and the TLS handshake as a whole.
+        return connect(host, port, options=options, patience=self._patience)
+
+    def _allow(self, sock: socket.socket) -> None:
         sock.settimeout(max(0.001, self._deadline - self._monotonic()))
-        return sock
 
     def _wait_readable(self, sock: socket.socket) -> None:
         """Give a socket the time that its next read may take."""

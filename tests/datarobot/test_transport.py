@@ -892,14 +892,15 @@ class TestProxy:
         assert proxy.heads == []
 
 
-def _tunnelling(port: int) -> _Handler:
-    """A CONNECT proxy that leads to this port, whatever it is asked for."""
+def _tunnelling(port: int, *, late_by: float = 0.0) -> _Handler:
+    """A CONNECT proxy that leads to this port, whatever it is asked for, and passes data on later."""
 
     def handle(peer: _Peer) -> None:
         if not peer.head():
             return
         with socket.create_connection(("127.0.0.1", port)) as upstream:
             peer.sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            threading.Event().wait(late_by)
             ends = {peer.sock: upstream, upstream: peer.sock}
             while True:
                 for end in select.select(list(ends), [], [])[0]:
@@ -912,6 +913,16 @@ def _tunnelling(port: int) -> _Handler:
 
 
 class TestTunnel:
+    def test_to_a_distant_server(
+        self, serve: _Serve, connect: _Connect, authority: _Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The TLS handshake has all the time that is left, not that of a single read."""
+        monkeypatch.setattr("exporter.datarobot.transport._SLICE_SECONDS", 0.01)
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
+        proxy = serve(_tunnelling(server.port, late_by=0.2))
+        transport = connect("https://api.invalid", verify=authority.bundle, proxy_url=proxy.url)
+        assert _send(transport, "https://api.invalid/").body == b"ok"
+
     def test_leads_to_a_server_behind_tls(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
