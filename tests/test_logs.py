@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from exporter.logs import configure_logs, hide
+from exporter.logs import configure_logs, hide, release, without_secrets
 
 
 _NASTY = "a\r\nlevel=info event=forged \x1b[31mred\x00\x7f\x85\x9b"
@@ -260,6 +260,27 @@ def test_what_is_hidden_is_not_logged(capsys: pytest.CaptureFixture[str]) -> Non
     hide("short")
     structlog.get_logger().info("poll.failed", error="a obviously-fake-secret and a short word")
     assert 'error="a <secret> and a short word"' in capsys.readouterr().err
+    release("obviously-fake-secret")
+
+
+def test_the_longest_secret_is_replaced_first() -> None:
+    """Else a token that begins with another one would show its rest."""
+    hidden = ["obvious-word", "obvious-word-and-more", "obvious-word-and"]
+    for secret in hidden:
+        hide(secret)
+    assert without_secrets("obvious-word-and-more, obvious-word") == "<secret>, <secret>"
+    for secret in hidden:
+        release(secret)
+
+
+def test_a_secret_stays_hidden_until_the_last_user_releases_it() -> None:
+    hide("obvious-word")
+    hide("obvious-word")
+    release("obvious-word")
+    assert without_secrets("obvious-word") == "<secret>"
+    release("obvious-word")
+    release("obvious-word")
+    assert without_secrets("obvious-word") == "obvious-word"
 
 
 def test_without_standard_error_nothing_is_logged(
