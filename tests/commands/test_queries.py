@@ -631,7 +631,7 @@ class TestTerminal:
         for name in ("a", "b"):
             one.submit("Dataset", status_id=name)
         with TerminalSession(["tasks", "delete", "a", "b"], cwd=directory) as session:
-            session.shows("Delete 2 status records? [y/N]")
+            session.wait_for("Delete 2 status records? [y/N]")
             assert DELETION_WARNING in " ".join(session.text.split())
             session.type("\n")
             assert session.wait() == 1
@@ -641,7 +641,7 @@ class TestTerminal:
     def test_answering_yes_deletes(self, directory: Path, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a")
         with TerminalSession(["tasks", "delete", "a"], cwd=directory) as session:
-            session.shows("Delete 1 status record? [y/N]")
+            session.wait_for("Delete 1 status record? [y/N]")
             session.type("y\n")
             assert session.wait() == 0
         assert "a: deleted from one" in session.text
@@ -650,7 +650,7 @@ class TestTerminal:
     def test_ctrl_c_at_the_prompt_deletes_nothing(self, directory: Path, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a")
         with TerminalSession(["tasks", "delete", "a"], cwd=directory) as session:
-            session.shows("[y/N]")
+            session.wait_for("[y/N]")
             session.type("\x03")
             assert session.wait() == 1
         assert "Traceback" not in session.text
@@ -663,7 +663,7 @@ class TestTerminal:
             one.submit("Dataset")
         simulator.inject(Fault(kind="hang", account="one", page=2))
         with TerminalSession(["tasks", "list"], cwd=directory) as session:
-            session.shows("3 tasks")
+            session.wait_for("3 tasks")
             session.type("\x03")
             assert session.wait() == 1
         assert "Traceback" not in session.text
@@ -698,7 +698,7 @@ class TestTerminal:
             two.submit("Dataset", status_id=name)
         simulator.inject(Fault(kind="hang", operation="delete", account="two"))
         with TerminalSession(["tasks", "delete", "--yes", "a", "b", "c"], cwd=directory) as session:
-            session.shows("a: deleted from one")
+            session.wait_for("a: deleted from one")
             eventually(lambda: sum(seen.operation == "delete" for seen in simulator.requests) == 2)
             session.type("\x03")
             assert session.wait() == 1

@@ -113,7 +113,7 @@ def test_every_panel_has_an_answer(prometheus: Prometheus, simulator: Simulator)
                 complaints[query] = complaint(prometheus, query)
         return set(complaints.values()) == {None}
 
-    # Whoever waits in vain wants to know for what.
+    # The assertion below shows which queries fail.
     with contextlib.suppress(AssertionError):
         eventually(answered)
     assert {query.place: what for query, what in complaints.items() if what is not None} == {}
