@@ -141,11 +141,13 @@ def command_line(
     Without a command, polls the configured accounts and serves metrics. Without a file, polls one account,
     from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
     """
+    if context.invoked_subcommand not in {None, "demo", "simulate"}:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if context.invoked_subcommand is not None:
         return
     shard = parse_shard(shard_index, shard_total)
-    if not (check or once):
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    # One that has arrived in the meantime takes effect here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK if check or once else signal.SIG_BLOCK, SIGNALS)
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
 

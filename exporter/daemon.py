@@ -31,12 +31,14 @@ from exporter.tracking.poller import Poller
 from exporter.tracking.state_file import StateDirectory
 from exporter.tracking.view import AccountView
 from exporter.version import VERSION
+from exporter.web.descriptors import RESERVED, raise_limit
 from exporter.web.server import WebServer, listen, make_app
 from exporter.web.status import ExporterStatus
 
 
 _STOP_SECONDS: Final = 1.0
 _FIRST_POLLS_SECONDS: Final = 5.0
+_OTHER_DESCRIPTORS: Final = 32
 # Python's own 5 ms would be added to a scrape several times over while a big listing is walked.
 SWITCH_SECONDS: Final = 0.001
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -111,6 +113,7 @@ class Daemon:
             ServingEnded: The endpoint is gone although nobody asked for it.
         """
         web = self._config.web
+        _check_descriptors(len(self._pollers))
         app = make_app(self, telemetry_path=web.telemetry_path, enable_lifecycle=web.enable_lifecycle)
         web_config = WebConfig(None if web.config_file is None else Path(web.config_file))
         server = WebServer(app, listen(web.listen_address), web_config)
@@ -273,6 +276,17 @@ class Daemon:
             reload_success_timestamp=self._loaded_at,
             version=VERSION,
             python_version=platform.python_version(),
+        )
+
+
+def _check_descriptors(accounts: int) -> None:
+    """Raise the limit of open files, and log a warning if that is not enough for so many accounts."""
+    limit = raise_limit()
+    if accounts > limit - _OTHER_DESCRIPTORS - RESERVED:
+        log.warning(
+            "config.warning",
+            warning=f"{accounts} accounts may need more than the {limit} files that this process may open;"
+            " raise the hard limit (LimitNOFILE, ulimit -n) or shard the accounts",
         )
 
 

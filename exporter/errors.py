@@ -4,6 +4,7 @@
 
     ExporterError
     ├── ConfigError             the configuration or a flag is invalid
+    ├── AddressUnavailable      the listening address is in use or not there yet
     ├── ReloadFailed            a valid configuration could not be applied
     ├── ServingEnded            the web server stopped by itself
     ├── Interrupted             the exporter is stopping
@@ -39,6 +40,10 @@ class ConfigError(ExporterError):
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(self.mistakes))
+
+
+class AddressUnavailable(ExporterError):
+    """The endpoint cannot listen on its address now; later it may."""
 
 
 class ReloadFailed(ExporterError):

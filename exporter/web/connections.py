@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.config.web_settings import WebSettings
+from exporter.web.descriptors import RESERVED, Reserve
 
 
 MAX_CONNECTIONS: Final = 256
@@ -201,6 +202,7 @@ class BoundedServer(uvicorn.Server):
         self._listener = listener
         self._settings = settings
         self._connections = Connections(_max_connections())
+        self._reserve = Reserve(RESERVED)
         self._logged_at = -inf
         self._accepting: asyncio.Task[None]
 
@@ -221,6 +223,7 @@ class BoundedServer(uvicorn.Server):
         """Stop accepting and finish the responses in progress."""
         self._accepting.cancel()
         self._listener.close()
+        self._reserve.close()
         self._connections.close_handshakes()
         await super().shutdown(sockets=sockets)
 
@@ -234,9 +237,11 @@ class BoundedServer(uvicorn.Server):
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                self._free_descriptor(error)
-                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
+                if not self._reserve.release():
+                    self._free_descriptor(error)
+                    await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
+            self._reserve.fill()
             connection = Connection(self._connections, self)
             self._connections.add(connection)
             connection.handshake = loop.create_task(self._connect(connection, sock))

@@ -1,5 +1,6 @@
 """The web server: Starlette routes on uvicorn, in its own thread."""
 
+import errno
 import gzip
 import os
 import re
@@ -22,7 +23,7 @@ from starlette.routing import Route
 
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig
-from exporter.errors import ConfigError, ReloadFailed
+from exporter.errors import AddressUnavailable, ConfigError, ReloadFailed
 from exporter.metrics.exposition import render
 from exporter.web import page
 from exporter.web.authentication import BasicAuth
@@ -162,17 +163,20 @@ def listen(address: ListenAddress) -> socket.socket:
     """Open the listening socket. Without a host, listen on all IPv4 and IPv6 interfaces.
 
     Raises:
-        ConfigError: The address is in use, not permitted, or not local.
+        AddressUnavailable: The address is in use or not there yet, which can pass by itself.
+        ConfigError: It is not permitted, or not a valid one.
     """
     host, port = address.host, address.port
     dual = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=1024)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            [f"web.listen_address: cannot listen on {address}: {error}; choose another one"]
-        ) from error
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        message = f"web.listen_address: cannot listen on {address}: {reason}; choose another address"
+        if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}:
+            raise AddressUnavailable(message) from error
+        raise ConfigError([message]) from error
     # asyncio does not set this, since create_server leaves the protocol number 0. Without it, the body waits
     # up to 40 ms for the acknowledgement of the headers.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -14,7 +14,7 @@ from click import Option
 from conftest import DEADLINE_SECONDS, program
 from running import RunningExporter
 
-from exporter import cli, config
+from exporter import __main__, cli, config
 
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -119,8 +119,8 @@ def test_the_program_is_the_installed_one() -> None:
     assert settings("ExecStart") == [PROGRAM]
     text = (SYSTEMD / "README.md").read_text()
     assert f"python3 -m venv {Path(PROGRAM).parent.parent}\n" in text
-    assert cli.main.__module__ == "exporter.cli"
-    assert f'{Path(PROGRAM).name} = "exporter.cli:main"' in (ROOT / "pyproject.toml").read_text()
+    assert __main__.main.__module__ == "exporter.__main__"
+    assert f'{Path(PROGRAM).name} = "exporter.__main__:main"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_the_token_is_not_in_the_unit() -> None:

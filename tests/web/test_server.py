@@ -14,7 +14,7 @@ from conftest import eventually
 from serving import FakeExporter, served
 
 from exporter.config import ListenAddress
-from exporter.errors import ConfigError
+from exporter.errors import AddressUnavailable
 from exporter.web.server import WebServer, listen, make_app
 
 
@@ -152,12 +152,11 @@ def test_metrics_at_the_root_replace_the_status_page() -> None:
         assert get(f"{url}/metrics").status_code == 404
 
 
-def test_an_address_in_use_is_a_configuration_error() -> None:
+def test_an_address_in_use_is_not_available() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            ConfigError, match=rf"^web.listen_address: cannot listen on 127.0.0.1:{port}: .*in use"
-        ):
+        message = rf"^web.listen_address: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        with pytest.raises(AddressUnavailable, match=message):
             listen(ListenAddress(host="127.0.0.1", port=port))
 
 
