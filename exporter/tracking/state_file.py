@@ -26,6 +26,7 @@ _APPLICATION: Final = 0x44525445
 _VERSION: Final = 2
 _LISTED, _PENDING, _RESOLVED = range(3)
 _SUFFIX: Final = ".db"
+_UNREADABLE: Final = (sqlite3.Error, OSError, ValueError, TypeError, RecursionError)
 
 log = structlog.get_logger()
 
@@ -140,7 +141,7 @@ class StateFile:
                     return None
                 head = msgspec.json.decode(_head(connection), type=_Head)
                 remembered = _remembered(head, connection.execute("SELECT id, place, record FROM task"))
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except _UNREADABLE as error:
             self._quarantine("damaged", str(error))
             return None
         if (head.account, head.endpoint) != (self._account, self._endpoint):
@@ -190,7 +191,7 @@ class StateFile:
             return False
         try:
             return msgspec.json.decode(_head(connection), type=_Head).write == self._write
-        except (sqlite3.Error, ValueError):
+        except _UNREADABLE:
             return False
 
     def _quarantine(self, why: str, error: str) -> None:
@@ -231,8 +232,9 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _head(connection: sqlite3.Connection) -> bytes:
-    ((json,),) = connection.execute("SELECT json FROM head")
-    return bytes(json)
+    head: bytes
+    ((head,),) = connection.execute("SELECT json FROM head")
+    return head
 
 
 def _rows(ids: Iterable[str], inventory: Inventory, outcomes: Outcomes) -> Iterator[Row]:
