@@ -191,16 +191,17 @@ def test_an_account_that_comes_back_waits_for_its_former_poller(
 ) -> None:
     """Removed and configured again before its thread has ended."""
     (former,) = daemon._pollers
-    accounts, release = load.current.accounts, threading.Event()
+    accounts, entered, release = load.current.accounts, threading.Event(), threading.Event()
     poll: Callable[[], bool] = former.poll
 
     def hang() -> bool:
+        entered.set()
         release.wait(30.0)
         return poll()
 
     monkeypatch.setattr(former, "poll", hang)
+    assert entered.wait(30.0)
     polls = former.polls
-    eventually(lambda: former.due_in() == 0.0)
     load.current = msgspec.structs.replace(load.current, accounts=())
     daemon.reload()
     load.current = msgspec.structs.replace(load.current, accounts=accounts)
