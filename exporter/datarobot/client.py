@@ -94,12 +94,13 @@ class Client:
                 return
             listing.turn(page, page.next)
 
-    def get_task(self, status_id: str, deadline: float) -> Lookup:
+    def get_task(self, status_id: str, deadline: float, *, retry: bool = True) -> Lookup:
         """Look up one task.
 
         Args:
             status_id: As listed.
             deadline: On the monotonic clock.
+            retry: Whether a failed request is repeated.
 
         Raises:
             NotFound: There is no such record.
@@ -108,7 +109,7 @@ class Client:
         """
         current = status_id
         for _ in range(_MOST_POINTERS):
-            response = self._session.request("get", "GET", _path(current), deadline)
+            response = self._session.request("get", "GET", _path(current), deadline, retry=retry)
             location = response.headers.get("Location")
             if response.status == HTTPStatus.SEE_OTHER:
                 return Lookup(None, location)

@@ -73,8 +73,12 @@ class Session:
             monotonic=monotonic,
         )
 
-    def request(self, operation: str, method: str, target: str, deadline: float) -> Response:
+    def request(
+        self, operation: str, method: str, target: str, deadline: float, *, retry: bool = True
+    ) -> Response:
         """Send a request until a response below 400 comes, or another attempt would not help.
+
+        A token that was rejected is read again, and used if it has changed, whatever `retry` says.
 
         Raises:
             ApiError: Of the last attempt.
@@ -82,12 +86,12 @@ class Session:
         """
         self._deadline = deadline
         try:
-            return self._send(operation, method, target)
+            return self._send(operation, method, target, retry=retry)
         except Unauthorized as error:
             if not self._authorization.credentials.reload():
                 raise
             self._count_retry(error)
-            return self._send(operation, method, target)
+            return self._send(operation, method, target, retry=retry)
 
     def reset(self) -> None:
         """Close all connections; the next request opens a new one."""
@@ -98,11 +102,13 @@ class Session:
         self._transport.close()
         self._use_token("")
 
-    def _send(self, operation: str, method: str, target: str) -> Response:
+    def _send(self, operation: str, method: str, target: str, *, retry: bool) -> Response:
         """Send a request; only where that fails, retries cost anything."""
         try:
             return self._attempt(operation, method, target)
         except ApiError as error:
+            if not retry:
+                raise
             first = [error]
 
         def again() -> Response:

@@ -51,7 +51,7 @@ class TaskSource(Protocol):
         """Return all pages of the listing, until the deadline on the monotonic clock."""
         ...
 
-    def get_task(self, status_id: str, deadline: float) -> Lookup:
+    def get_task(self, status_id: str, deadline: float, *, retry: bool) -> Lookup:
         """Return one record, until the deadline on the monotonic clock.
 
         Raises:
@@ -222,7 +222,7 @@ class Tracker:
         """Look a vanished task up; return its outcome, or None if that is still to come."""
         outcomes = self._outcomes
         try:
-            task = self._source.get_task(status_id, deadline).task
+            task = self._source.get_task(status_id, deadline, retry=False).task
         except NotFound:
             return outcomes.resolve(status_id, "UNKNOWN", now)
         if task is None:

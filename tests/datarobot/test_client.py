@@ -223,6 +223,20 @@ def test_a_lookup_that_meets_a_fault_says_nothing_of_the_task(
     assert (found.status_id, found.outcome) == (status_id, "RUNNING")
 
 
+def test_a_lookup_is_repeated_only_if_asked(
+    make_client: MakeClient, simulator: Simulator, account: SimulatedAccount
+) -> None:
+    status_id = account.submit("Dataset", status="RUNNING")
+    client = make_client(retries=1)
+    for retry, requests in ((False, 1), (True, 2)):
+        simulator.clear()
+        before = len(simulator.requests)
+        simulator.inject(Fault(kind="server_error", operation="get"))
+        with pytest.raises(ServerError):
+            client.get_task(status_id, time.monotonic() + PATIENCE, retry=retry)
+        assert len(simulator.requests) - before == requests
+
+
 def test_what_looks_odd_and_is_fine(
     make_client: MakeClient, simulator: Simulator, account: SimulatedAccount
 ) -> None:
@@ -596,7 +610,7 @@ def test_a_token_too_short_for_a_secret_spoils_no_response(
         (response("307 Moved", "Location: http://[/"), "no status URL"),
         (response("307 Moved", "Location: /api/v2/status/next/"), "the lookup returned 307"),
         (response("202 Accepted"), "the lookup returned 202"),
-        (response("200 OK", body=b"[]"), "the record is a list"),
+        (response("200 OK", body=b"[]"), "the record is not as documented"),
     ],
 )
 def test_odd_responses_to_a_lookup(canned: Canned, given: bytes, said: str) -> None:

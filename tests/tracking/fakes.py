@@ -132,7 +132,8 @@ class FakeSource:
                 raise page
             yield page
 
-    def get_task(self, status_id: str, deadline: float) -> Lookup:
+    def get_task(self, status_id: str, deadline: float, *, retry: bool) -> Lookup:
+        assert not retry, "a failed lookup is repeated by a later poll"
         self.asked.append(status_id)
         self.on_lookup()
         record = self.records.get(status_id, NotFound(f"404: {status_id} until {deadline}"))
