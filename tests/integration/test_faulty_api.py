@@ -78,7 +78,7 @@ class Row(NamedTuple):
 
     fault: Fault
     listing: Fails | Listed | Mapping[Page, Fails | Listed]
-    lookup: Fails | Ended | Reopened
+    lookup: Fails | Ended
     ends_as: str = "ERROR"
 
 
@@ -174,11 +174,11 @@ ROWS: tuple[Row, ...] = (
 
 
 def named(row: Row) -> str:
-    """The kind, and what tells it from others of its kind."""
+    """The kind, and how it differs from others of its kind."""
     usual = msgspec.structs.asdict(Fault(kind="slow"))
-    told = {key: value for key, value in msgspec.structs.asdict(row.fault).items() if value != usual[key]}
-    told.pop("kind", None)
-    return "-".join([row.fault.kind, *(f"{key}={value}" for key, value in told.items())])
+    fields = {key: value for key, value in msgspec.structs.asdict(row.fault).items() if value != usual[key]}
+    fields.pop("kind", None)
+    return "-".join([row.fault.kind, *(f"{key}={value}" for key, value in fields.items())])
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def counted(poller: Poller, name: str) -> dict[tuple[str, ...], object]:
 
 
 def shown(poller: Poller) -> dict[str, object]:
-    """All that a scrape tells of tasks, but for ages, which grow."""
+    """All that a scrape shows of tasks, except ages, which grow."""
     return {
         row.name: samples(poller, row.name)
         for row in CATALOGUE

@@ -127,7 +127,7 @@ class World:
             self._simulator.inject(fault)
 
     def change(self, step: int) -> None:
-        """One step of life, all at once for whoever polls."""
+        """One step of life, all at once for a poll."""
         with self._simulator.lock:
             self.trouble(step)
             self.hide_some(20)

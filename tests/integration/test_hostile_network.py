@@ -200,7 +200,7 @@ def test_a_certificate_that_is_wrong_and_mended(
 
 
 class Gate(BaseHTTPRequestHandler):
-    """A proxy that leads every tunnel to `upstream`, if it is told the password."""
+    """A proxy that leads every tunnel to `upstream`, if it gets the password."""
 
     upstream: tuple[str, int]
     password = f"Basic {b64encode(b'someone:fake-password').decode()}"
