@@ -3,11 +3,11 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 
 
@@ -15,9 +15,7 @@ BENCH = Path(__file__).parent / "bench" / "benchmark.py"
 
 
 def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, BENCH, "--tiny", *arguments], capture_output=True, text=True, check=False
-    )
+    done = children.run([sys.executable, BENCH, "--tiny", *arguments])
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -55,6 +53,6 @@ def test_the_figures_are_complete() -> None:
 
 @pytest.mark.parametrize("arguments", [["--tiny", "--quick"], ["--slow"]])
 def test_what_it_does_not_know_is_refused(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, BENCH, *arguments], capture_output=True, text=True, check=False)
+    done = children.run([sys.executable, BENCH, *arguments])
     assert (done.returncode, done.stdout) == (2, "")
     assert "usage:" in done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from child import LogDigest, Sample
+from children import run
 from conftest import eventually
 from exposition import Exposition, Shown
 from laws import (
@@ -48,7 +49,7 @@ LAWS = {
 def test_a_short_soak_holds_all_laws(tmp_path: Path) -> None:
     found = tmp_path / "report.json"
     command = [sys.executable, str(SOAK), *SHORT, "--json", str(found)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = run(command, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     report = msgspec.json.decode(found.read_bytes(), type=Report)
     assert {law.name for law in report.laws} == LAWS

@@ -87,8 +87,8 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # A Ctrl-C is for the soak, which ends the exporter itself.
-            start_new_session=True,
+            # A Ctrl-C is for the soak, which ends the exporter itself. Tests end all of the soak's session.
+            process_group=0,
         )
         assert self._process.stderr is not None
         self._stream: IO[str] = self._process.stderr
