@@ -10,9 +10,13 @@ from typing import TypeVar
 
 import pytest
 import structlog
+from hypothesis import settings
 
 
 pytest_plugins = ["secrets_watch"]
+# Hypothesis' time limit for an example is too short for a busy machine; a test has one.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 Seen = TypeVar("Seen")
 
