@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import requests
 import yaml
-from conftest import DEADLINE_SECONDS, eventually, program
+from children import end
+from conftest import eventually, program
 from running import free_port
 
 
@@ -146,6 +147,7 @@ class Alertmanager:
                 ],
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     @staticmethod
@@ -163,8 +165,7 @@ class Alertmanager:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait(DEADLINE_SECONDS)
+        end(self._process)
 
     def _ready(self) -> bool:
         assert self._process.poll() is None, "Alertmanager exited; see alertmanager.log"
