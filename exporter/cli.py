@@ -1,9 +1,12 @@
 """The command line: flags over variables over file, then the daemon or a command."""
 
+import difflib
+import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +61,12 @@ Environment:
 Files:
   config.yaml  the configuration, where it exists and --config.file is not given
 """
+
+
+# Set by Kubernetes for every Service of the namespace, whose name may begin as the exporter's does.
+_OF_KUBERNETES: Final = re.compile(
+    r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
+)
 
 
 def _flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
@@ -124,7 +133,14 @@ _PROCESS_METRICS_FLAG: Final = flag(
         "check",
         is_flag=True,
         show_default="off",
-        help="Say what is wrong with the configuration, and end.",
+        help="Validate the configuration and exit.",
+    ),
+    flag(
+        "config.schema",
+        "schema",
+        is_flag=True,
+        show_default="off",
+        help="Print the JSON Schema of the configuration file and exit.",
     ),
     flag(
         "once",
@@ -172,6 +188,7 @@ def command_line(
     *,
     file: Path | None,
     check: bool,
+    schema: bool,
     once: bool,
     shard_index: str | None,
     shard_total: str | None,
@@ -185,6 +202,9 @@ def command_line(
     """
     if context.invoked_subcommand is not None:
         return
+    if schema:
+        click.echo(json.dumps(config.json_schema(), indent=1))
+        return
     shard = parse_shard(shard_index, shard_total)
     if not (check or once):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -192,7 +212,8 @@ def command_line(
         file = DEFAULT_FILE
 
     def load() -> Config:
-        return config.load(file, os.environ, _overrides(flags))
+        settings = config.load(file, os.environ, _overrides(flags))
+        return settings.model_copy(update={"warnings": (*settings.warnings, *_unknown_variables(os.environ))})
 
     if check:
         settings = load()
@@ -200,7 +221,9 @@ def command_line(
             click.echo(f"warning: {warning}", err=True)
         own = sum(shard.has(account.name) for account in settings.accounts)
         share = f", {own} of them on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
-        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s){share}")
+        count = len(settings.accounts)
+        accounts = "1 account" if count == 1 else f"{count} accounts"
+        click.echo(f"{settings.source}: configuration is valid ({accounts}{share})")
         return
     # One poll has nothing to remember, and the daemon may be running on the same directory.
     daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
@@ -294,6 +317,22 @@ def _host_and_port(address: str) -> tuple[str, int]:
 command_line.add_command(tasks)
 
 
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each variable with the exporter's prefix that no flag reads."""
+    known = set(_variables(command_line))
+    for name in sorted(environ):
+        if name.startswith("DATAROBOT_EXPORTER_") and name not in known and not _OF_KUBERNETES.search(name):
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            yield f"{name}: no flag reads this variable" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _variables(command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        yield from parameter.envvar.split() if isinstance(parameter.envvar, str) else ()
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _variables(below)
+
+
 def main() -> None:
     """Run the command line; the process ends with 0, 1 or 2."""
     try:
@@ -305,13 +344,13 @@ def main() -> None:
         status = 1
     except ConfigError as error:
         for mistake in error.mistakes:
-            click.echo(mistake, err=True)
+            click.echo(f"error: {mistake}", err=True)
         status = _OPERATOR_MUST_MEND
     except ExporterError as error:
-        click.echo(str(error), err=True)
+        click.echo(f"error: {error}", err=True)
         status = 1
     except OSError as error:
-        click.echo(f"cannot write to standard output: {error.strerror}", err=True)
+        click.echo(f"error: cannot write to standard output: {error.strerror}", err=True)
         # What is still buffered would fail again when the interpreter flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import msgspec
 import structlog
 import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -164,7 +163,7 @@ class Daemon:
                 if getattr(config, key) != getattr(self._config, key):
                     log.warning("config.needs_restart", section=key)
             self._apply(config.accounts)
-            self._config = msgspec.structs.replace(config, web=self._config.web, state=self._config.state)
+            self._config = config.model_copy(update={"web": self._config.web, "state": self._config.state})
             self._load_successful, self._loaded_at = True, time.time()
 
     def _apply(self, accounts: Sequence[Account]) -> None:
@@ -240,7 +239,7 @@ class Daemon:
         """What the configuration says now, with no accounts but this shard's."""
         config = self._load_all()
         own = tuple(account for account in config.accounts if self._shard.has(account.name))
-        return msgspec.structs.replace(config, accounts=own)
+        return config.model_copy(update={"accounts": own})
 
     def status(self) -> ExporterStatus:
         """What the status page shows."""

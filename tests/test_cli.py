@@ -18,6 +18,7 @@ from conftest import DEADLINE_SECONDS, eventually
 from running import RunningExporter, free_port
 
 from exporter import cli
+from exporter.config import json_schema
 from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
@@ -137,16 +138,47 @@ def test_once_ends_with_1_if_a_poll_failed(simulator: Simulator, tmp_path: Path)
     assert any("event=poll.failed" in line and "reason=forbidden" in line for line in lines)
 
 
-def test_check_says_that_all_is_fine(tmp_path: Path) -> None:
+def test_schema_is_printed_whatever_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("nonsense")
+    status, printed, lines = run("--config.schema", cwd=tmp_path)
+    assert (status, lines) == (0, [])
+    assert json.loads("\n".join(printed)) == json_schema()
+
+
+def test_check_prints_that_the_configuration_is_valid(tmp_path: Path) -> None:
     config = tmp_path / "some.yaml"
     config.write_text(
-        f"accounts: [{{name: one, endpoint: http://h, authorization: {{credentials: {TOKEN}}}}}]\n"
+        f"accounts: [{{name: one, endpoint: http://h/api/v2, authorization: {{credentials: {TOKEN}}}}}]\n"
     )
     config.chmod(0o644)
     status, printed, lines = run("--config.file=some.yaml", "--config.check", cwd=tmp_path)
-    assert (status, printed) == (0, ["some.yaml: fine, 1 account(s)"])
+    assert (status, printed) == (0, ["some.yaml: configuration is valid (1 account)"])
     assert len(lines) == 1
     assert lines[0].startswith("warning: some.yaml")
+
+
+def test_unknown_variables_are_warned_of(tmp_path: Path) -> None:
+    """But those that Kubernetes sets for a Service whose name begins like the exporter's."""
+    environ = {
+        "DATAROBOT_API_TOKEN": TOKEN,
+        "DATAROBOT_EXPORTER_LOG_LEVL": "debug",
+        "DATAROBOT_EXPORTER_NOTHING_LIKE_IT": "1",
+        "DATAROBOT_EXPORTER_LOG_FORMAT": "json",
+        "DATAROBOT_EXPORTER_TASKS_LIST_STATUS": "RUNNING",
+        "DATAROBOT_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "DATAROBOT_EXPORTER_SERVICE_PORT_METRICS": "10072",
+        "DATAROBOT_EXPORTER_PORT": "tcp://10.0.0.1:10072",
+        "DATAROBOT_EXPORTER_PORT_10072_TCP_ADDR": "10.0.0.1",
+    }
+    status, printed, lines = run("--config.check", cwd=tmp_path, environ=environ)
+    valid = "environment variable DATAROBOT_API_TOKEN: configuration is valid (1 account)"
+    assert (status, printed) == (0, [valid])
+    known, unknown = lines
+    assert known == (
+        "warning: DATAROBOT_EXPORTER_LOG_LEVL: no flag reads this variable; "
+        "did you mean DATAROBOT_EXPORTER_LOG_LEVEL?"
+    )
+    assert unknown == "warning: DATAROBOT_EXPORTER_NOTHING_LIKE_IT: no flag reads this variable"
 
 
 def test_a_questionable_file_is_warned_of_when_it_runs(simulator: Simulator, tmp_path: Path) -> None:
@@ -165,7 +197,7 @@ def test_every_mistake_is_told_at_once_and_ends_with_2(tmp_path: Path) -> None:
     status, _, lines = run(cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
     assert status == 2
     assert len(lines) == 3
-    assert all(line.startswith("config.yaml:") for line in lines)
+    assert all(line.startswith("error: config.yaml:") for line in lines)
 
 
 @pytest.mark.parametrize(

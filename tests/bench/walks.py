@@ -55,10 +55,9 @@ def ours(url: str, page: int, **poll: float) -> Walk:
     """The exporter's poll of an account; it is the same account at every walk."""
     configure_logs("error", "logfmt")
     account = config.load(None, {"DATAROBOT_ENDPOINT": url, "DATAROBOT_API_TOKEN": TOKEN}, {}).accounts[0]
-    limits = msgspec.structs.replace(
-        account.poll, page_size=page, interval=600.0, timeout=600.0, request_timeout=60.0, **poll
-    )
-    account = msgspec.structs.replace(account, poll=limits)
+    times = {"interval": 600.0, "timeout": 600.0, "request_timeout": 60.0}
+    limits = account.poll.model_copy(update={"page_size": page, **times, **poll})
+    account = account.model_copy(update={"poll": limits})
     telemetry, stop = Telemetry(), threading.Event()
     poller = Poller(account, Client(account, telemetry=telemetry, stop=stop), telemetry=telemetry, stop=stop)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import requests
+from example import full_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -41,7 +42,6 @@ from exporter.web.server import WebServer, listen, make_app
 
 
 TOKEN = "obviously-fake-token"
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 NOW = 1_750_000_000.0
 SILENCE_SECONDS = 30.0
 
@@ -148,7 +148,7 @@ EDITS = st.lists(
 
 def with_token() -> str:
     """The example without its comments, and with a token written into it."""
-    lines = [line for line in EXAMPLE.read_text().split("\n") if line.strip() and line.strip()[0] != "#"]
+    lines = [line for line in full_example().split("\n") if line.strip() and line.strip()[0] != "#"]
     text = "\n".join(lines).replace(
         "credentials_file: /run/secrets/datarobot-token", "credentials_file: null"
     )

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -50,11 +49,8 @@ def make_poller(simulator: Simulator, stop: threading.Event) -> Iterator[MakePol
     def make(state: StateFile | None = None, **tasks: object) -> Poller:
         environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
         plain = config.load(None, environ, {}).accounts[0]
-        account = msgspec.structs.replace(
-            plain,
-            poll=Poll(retries=0, request_timeout=10.0),
-            tasks=Tasks(**tasks),  # type: ignore[arg-type]
-        )
+        poll = Poll(retries=0, request_timeout=10.0)
+        account = plain.model_copy(update={"poll": poll, "tasks": Tasks(**tasks)})  # type: ignore[arg-type]
         telemetry = Telemetry()
         clients.append(Client(account, telemetry=telemetry, stop=stop))
         return Poller(account, clients[-1], telemetry=telemetry, stop=stop, state=state)
