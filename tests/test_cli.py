@@ -289,7 +289,7 @@ def test_two_exporters_do_not_share_a_state_directory(simulator: Simulator, tmp_
         status, _, lines = run(*flags, cwd=tmp_path, environ=environment(simulator))
         assert (status, lines) == (
             2,
-            ["state.directory: state is used by another exporter; expected one for each"],
+            ["error: state.directory: state is used by another exporter; expected one for each"],
         )
         assert run("--once", cwd=tmp_path, environ=environment(simulator))[0] == 0
         it.signal(signal.SIGTERM)
@@ -300,11 +300,11 @@ def test_a_state_directory_that_cannot_be_written_ends_with_2(simulator: Simulat
     (tmp_path / "config.yaml").write_text("state: {directory: config.yaml}\n")
     status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
     assert status == 2
-    assert lines == ["config.yaml:1: state.directory: config.yaml is no directory; expected one"]
+    assert lines == ["error: config.yaml:1: state.directory: 'config.yaml' is not a directory; expected one"]
     (tmp_path / "config.yaml").write_text("state: {directory: /proc/state}\n")
     status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
     assert status == 2
-    assert lines[0].startswith("state.directory: cannot write in /proc/state: ")
+    assert lines[0].startswith("error: state.directory: cannot write in /proc/state: ")
 
 
 def test_flags_before_a_command_are_the_commands(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def check_once_and_run(block: Block, bench: Bench) -> None:
     bench.configure()
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
     with bench.desk.running(block.text, until="event=exporter.started", **address) as said:
-        assert "config.yaml: fine, 2 account(s)" in said()
+        assert "config.yaml: configuration is valid (2 accounts)" in said()
         assert 'datarobot_up{account="research"} 1.0' in said()
 
 

@@ -234,7 +234,7 @@ def test_the_demo_is_about_the_accounts_that_the_simulator_has(tmp_path: Path) -
     assert tokens == [simulated_token(name) for name in DEMO_ACCOUNTS]
     file = inside("demo-exporter", tmp_path)
     said = run(sys.executable, "-m", "exporter", "--config.file", file, "--config.check", **environment)
-    assert said == f"{file}: fine, 3 account(s)\n"
+    assert said == f"{file}: configuration is valid (3 accounts)\n"
 
 
 def test_a_real_account_needs_the_secret_and_no_more(tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_a_real_account_needs_the_secret_and_no_more(tmp_path: Path) -> None:
     assert f"/run/secrets/{secret}" in text
     file.write_text(text.replace(f"/run/secrets/{secret}", str(token)), encoding="utf-8")
     said = run(sys.executable, "-m", "exporter", "--config.file", file, "--config.check")
-    assert said == f"{file}: fine, 1 account(s)\n"
+    assert said == f"{file}: configuration is valid (1 account)\n"
 
 
-@pytest.mark.parametrize("path", ["compose.yaml", "exporter.yaml", "exporter.simulator.demo.yaml"])
+@pytest.mark.parametrize("path", ["compose.yaml", "exporter.yaml", "exporter.demo.yaml"])
 def test_no_token_is_in_the_files(path: str) -> None:
     """But those of the simulator, which open nothing."""
     text = (DIRECTORY / path).read_text(encoding="utf-8")
