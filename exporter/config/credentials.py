@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -22,22 +22,6 @@ _EXPECTED: Final = "expected the token alone"
 _EXPECTED_FILE: Final = "expected a file that holds the token alone"
 
 _log = structlog.get_logger(__name__)
-
-
-class Credentials(Protocol):
-    """A source of one token; equal to another if it is the same source."""
-
-    def token(self) -> str:
-        """Return the current token; printable ASCII without white space, never empty."""
-        ...
-
-    def reload(self) -> bool:
-        """Read the source again, for instance after a 401; return whether the token changed."""
-        ...
-
-    def written(self) -> dict[str, str]:
-        """Return the configuration's key and value of this source; a token itself as ``<secret>``."""
-        ...
 
 
 class FixedCredentials:
@@ -60,15 +44,15 @@ class FixedCredentials:
         self._written = (key, value)
 
     def token(self) -> str:
-        """Return the token."""
+        """Return the token; printable ASCII without white space, never empty."""
         return self._token
 
     def reload(self) -> bool:
-        """Return False: the token cannot change."""
+        """Return whether the token changed: it cannot."""
         return False
 
     def written(self) -> dict[str, str]:
-        """Return the configuration's key and value of this source."""
+        """Return the configuration's key and value of this source; a token itself as ``<secret>``."""
         return dict([self._written])
 
     def __eq__(self, other: object) -> bool:
@@ -116,7 +100,10 @@ class FileCredentials:
         return self._last.token
 
     def reload(self) -> bool:
-        """Read the file, changed or not; each kind of failure is logged once until the next success."""
+        """Read the file again, for instance after a 401; return whether the token changed.
+
+        Each kind of failure is logged once until the next success.
+        """
         try:
             current = _read(self._path)
         except _TokenError as error:
@@ -141,6 +128,10 @@ class FileCredentials:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(credentials_file: {self._path})"
+
+
+Credentials = FixedCredentials | FileCredentials
+"""A source of one token; equal to another if it is the same source."""
 
 
 def from_environment(name: str, environ: Mapping[str, str]) -> FixedCredentials:

@@ -9,9 +9,11 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-from exporter.config.certificates import load_pair, trouble_with_authorities, trouble_with_pair
+from exporter.config.authorization import Context
 from exporter.config.config_errors import UNKNOWN, ConfigErrors, KeyPath
 from exporter.config.sections import Leaf, Section, nothing
+from exporter.config.settings import PemFile, TlsConfig
+from exporter.config.trust import TrustError, client_context
 from exporter.config.units import quoted
 from exporter.config.validation import Validation
 from exporter.config.yaml_document import read_yaml
@@ -73,7 +75,7 @@ def _parse_hash(text: str) -> str:
 
 
 _UNSET = BeforeValidator(lambda value: None if value == "" else value)
-_Path = Annotated[Annotated[str, Leaf("the path of a PEM file")] | None, _UNSET]
+_Path = Annotated[PemFile | None, _UNSET]
 _Version = Annotated[Annotated[str, _choice(*_VERSIONS)] | None, _UNSET]
 _ClientAuth = Annotated[Annotated[str, _choice(*_CLIENT_AUTH)] | None, _UNSET]
 _Header = Annotated[Annotated[str, Leaf("text", _parse_header)] | None, _UNSET]
@@ -82,12 +84,69 @@ _Sniffing = Annotated[Annotated[str, _choice("nosniff")] | None, _UNSET]
 _Hash = Annotated[str, Leaf("a bcrypt hash", _parse_hash, secret=True)]
 
 
-class _TlsServerConfig(Section):
+class TlsServer(Section):
+    """How the web server serves TLS; paths of PEM files.
+
+    Attributes:
+        client_auth_type: Which clients may connect, as Go names it.
+        client_ca_file: Authorities that must have signed clients' certificates.
+        min_version: TLS12 or TLS13.
+    """
+
     cert_file: _Path = None
     key_file: _Path = None
     client_auth_type: _ClientAuth = None
     client_ca_file: _Path = None
     min_version: _Version = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(file for file in (self.cert_file, self.key_file, self.client_ca_file) if file)
+
+    def context(self) -> ssl.SSLContext:
+        """Return the server's TLS context.
+
+        Raises:
+            OSError: A file has changed since it was checked, and is not valid any more.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # A key with a passphrase is refused: nobody is there to type it.
+        context.load_cert_chain(self.cert_file or "", self.key_file, password=lambda: b"")
+        context.minimum_version = _VERSIONS[self.min_version or "TLS12"]
+        context.set_alpn_protocols(["http/1.1"])
+        if self.client_ca_file:
+            context.load_verify_locations(self.client_ca_file)
+        context.verify_mode = _CLIENT_AUTH[self.client_auth_type or "NoClientCert"]
+        return context
+
+    def errors(self) -> Iterator[tuple[str, str]]:
+        """Yield keys, and what is wrong with them or with the files they name."""
+        given = {key for key, value in self if value is not None}
+        for key in ("cert_file", "key_file"):
+            if key not in given:
+                yield key, f"{key} is missing; expected the path of a PEM file"
+        verifies = self.client_auth_type not in {None, "NoClientCert", UNKNOWN}
+        if verifies and "client_ca_file" not in given:
+            yield (
+                "client_auth_type",
+                f"'{self.client_auth_type}' needs client_ca_file; expected both, or neither",
+            )
+        if self.client_auth_type in {None, "NoClientCert"} and "client_ca_file" in given:
+            expected = "expected 'client_auth_type: RequireAndVerifyClientCert' beside it"
+            yield "client_ca_file", f"no client is verified with it; {expected}"
+        if {"cert_file", "key_file"} <= given and UNKNOWN not in {self.cert_file, self.key_file}:
+            yield from _unusable(cert_file=self.cert_file, key_file=self.key_file)
+        if self.client_ca_file and self.client_ca_file is not UNKNOWN:
+            yield from _unusable(ca_file=self.client_ca_file)
+
+
+def _unusable(**files: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the key of a file that TLS cannot use, if there is one, and why not."""
+    try:
+        client_context(TlsConfig(insecure_skip_verify=True, **files), {})
+    except TrustError as error:
+        yield error.key.replace("ca_file", "client_ca_file"), error.text
 
 
 class _Headers(Section):
@@ -103,53 +162,16 @@ class _HttpServerConfig(Section):
 
 
 class _WebFile(Section):
-    tls_server_config: _TlsServerConfig = _TlsServerConfig()
+    tls_server_config: TlsServer = TlsServer()
     http_server_config: _HttpServerConfig = _HttpServerConfig()
     basic_auth_users: Annotated[Mapping[str, _Hash], nothing({}, dict[str, str])] = {}
 
 
 _SECTIONS: Final[Mapping[str | int, type[Section]]] = {
-    _TLS: _TlsServerConfig,
+    _TLS: TlsServer,
     "http_server_config": _HttpServerConfig,
     "headers": _Headers,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class TlsServer:
-    """How the web server serves TLS; paths of PEM files.
-
-    Attributes:
-        client_auth_type: Which clients may connect, as Go names it.
-        client_ca_file: Authorities that must have signed clients' certificates.
-        min_version: TLS12 or TLS13.
-    """
-
-    cert_file: str
-    key_file: str
-    client_auth_type: str = "NoClientCert"
-    client_ca_file: str | None = None
-    min_version: str = "TLS12"
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All of them."""
-        return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
-
-    def context(self) -> ssl.SSLContext:
-        """Return the server's TLS context.
-
-        Raises:
-            OSError: A file has changed since it was checked, and is not valid any more.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        load_pair(context, self.cert_file, self.key_file)
-        context.minimum_version = _VERSIONS[self.min_version]
-        context.set_alpn_protocols(["http/1.1"])
-        if self.client_ca_file is not None:
-            context.load_verify_locations(self.client_ca_file)
-        context.verify_mode = _CLIENT_AUTH[self.client_auth_type]
-        return context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,35 +201,14 @@ def read_web_file(path: Path) -> WebFile:
     """
     errors = ConfigErrors(str(path))
     read_yaml(path, errors, only_text=True)
-    found = Validation(errors, _WebFile, _SECTIONS, unsupported=_UNSUPPORTED).result()
-    tls = {key: _full(value, key, path) for key, value in found.tls_server_config if value is not None}
+    context = Context(path.parent, {})
+    found = Validation(errors, _WebFile, _SECTIONS, unsupported=_UNSUPPORTED, context=context).result()
+    tls = found.tls_server_config
     # As in the toolkit, min_version alone leaves plain HTTP.
-    enabled = bool(tls.keys() - {"min_version"})
-    for key, sentence in _tls_errors(tls) if enabled else ():
-        errors.add((_TLS, key) if key in tls else (_TLS,), sentence)
+    enabled = any(value for key, value in tls if key != "min_version")
+    for key, sentence in tls.errors() if enabled else ():
+        at = (_TLS, key) if getattr(tls, key) is not None else (_TLS,)
+        errors.add(at, sentence)
     errors.raise_any()
     headers = found.http_server_config.headers.model_dump(by_alias=True, exclude_none=True)
-    return WebFile(tls=TlsServer(**tls) if enabled else None, headers=headers, users=found.basic_auth_users)
-
-
-def _full(value: str, key: str, file: Path) -> str:
-    return str(file.parent / value) if key.endswith("_file") and value is not UNKNOWN else value
-
-
-def _tls_errors(tls: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield keys, and what is wrong with them or the files they name."""
-    for key in ("cert_file", "key_file"):
-        if key not in tls:
-            yield key, f"{key} is missing; expected the path of a PEM file"
-    policy, authorities = tls.get("client_auth_type", "NoClientCert"), tls.get("client_ca_file")
-    if authorities is None and policy not in {"NoClientCert", UNKNOWN}:
-        yield "client_auth_type", f"{quoted(policy)} needs client_ca_file; expected both, or neither"
-    if authorities is not None and policy == "NoClientCert":
-        expected = "expected 'client_auth_type: RequireAndVerifyClientCert' beside it"
-        yield "client_ca_file", f"no client is verified with it; {expected}"
-    if isinstance(authorities, str) and (trouble := trouble_with_authorities(authorities)):
-        yield "client_ca_file", f"{quoted(authorities, whole=True)} {trouble}"
-    certificate, own = tls.get("cert_file"), tls.get("key_file")
-    if isinstance(certificate, str) and isinstance(own, str):
-        for wrong, predicate in trouble_with_pair(certificate, own):
-            yield wrong, f"{quoted(tls[wrong], whole=True)} {predicate}"
+    return WebFile(tls=tls if enabled else None, headers=headers, users=found.basic_auth_users)

@@ -110,14 +110,14 @@ def _encrypted(key: Path) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        ({"key.pem": None}, "key_file: '{}/key.pem' cannot be read (No such file or directory)"),
-        ({"cert.pem": None}, "cert_file: '{}/cert.pem' cannot be read (No such file or directory)"),
-        ({"cert.pem": b""}, "cert_file: '{}/cert.pem' cannot be read (it is empty)"),
-        ({"cert.pem": b"\xff no certificate"}, "cert_file: '{}/cert.pem' is not valid PEM"),
-        ({"key.pem": b"no key"}, "key_file: '{}/key.pem' is not valid PEM"),
-        ({"key.pem": "client.key"}, "key_file: '{}/key.pem' is not the key of the certificate"),
-        ({"key.pem": "encrypted"}, "key_file: '{}/key.pem' is not valid PEM"),
-        ({"ca.pem": b"no certificate"}, "client_ca_file: '{}/ca.pem' is not valid PEM"),
+        ({"key.pem": None}, "key_file: '{}/key.pem' does not exist"),
+        ({"cert.pem": None}, "cert_file: '{}/cert.pem' does not exist"),
+        ({"cert.pem": b""}, "cert_file: {}/cert.pem cannot be used"),
+        ({"cert.pem": b"\xff no certificate"}, "cert_file: {}/cert.pem cannot be used"),
+        ({"key.pem": b"no key"}, "key_file: {}/key.pem cannot be used"),
+        ({"key.pem": "client.key"}, "key_file: {}/key.pem is not the key of {}/cert.pem"),
+        ({"key.pem": "encrypted"}, "key_file: {}/key.pem is protected by a passphrase"),
+        ({"ca.pem": b"no certificate"}, "client_ca_file: {}/ca.pem cannot be used"),
     ],
 )
 def test_certificates_are_read(
@@ -134,7 +134,7 @@ def test_certificates_are_read(
         else:
             path.write_bytes((tmp_path / content).read_bytes() if isinstance(content, str) else content)
     (error,) = errors(file)
-    assert expected.format(tmp_path) in error
+    assert expected.format(tmp_path, tmp_path) in error
     assert error.startswith(f"{file}:")
     assert "; expected " in error
 
