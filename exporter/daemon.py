@@ -125,6 +125,7 @@ class Daemon:
             path=web.telemetry_path,
             tls=web_config.settings().tls is not None,
             authentication=bool(web_config.settings().users),
+            source=self._config.source,
             accounts=len(self._pollers),
             shard_index=self._shard.index,
             shard_total=self._shard.total,

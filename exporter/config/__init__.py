@@ -15,7 +15,6 @@ from exporter.config.environment import NO_ACCOUNT, add_account
 from exporter.config.sections import Section
 from exporter.config.settings import (
     DEFAULT_BY_TYPE,
-    DOCUMENTED_TASK_TYPES,
     ITEMS,
     SECTIONS,
     Account,
@@ -52,6 +51,18 @@ __all__ = [
     "load",
     "redacted",
 ]
+
+DOCUMENTED_TASK_TYPES: Final = (
+    "CustomModelBlueprintBuild",
+    "CustomModelFeatureImpact",
+    "Testing",
+    "customModelWaitForServer",
+    "ManagedImageBuild",
+    "Dataset",
+    "LongRunningServiceControllerOperation",
+    "ProjectPermanentDeletion",
+)
+"""Task types that DataRobot's documentation names."""
 
 DEFAULT_FILE: Final = Path("config.yaml")
 """Read where it exists and no other file is named."""

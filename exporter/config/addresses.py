@@ -1,4 +1,7 @@
-"""Addresses in the configuration: the API's endpoint, proxies, links, and where the exporter listens."""
+"""Addresses in the configuration: the API's endpoint, proxies, links, and where the exporter listens.
+
+Each parser raises ValueError with a sentence: what is wrong, what is expected. None shows a user or password.
+"""
 
 import ipaddress
 import re
@@ -40,11 +43,7 @@ class ListenAddress:
 
 
 def parse_listen_address(text: str) -> ListenAddress:
-    """Read ``host:port``, ``[v6]:port`` or ``:port``.
-
-    Raises:
-        ValueError: A sentence that says what is expected.
-    """
+    """Read ``host:port``, ``[v6]:port`` or ``:port``."""
     if text.isdecimal():
         raise FixableError(f"{quoted(text)} has no colon; expected {quoted(f':{text}')}", fix=f":{text}")
     match = _LISTEN.fullmatch(text)
@@ -61,11 +60,7 @@ def parse_listen_address(text: str) -> ListenAddress:
 
 
 def parse_telemetry_path(text: str) -> str:
-    """Check the path of the metrics.
-
-    Raises:
-        ValueError: A sentence that says what is expected.
-    """
+    """Check the path of the metrics."""
     if not _PATH.fullmatch(text):
         expected = "expected one that starts with '/', such as '/metrics'"
         raise ValueError(f"{quoted(text)} is not a valid path; {expected}")
@@ -75,35 +70,17 @@ def parse_telemetry_path(text: str) -> str:
 
 
 def parse_endpoint(text: str) -> str:
-    """Check the base URL of DataRobot's API.
-
-    Returns:
-        The URL without slash at its end.
-
-    Raises:
-        ValueError: A sentence that says what is expected; never shows a user, password or query.
-    """
+    """Return the base URL of DataRobot's API without slash at its end."""
     return _base_url(text, example=_ENDPOINT, no_user="the token belongs to authorization")
 
 
 def parse_link(text: str) -> str:
-    """Check the address of runbooks or of a dashboard.
-
-    Returns:
-        The URL without slash at its end.
-
-    Raises:
-        ValueError: As for :func:`parse_endpoint`.
-    """
+    """Return the address of runbooks or of a dashboard without slash at its end."""
     return _base_url(text, example=_LINK, no_user="the status page shows the link to everyone")
 
 
 def parse_proxy_url(text: str) -> str:
-    """Check the URL of an HTTP proxy, which may hold a user and password.
-
-    Raises:
-        ValueError: A sentence that says what is expected; never shows the user or password.
-    """
+    """Check the URL of an HTTP proxy, which may hold a user and password."""
     url = _split(text, example=_PROXY)
     if url.scheme.startswith("socks"):
         raise ValueError("SOCKS proxies are not supported; expected http or https")
@@ -122,11 +99,7 @@ def without_user(text: str) -> str:
 
 
 def _base_url(text: str, *, example: str, no_user: str) -> str:
-    """Read a URL of scheme, host and path; without slash at its end.
-
-    Raises:
-        ValueError: It has more, or is no such URL; never shows a user, password or query.
-    """
+    """Return a URL of scheme, host and path alone, without slash at its end."""
     url = _split(text, example=example)
     if url.scheme not in {"http", "https"}:
         raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
@@ -139,11 +112,7 @@ def _base_url(text: str, *, example: str, no_user: str) -> str:
 
 
 def _split(text: str, *, example: str) -> SplitResult:
-    """Split a URL, all parts of which can be read without an error.
-
-    Raises:
-        ValueError: It has no scheme or host, or cannot be read.
-    """
+    """Split a URL that has a scheme and a host."""
     named = quoted(text) if _WITHOUT_SECRET.fullmatch(text) else "the value"
     expected = f"expected a URL such as {quoted(example)}"
     if len(text) > 1 and text[0] == text[-1] in "\"'":

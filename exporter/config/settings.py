@@ -9,14 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationInfo,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WrapValidator, model_validator
 
 from exporter.config.addresses import (
     ListenAddress,
@@ -32,18 +25,6 @@ from exporter.config.config_errors import UNKNOWN
 from exporter.config.sections import ConflictError, Leaf, Section, choice, keep_unknown, nothing, raise_all
 from exporter.config.units import format_duration, format_size, parse_duration, parse_size, quoted
 
-
-DOCUMENTED_TASK_TYPES: Final = (
-    "CustomModelBlueprintBuild",
-    "CustomModelFeatureImpact",
-    "Testing",
-    "customModelWaitForServer",
-    "ManagedImageBuild",
-    "Dataset",
-    "LongRunningServiceControllerOperation",
-    "ProjectPermanentDeletion",
-)
-"""Task types that DataRobot's documentation names."""
 
 DEFAULT_BY_TYPE: Final[Mapping[str, Mapping[str, float]]] = {"ManagedImageBuild": {"RUNNING": 7_200.0}}
 
@@ -77,14 +58,12 @@ def _spelled(duration: float) -> str:
     return quoted(format_duration(duration))
 
 
-def _duration(expected: str) -> Leaf:
-    return Leaf(
-        expected, parse_duration, format_duration, json={"type": "string", "examples": ["30s", "1h30m"]}
-    )
-
-
-Duration = Annotated[float, Field(gt=0), _duration("a duration above 0, such as '30s'")]
-Interval = Annotated[float, Field(ge=0.1), _duration("a duration of at least '100ms'")]
+Duration = Annotated[
+    float, Field(gt=0), Leaf("a duration above 0, such as '30s'", parse_duration, format_duration)
+]
+Interval = Annotated[
+    float, Field(ge=0.1), Leaf("a duration of at least '100ms'", parse_duration, format_duration)
+]
 Size = Annotated[int, Field(ge=1024, strict=True), Leaf("a size of at least '1KiB'", parse_size, format_size)]
 Count = Annotated[int, Field(ge=0, lt=2**63, strict=True), Leaf("a whole number, 0 or more")]
 Number = Annotated[int, Field(ge=1, lt=2**63, strict=True), Leaf("a whole number, 1 or more")]
@@ -143,10 +122,6 @@ def _limits(value: object, info: ValidationInfo) -> Mapping[str, float]:
     return {status: limit for status, limit in limits if status in limits.model_fields_set}
 
 
-def _all_limits(value: object, info: ValidationInfo) -> Mapping[str, float]:
-    return {**dict(Limits()), **_limits(value, info)}
-
-
 def _increasing(buckets: tuple[float, ...]) -> tuple[float, ...]:
     if not buckets:
         raise ValueError("the list is empty; expected at least one duration")
@@ -173,7 +148,10 @@ class Tasks(Section):
     """
 
     stuck_after: Annotated[
-        Mapping[str, Duration], BeforeValidator(_all_limits, json_schema_input_type=Limits)
+        Mapping[str, Duration],
+        BeforeValidator(
+            lambda value, info: {**dict(Limits()), **_limits(value, info)}, json_schema_input_type=Limits
+        ),
     ] = Field(default_factory=lambda: dict(Limits()))
     stuck_after_by_type: Annotated[
         Mapping[

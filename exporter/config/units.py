@@ -38,14 +38,11 @@ class FixableError(ValueError):
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration as Prometheus writes it.
+    """Return the seconds of a duration as Prometheus writes it.
 
     Args:
         text: Numbers with the units y, w, d, h, m, s and ms, descending and each at most once,
             such as ``1h30m``; or a bare ``0``. A year has 365 days.
-
-    Returns:
-        Seconds.
 
     Raises:
         ValueError: A sentence that says what is expected.
