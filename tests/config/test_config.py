@@ -1,5 +1,6 @@
 import shutil
 import string
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -467,7 +468,7 @@ def test_no_token_is_ever_shown(authorization: object, make_file: MakeFile) -> N
         config = load(path, {}, {})
         shown = f"{config} {config!r} {config.accounts[0].authorization} {config.warnings} {redacted(config)}"
     except ConfigError as error:
-        shown = f"{error} {error!r}"
+        shown = f"{error} {error!r} {''.join(traceback.format_exception(error))} {error.__context__!r}"
     assert path.name in shown
     assert TOKEN not in shown
 
