@@ -343,8 +343,8 @@ def main() -> None:
     except click.Abort:
         status = 1
     except ConfigError as error:
-        for mistake in error.mistakes:
-            click.echo(f"error: {mistake}", err=True)
+        for sentence in error.errors:
+            click.echo(f"error: {sentence}", err=True)
         status = _OPERATOR_MUST_MEND
     except ExporterError as error:
         click.echo(f"error: {error}", err=True)

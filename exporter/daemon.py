@@ -156,7 +156,7 @@ class Daemon:
                 config = self._load()
             except ConfigError as error:
                 self._load_successful = False
-                log.error("config.rejected", mistakes=list(error.mistakes))  # noqa: TRY400 the mistakes say all
+                log.error("config.rejected", errors=list(error.errors))  # noqa: TRY400 the errors say all
                 raise
             configure_logs(config.log.level, config.log.format)
             _warn(config)

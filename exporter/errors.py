@@ -32,12 +32,12 @@ class ConfigError(ExporterError):
     """Mistakes in what the operator wrote, all of them at once.
 
     Attributes:
-        mistakes: One sentence each: where, what is wrong, what is expected instead.
+        errors: One sentence each: where, what is wrong, what is expected instead.
     """
 
-    def __init__(self, mistakes: Iterable[str]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(self.mistakes))
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(self.errors))
 
 
 class ServingEnded(ExporterError):

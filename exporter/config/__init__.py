@@ -121,7 +121,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
             source, mode = add_account(errors, environ)
             none = not source
         except ConfigError as error:
-            errors.include(*error.mistakes)
+            errors.include(*error.errors)
     context = Context(Path() if path is None else path.parent, environ)
     found = Validation(
         errors, File, SECTIONS, items=ITEMS, aliases=_ALIASES, inherit=_inherited, context=context
@@ -206,7 +206,7 @@ def _with_files_checked(found: File, errors: ConfigErrors, context: Context) -> 
         try:
             read_web_file(file)
         except ConfigError as error:
-            errors.include(*error.mistakes)
+            errors.include(*error.errors)
     else:
         errors.add(
             at, f"{quoted(str(file), whole=True)} does not exist; expected a web configuration file, or none"

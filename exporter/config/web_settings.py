@@ -61,9 +61,9 @@ class WebConfig:
             found = self._read(path)
         except ConfigError as error:
             # Logged once, but read again each time: the fix may be in a file that is not watched yet.
-            if error.mistakes != self._logged:
-                self._logged = error.mistakes
-                log.error("web_config.rejected", mistakes=list(error.mistakes))  # noqa: TRY400 no traceback for an operator's error
+            if error.errors != self._logged:
+                self._logged = error.errors
+                log.error("web_config.rejected", errors=list(error.errors))  # noqa: TRY400 no traceback for an operator's error
             return
         self._logged = ()
         if (found.tls is None) != (self._settings.tls is None):

@@ -91,7 +91,7 @@ def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = 
         try:
             subject.reload()
         except ConfigError as error:
-            return PlainTextResponse("\n".join((*error.mistakes, "")), 500)
+            return PlainTextResponse("\n".join((*error.errors, "")), 500)
         return PlainTextResponse("Reloaded.\n")
 
     routes = [

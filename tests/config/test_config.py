@@ -59,7 +59,7 @@ def errors(
 ) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         load(path, environ, overrides or {})
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def one_account(**keys: object) -> str:
@@ -569,7 +569,7 @@ def is_accepted_or_refused(path: Path) -> bool:
     try:
         config = load(path, ENVIRON | FROM_ENVIRONMENT, {})
     except ConfigError as error:
-        return all(sentence.startswith(str(path)) for sentence in error.mistakes) and bool(error.mistakes)
+        return all(sentence.startswith(str(path)) for sentence in error.errors) and bool(error.errors)
     yaml.safe_dump(redacted(config))
     return True
 
@@ -605,5 +605,5 @@ def test_any_flag_is_accepted_or_refused(listen: object, level: object, path: st
         load(None, FROM_ENVIRONMENT, overrides)
         sources = {"--"}
     except ConfigError as error:
-        sources = {sentence[:2] for sentence in error.mistakes}
+        sources = {sentence[:2] for sentence in error.errors}
     assert sources == {"--"}

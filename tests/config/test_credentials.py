@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 def error(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         FileCredentials(path)
-    (only,) = caught.value.mistakes
+    (only,) = caught.value.errors
     return only
 
 
@@ -179,7 +179,7 @@ def test_after_a_good_read_a_failure_is_logged_again(file: Path) -> None:
 def test_an_environment_variable_without_a_usable_token_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_environment(name, {"EMPTY": " ", "SURROGATE": "a\udcff"})
-    assert caught.value.mistakes == (sentence,)
+    assert caught.value.errors == (sentence,)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_an_environment_variable_without_a_usable_token_is_refused(name: str, se
 def test_an_invalid_literal_is_refused(token: str, predicate: str) -> None:
     with pytest.raises(ConfigError) as caught:
         literal(token)
-    assert caught.value.mistakes == (f"the token {predicate}",)
+    assert caught.value.errors == (f"the token {predicate}",)
 
 
 def test_what_cannot_change_is_not_read_again() -> None:

@@ -33,7 +33,7 @@ def errors(environ: Mapping[str, str], path: Path | None = None) -> tuple[str, .
     with pytest.raises(ConfigError) as caught:
         load(path, environ, {})
     assert TOKEN not in str(caught.value)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def given(config: Config) -> tuple[str, str, str, TlsConfig]:

@@ -115,8 +115,8 @@ def test_an_invalid_shard_is_refused_with_its_flag(
 ) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_shard(index, total)
-    assert expected is None or list(refused.value.mistakes) == expected
-    assert all(sentence.startswith("--shard.") for sentence in refused.value.mistakes)
+    assert expected is None or list(refused.value.errors) == expected
+    assert all(sentence.startswith("--shard.") for sentence in refused.value.errors)
 
 
 # The program

@@ -43,7 +43,7 @@ def file(tmp_path: Path) -> Path:
 def errors(path: Path) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         read_web_file(path)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 # What the file says
@@ -146,7 +146,7 @@ def test_the_check_of_the_configuration_reads_it(file: Path, tmp_path: Path) -> 
     main.write_text("web: {config_file: web.yaml}\nlog: {level: loud}\n")
     with pytest.raises(ConfigError) as caught:
         config.load(main, {"DATAROBOT_API_TOKEN": "fake-token"}, {})
-    first, second = caught.value.mistakes
+    first, second = caught.value.errors
     assert first == f"{main}:2: log.level: 'loud' is not valid; expected debug, info, warning or error"
     assert second.startswith(
         f"{file}:1: basic_auth_users.prometheus: the value is not a bcrypt hash; expected "
@@ -211,7 +211,7 @@ def test_a_half_written_certificate_changes_nothing(
             (tmp_path / "key.pem").write_bytes(key)
             assert presented(port, certificates.context()) == before
         assert [line["event"] for line in logs] == ["web_config.rejected", "web_config.reloaded"]
-        assert str(tmp_path / "key.pem") in logs[0]["mistakes"][0]
+        assert str(tmp_path / "key.pem") in logs[0]["errors"][0]
 
 
 def test_a_certificate_that_vanishes_after_it_was_checked_is_an_error(

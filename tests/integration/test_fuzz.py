@@ -183,20 +183,20 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_edit_of_the_example_is_accepted_or_refused(
     scratch: Path, edits: list[tuple[float, str, str]]
 ) -> None:
-    """A refusal names the file in every mistake, and none shows the token that it holds."""
+    """A refusal names the file in every error, and none shows the token that it holds."""
     scratch.write_text(edited(with_token(), edits), errors="replace")
-    shown, mistakes = said_of(scratch)
+    shown, errors = said_of(scratch)
     assert TOKEN not in shown
-    assert all(mistake.startswith(str(scratch)) for mistake in mistakes)
+    assert all(sentence.startswith(str(scratch)) for sentence in errors)
 
 
 def said_of(path: Path) -> tuple[str, tuple[str, ...]]:
-    """All that is ever shown of a configuration, and its mistakes."""
+    """All that is ever shown of a configuration, and its errors."""
     try:
         loaded = config.load(path, {}, {})
     except ConfigError as error:
-        assert error.mistakes  # noqa: PT017 a refusal without a mistake would be a riddle
-        return str(error), error.mistakes
+        assert error.errors  # noqa: PT017 a refusal has a reason
+        return str(error), error.errors
     return json.dumps([redacted(loaded), loaded.warnings]), ()
 
 
@@ -289,7 +289,7 @@ def exporter_port() -> Iterator[tuple[int, Callable[[], list[str]]]]:
     records = Records()
     logging.getLogger().addHandler(records)
     subject = FakeSubject()
-    subject.mistakes = ["config.yaml: wrong"]
+    subject.errors = ["config.yaml: wrong"]
     app = make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)
     server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)))
     server.start()

@@ -139,7 +139,7 @@ def test_reload_says_what_is_wrong(subject: FakeSubject) -> None:
         url = f"http://127.0.0.1:{port}"
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (200, "Reloaded.\n")
-        subject.mistakes = ["config.yaml: wrong", "config.yaml: wrong too"]
+        subject.errors = ["config.yaml: wrong", "config.yaml: wrong too"]
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (500, "config.yaml: wrong\nconfig.yaml: wrong too\n")
     assert subject.reloads == 2
