@@ -368,6 +368,23 @@ class TestTracker:
             tracker.poll(inf)
         assert (shown, finished(tracker)) == ([None, {}], {"ERROR": 1})
 
+    @pytest.mark.parametrize("outcomes", [True, False])
+    def test_keeps_no_rows_of_what_it_has_forgotten(
+        self, source: FakeSource, tmp_path: Path, *, outcomes: bool
+    ) -> None:
+        """Whether it was resolved or, without lookups, only hidden."""
+        clock = Clock(1000.0)
+        tracker = self.make(source, tmp_path, clock=clock, outcomes=outcomes)
+        source.list(a="RUNNING", b="ERROR")
+        tracker.poll(inf)
+        source.list()
+        rows = []
+        for _ in range(5):
+            tracker.poll(inf)
+            rows.append(len(execute(tmp_path / "one.db", "SELECT id FROM task")))
+            clock.now += 3600.0
+        assert (rows[0], rows[-1]) == (2, 0)
+
     def test_writes_nothing_when_nothing_has_changed(self, source: FakeSource, tmp_path: Path) -> None:
         path = tmp_path / "one.db"
         tracker = self.make(source, tmp_path)
