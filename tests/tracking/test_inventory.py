@@ -215,12 +215,15 @@ def test_a_time_of_creation_is_kept_once_it_is_known() -> None:
 
 
 def test_an_unchanged_task_keeps_its_record() -> None:
-    """A million of them must not be made again at each poll; a few old ones are, for their messages."""
+    """Nor are times copied: there may be a million. A few old records are made again, for their messages."""
     inventory = make_inventory()
     tasks = [make_task(str(number), created=1000.0 + number) for number in range(100)]
     apply(inventory, make_page(*tasks))
-    before = dict(inventory.tasks)
+    before, snapshot = dict(inventory.tasks), inventory.snapshot
     listing, _, _ = apply(inventory, make_page(*tasks))
+    assert snapshot is not None
+    assert inventory.snapshot is not None
+    assert [inventory.snapshot.created[key] is times for key, times in snapshot.created.items()] == [True]
     assert [inventory.tasks[name] is record for name, record in before.items()].count(False) == MOST_OLDEST
     assert len(listing.records) == MOST_OLDEST
 
