@@ -297,6 +297,15 @@ def test_an_old_task_is_reported_with_what_is_known_of_it() -> None:
     assert inventory.oldest(0.0)[0].seconds == 0.0
 
 
+def test_of_tasks_created_at_the_same_time_some_are_shown() -> None:
+    inventory = make_inventory()
+    apply(inventory, make_page(*(make_task(f"a{number}", created=5.0) for number in range(30))))
+    assert len(set(ids(inventory))) == len(ids(inventory)) == MOST_OLDEST
+    apply(inventory, make_page(*(make_task(f"b{number}", created=5.0) for number in range(30))))
+    assert len(ids(inventory)) == MOST_OLDEST
+    assert set(ids(inventory)) <= inventory.tasks.keys()
+
+
 def test_tasks_without_a_time_are_not_among_the_oldest() -> None:
     inventory = make_inventory()
     apply(inventory, make_page(make_task("a", created=None), make_task("b", created=5.0)))
