@@ -220,7 +220,7 @@ def test_a_resolved_task_is_remembered_for_some_polls_and_minutes(
         assert submitted(polls.tracker) == is_new
 
 
-def test_a_finished_task_that_left_the_listing_is_remembered_likewise(polls: Polls) -> None:
+def test_a_finished_task_that_left_the_listing_is_remembered_too(polls: Polls) -> None:
     polls.poll(a="COMPLETED")
     polls.poll()
     polls.poll(a="COMPLETED")
