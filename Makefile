@@ -29,8 +29,8 @@ demo: $(VENV)/.installed ## Run the exporter on a simulated DataRobot, at localh
 test: $(VENV)/.installed-dev ## Run all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed-dev ## Measure walks, scrapes and rest, and print the tables; BENCH_ARGS=--quick is shorter
-	$(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
+bench: $(VENV)/.installed-dev ## Measure polls, scrapes and memory, and print the tables; BENCH_ARGS=--quick is shorter
+	PYTHONPATH=tests $(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
 
 soak: $(VENV)/.installed-dev ## Run the exporter through faults, reloads and bad clients for MINUTES (20)
 	$(BIN)/python tests/soak --minutes $(MINUTES) $(SOAK_ARGS)

@@ -1,17 +1,22 @@
 """The benchmark runs in a small size and prints complete tables."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 
-BENCH = Path(__file__).parent / "bench" / "benchmark.py"
+TESTS = Path(__file__).parent
 
 
 def test_the_benchmark_runs() -> None:
-    done = subprocess.run([sys.executable, BENCH, "--tiny"], capture_output=True, text=True, check=False)
+    command = [sys.executable, str(TESTS / "bench/benchmark.py"), "--tiny"]
+    environ = {**os.environ, "PYTHONPATH": str(TESTS)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 0, done.stderr
-    machine, *tables = done.stdout.rstrip("\n").split("\n\n")
+    machine, *parts = done.stdout.rstrip("\n").split("\n\n")
+    headings, tables = parts[::2], parts[1::2]
     assert machine.startswith("Machine: ")
-    assert [len(table.splitlines()) for table in tables] == [4, 4, 3]
+    assert all(heading.startswith("### ") for heading in headings)
+    assert [len(table.splitlines()) for table in tables] == [4, 1, 4, 3, 3, 7]
     assert "nan" not in done.stdout
