@@ -190,7 +190,7 @@ def install_and_run(block: Block, setup: Setup) -> None:
         },
     )
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with setup.workspace.running(commands, until="event=poll.completed account=default", **address):
+    with setup.workspace.running(commands, until="event=poll.summary account=default", **address):
         assert (setup.workspace.root / "site/exporter/cli.py").exists()
         assert (setup.workspace.root / "site/bin/datarobot-exporter").exists()
 
@@ -246,7 +246,7 @@ def ask_for_tasks(block: Block, setup: Setup) -> None:
     output = setup.workspace.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
     assert f"production  {setup.task}  Dataset" in output
     assert f"\n{setup.task}\n" in output
-    assert re.search(r"^ended +not yet$", output, re.MULTILINE)
+    assert re.search(r"^outcome +", output, re.MULTILINE)
     assert "deleted" in output.splitlines()[-1]
 
 
