@@ -358,7 +358,7 @@ def see_that_it_works(block: Block, setup: Setup) -> None:
     assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
     flags = ["--web.listen-address=127.0.0.1:0"]
     with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: "event=poll.completed" in exporter.log)
+        eventually(lambda: "event=poll.summary" in exporter.log)
         output = setup.workspace.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
     assert 'datarobot_up{account="default"} 1.0' in output
 
