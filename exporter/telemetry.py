@@ -72,6 +72,7 @@ class PollEnd(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Its wall time.
         failure: The reason, or None if it was complete.
         error: What was wrong, in words that may hold what the server sent; empty if nothing.
+        failures_in_a_row: Failed polls since the last complete one, this one included; 0 if it was complete.
     """
 
     at: float
@@ -79,6 +80,7 @@ class PollEnd(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     failure: str | None
     error: str
+    failures_in_a_row: int = 0
 
 
 class Telemetry:
@@ -125,7 +127,15 @@ class Telemetry:
         """
         up = failure is None
         since = self.last_end.since if self.last_end and self.up is up else at
-        self.last_end = PollEnd(at=at, since=since, seconds=seconds, failure=failure, error=error)
+        former = self.last_end.failures_in_a_row if self.last_end else 0
+        self.last_end = PollEnd(
+            at=at,
+            since=since,
+            seconds=seconds,
+            failure=failure,
+            error=error,
+            failures_in_a_row=0 if up else former + 1,
+        )
         self.poll_duration.observe(seconds)
         self.last_poll = at
         self.up = up

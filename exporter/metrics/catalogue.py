@@ -126,6 +126,12 @@ def _durations(view: AccountView) -> Iterator[Sample]:
                 yield (status, label), histogram
 
 
+def _failures_in_a_row(view: AccountView) -> Iterator[Sample]:
+    last = view.telemetry.last_end
+    streak = {last.failure: last.failures_in_a_row} if last and last.failure else {}
+    return _counted(streak, POLL_FAILURE_REASONS)
+
+
 def _requests(view: AccountView) -> Iterator[Sample]:
     yield from sorted(dict(view.telemetry.requests).items())
 
@@ -207,6 +213,13 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Polls that failed, by reason.",
         ("reason",),
         lambda view: _counted(view.telemetry.poll_failures, POLL_FAILURE_REASONS),
+    ),
+    Row(
+        "datarobot_exporter_consecutive_poll_failures",
+        "gauge",
+        "Number of consecutive failed polls, by reason of the latest; 0 for every other reason.",
+        ("reason",),
+        _failures_in_a_row,
     ),
     Row(
         "datarobot_exporter_poll_duration_seconds",
@@ -319,6 +332,13 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Server clock minus local clock; 0 where they agree within the second that HTTP can tell.",
         (),
         lambda view: _one(view.clock_offset),
+    ),
+    Row(
+        "datarobot_exporter_account_info",
+        "gauge",
+        "1, labelled with the DataRobot endpoint of the account.",
+        ("endpoint",),
+        lambda view: [((view.endpoint,), 1.0)],
     ),
 )
 

@@ -162,6 +162,7 @@ class Poller:
         offset = self._source.clock_offset
         return AccountView(
             account=self.account.name,
+            endpoint=self.account.endpoint,
             now=self._server_time(),
             snapshot=None if published is None else published.snapshot,
             fresh=self._fresh(published),

@@ -54,6 +54,7 @@ def series(
     buckets = Tasks().duration_buckets
     view = AccountView(
         account="one",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=Snapshot(
             counts=dict.fromkeys(open_pairs, 1),

@@ -111,6 +111,7 @@ def test_any_answer_is_refused_or_makes_a_valid_exposition(pages: list[bytes], t
                 ledger.settle(status_id, task.outcome, code=task.code, message=task.message_text)
     view = AccountView(
         account="fuzzed",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=snapshot,
         fresh=True,

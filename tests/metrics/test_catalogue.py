@@ -42,6 +42,7 @@ CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_up": ("gauge", ("account",)),
     "datarobot_exporter_polls_total": ("counter", ("account",)),
     "datarobot_exporter_poll_failures_total": ("counter", ("account", "reason")),
+    "datarobot_exporter_consecutive_poll_failures": ("gauge", ("account", "reason")),
     "datarobot_exporter_poll_duration_seconds": ("histogram", ("account",)),
     "datarobot_exporter_last_poll_timestamp_seconds": ("gauge", ("account",)),
     "datarobot_exporter_last_success_timestamp_seconds": ("gauge", ("account",)),
@@ -58,6 +59,7 @@ CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_exporter_outcome_backlog": ("gauge", ("account",)),
     "datarobot_exporter_state_write_failures_total": ("counter", ("account",)),
     "datarobot_exporter_clock_offset_seconds": ("gauge", ("account",)),
+    "datarobot_exporter_account_info": ("gauge", ("account", "endpoint")),
     "datarobot_exporter_config_last_reload_successful": ("gauge", ()),
     "datarobot_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ()),
     "datarobot_exporter_build_info": ("gauge", ("version", "python_version")),
@@ -115,6 +117,7 @@ def _view(
 ) -> AccountView:
     return AccountView(
         account="eu",
+        endpoint="https://datarobot.example.com/api/v2",
         now=now,
         snapshot=snapshot,
         fresh=snapshot is not None,
@@ -143,6 +146,7 @@ def _healthy() -> AccountView:
     telemetry.duplicate_tasks = 3
     return AccountView(
         account="production",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=Snapshot(
             counts={
@@ -193,6 +197,7 @@ def _failing() -> AccountView:
         telemetry.request_ended("list", "401", 0.125)
     return AccountView(
         account="staging",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=None,
         fresh=False,
@@ -345,7 +350,7 @@ class TestCatalogue:
         assert [family.samples for family in families if family.samples] == []
 
     def test_has_no_label_that_grows_without_end(self) -> None:
-        """No id, text, time, user or address; and a `code` is none of a task."""
+        """No id, text, time or user; `code` is no task's, and `endpoint` only that of an account."""
         allowed = {
             "account",
             "status",
@@ -355,11 +360,13 @@ class TestCatalogue:
             "code",
             "version",
             "python_version",
+            "endpoint",
         }
         labels = {(row.name, label) for row in (*CATALOGUE, *PROCESS_CATALOGUE) for label in row.labels}
         assert {label for _, label in labels} <= allowed
-        assert {name for name, label in labels if label == "code"} == {
-            "datarobot_exporter_api_requests_total"
+        assert {name for name, label in labels if label in {"code", "endpoint"}} == {
+            "datarobot_exporter_api_requests_total",
+            "datarobot_exporter_account_info",
         }
 
     def test_helps_in_one_line(self) -> None:
@@ -457,7 +464,9 @@ class TestAccount:
         families = _collected(_view())
         gauges = {name for name, family in families.items() if family.type == "gauge"}
         assert gauges - {row.name for row in PROCESS_CATALOGUE} == {
-            "datarobot_exporter_poll_interval_seconds"
+            "datarobot_exporter_consecutive_poll_failures",
+            "datarobot_exporter_poll_interval_seconds",
+            "datarobot_exporter_account_info",
         }
         assert {
             name: len(family.samples) for name, family in families.items() if family.type == "counter"
@@ -530,6 +539,26 @@ class TestAccount:
             ("too_large",): 0.0,
             ("internal",): 0.0,
         }
+
+    def test_the_streak_of_failures_is_on_the_latest_reason_and_ends_with_a_complete_poll(self) -> None:
+        """Every reason is there from the start, before the first poll too."""
+
+        def streak() -> dict[str, float]:
+            samples = _values(_view(telemetry=telemetry), "datarobot_exporter_consecutive_poll_failures")
+            assert [reason for (reason,) in samples] == list(POLL_FAILURE_REASONS)
+            return {reason: value for (reason,), value in samples.items() if value}
+
+        telemetry = Telemetry()
+        assert streak() == {}
+        telemetry.poll_ended(at=1.0, seconds=0.1, failure="tls")
+        telemetry.poll_ended(at=2.0, seconds=0.1, failure="tls")
+        assert streak() == {"tls": 2.0}
+        telemetry.poll_ended(at=3.0, seconds=0.1, failure="timeout")
+        assert streak() == {"timeout": 3.0}
+        telemetry.poll_ended(at=4.0, seconds=0.1, failure=None)
+        assert streak() == {}
+        telemetry.poll_ended(at=5.0, seconds=0.1, failure="tls")
+        assert streak() == {"tls": 1.0}
 
     def test_has_every_reason_that_an_error_can_have(self) -> None:
         from exporter import errors  # noqa: PLC0415 the tree is looked at as a whole

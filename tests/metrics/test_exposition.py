@@ -75,6 +75,7 @@ def views(draw: st.DrawFn, account: str) -> AccountView:
     )
     return AccountView(
         account=account,
+        endpoint="https://datarobot.example.com/api/v2",
         now=draw(st.floats(0, 1e10)),
         snapshot=draw(st.none() | st.just(snapshot)),
         fresh=draw(st.booleans()),
@@ -125,6 +126,7 @@ def _exposed(registry: CollectorRegistry) -> str:
 def _view(account: str) -> AccountView:
     return AccountView(
         account=account,
+        endpoint="https://datarobot.example.com/api/v2",
         now=0.0,
         snapshot=None,
         fresh=False,
