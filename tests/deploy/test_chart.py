@@ -693,7 +693,7 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
     """`global` and `enabled` are what an umbrella chart adds; the rest is of maps that are the user's."""
     free = (
         *("podSecurityContext.", "securityContext.", "livenessProbe.", "readinessProbe.", "strategy."),
-        *("resources.", "dashboards.labels.", "test.resources."),
+        *("resources.", "dashboards.labels.", "test.resources.", "prometheusRule.alerts."),
     )
     empty = ("config.", "hostAliases.", "imagePullSecrets.")
     written = keys_in(yaml.safe_load((CHART / "values.yaml").read_text()))
@@ -750,7 +750,7 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
         ),
         (
             {"prometheusRule": {"enabled": True, "disabledAlerts": ["DataRobotTaskStock"]}},
-            "prometheusRule.disabledAlerts: DataRobotTaskStock is no alert of this chart",
+            "prometheusRule: DataRobotTaskStock is not an alert of this chart",
         ),
     ],
 )
@@ -808,57 +808,6 @@ def test_the_charts_copies_are_the_originals(copies: str, originals: str) -> Non
     assert found
 
 
-def original_groups() -> list[Object]:
-    paths = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
-    return [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
-
-
-def alerts(groups: Sequence[Object]) -> dict[str, Object]:
-    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
-
-
-def test_the_prometheus_rule_is_the_repositorys_rules() -> None:
-    rule = only(rendered(MONITORING), "PrometheusRule")
-    assert rule["apiVersion"] == OPERATOR
-    assert rule["spec"] == {"groups": original_groups()}
-
-
-@pytest.mark.parametrize("case", [MONITORING, EVERYTHING], ids=lambda case: case.stem)
-def test_promtool_accepts_the_prometheus_rule(case: Path, tmp_path: Path) -> None:
-    (tmp_path / "rules.yaml").write_text(json.dumps(only(rendered(case), "PrometheusRule")["spec"]))
-    subprocess.run([program("promtool"), "check", "rules", tmp_path / "rules.yaml"], check=True)
-
-
-def test_alerts_can_be_labelled_and_left_out() -> None:
-    spec = only(rendered(EVERYTHING), "PrometheusRule")["spec"]
-    before, after = alerts(original_groups()), alerts(spec["groups"])
-    assert before.keys() - after.keys() == {"DataRobotTaskEndsUnknown"}
-    assert after.keys() <= before.keys()
-    for name, alert in after.items():
-        assert alert["labels"] == {**before[name]["labels"], "team": "ml-platform"}
-        assert alert["expr"] == before[name]["expr"]
-
-
-def test_the_alerts_links_lead_to_where_the_user_says() -> None:
-    """The repository's own are placeholders."""
-    for alert in alerts(only(rendered(EVERYTHING), "PrometheusRule")["spec"]["groups"]).values():
-        name = alert["alert"]
-        assert alert["annotations"]["runbook_url"] == f"https://wiki.internal/runbooks/{name}.md"
-        assert alert["annotations"]["dashboard_url"].startswith("https://grafana.internal:3000/d/datarobot-")
-    assert "example.com" not in json.dumps(only(rendered(EVERYTHING), "PrometheusRule")["spec"])
-
-
-def test_the_scraped_job_is_one_that_the_alerts_look_for() -> None:
-    """Else DataRobotExporterDown would find its target absent, for ever."""
-    objects = rendered(MONITORING)
-    expression = alerts(only(objects, "PrometheusRule")["spec"]["groups"])["DataRobotExporterDown"]["expr"]
-    jobs = set(re.findall(r"job=~?\"(.*?)\"", expression))
-    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
-    (relabeling,) = endpoint["relabelings"]
-    assert jobs
-    assert all(re.fullmatch(job, relabeling["replacement"]) for job in jobs)
-
-
 def test_the_service_monitor_is_one_of_the_operators() -> None:
     monitor = only(rendered(EVERYTHING), "ServiceMonitor")
     assert monitor["apiVersion"] == OPERATOR
@@ -873,6 +822,7 @@ def test_the_service_monitor_is_one_of_the_operators() -> None:
             "interval": "15s",
             "scrapeTimeout": "10s",
             "relabelings": [
+                {"action": "labeldrop", "regex": "endpoint"},
                 {"action": "replace", "targetLabel": "job", "replacement": "datarobot-eu"},
                 {"action": "replace", "targetLabel": "cluster", "replacement": "one"},
             ],

@@ -207,13 +207,12 @@ def test_panels_name_alerts_and_link_runbooks_only_where_they_are_published(uid:
     names = {panel["title"]: alerts_named(panel) for panel in grafana.panels(DASHBOARDS[uid])}
     assert any(names.values())
     assert [panel["title"] for panel in grafana.panels(DASHBOARDS[uid]) if panel.get("links")] == []
-    arguments = [DEPLOY / "grafana/source", tmp_path, "--runbooks=https://wiki.internal/runbooks"]
-    subprocess.run([sys.executable, *arguments], check=True)
-    linked = json.loads((tmp_path / f"{uid}.json").read_text(encoding="utf-8"))
-    assert {panel["title"]: [link["url"] for link in panel["links"]] for panel in grafana.panels(linked)} == {
-        title: [f"https://wiki.internal/runbooks/{name}.md" for name in found]
-        for title, found in names.items()
-    }
+    source = str(DEPLOY / "grafana/source")
+    base = "https://wiki.internal/runbooks"
+    subprocess.run([sys.executable, source, str(tmp_path), f"--runbooks={base}"], check=True)
+    linked = grafana.panels(json.loads((tmp_path / f"{uid}.json").read_text(encoding="utf-8")))
+    expected = {title: [f"{base}/{name}.md" for name in found] for title, found in names.items()}
+    assert expected == {panel["title"]: [link["url"] for link in panel["links"]] for panel in linked}
 
 
 def alerts_named(panel: dict[str, Any]) -> list[str]:

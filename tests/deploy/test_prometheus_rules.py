@@ -221,7 +221,7 @@ def test_every_event_and_key_in_a_runbook_exists(runbook: Path) -> None:
 def documents() -> Iterator[tuple[str, str]]:
     """Every text in which an alert could be named."""
     suffixes = {".md", ".yaml", ".yml", ".json", ".tpl", ".txt", ".py"}
-    for path in sorted([*DEPLOY.rglob("*"), *ROOT.glob("*.md")]):
+    for path in sorted([*DEPLOY.rglob("*"), *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]):
         if path.suffix in suffixes and path.is_file():
             yield str(path.relative_to(ROOT)), path.read_text()
 
