@@ -1,5 +1,6 @@
-"""Our rules and routes, sped up; a real Alertmanager; and somebody who is told."""
+"""Our rules and routes, sped up; a real Alertmanager; and a receiver of notifications."""
 
+import datetime as dt
 import http.server
 import json
 import re
@@ -31,9 +32,9 @@ def _sooner(duration: str) -> str:
 
 
 def sped_up_rules(directory: Path) -> list[str]:
-    """Write our rule files with every `for`, window and offset divided by SPEED, and nothing else changed.
+    """Write our rule files with every duration divided by SPEED, and nothing else changed.
 
-    Windows in annotations stay: they only fetch the latest number. Intervals of polls are the exporter's own.
+    The minute in DataRobotDataStale stays, and intervals of polls are the exporter's own.
 
     Returns:
         Where the files are.
@@ -48,8 +49,8 @@ def sped_up_rules(directory: Path) -> list[str]:
                     lambda found: _sooner(found[0]),
                     rule["expr"],
                 )
-                if "for" in rule:
-                    rule["for"] = _sooner(rule["for"])
+                for key in {"for", "keep_firing_for"} & rule.keys():
+                    rule[key] = _sooner(rule[key])
         copy = directory / path.name
         copy.write_text(json.dumps(document))
         written.append(str(copy))
@@ -71,20 +72,24 @@ class Notice(NamedTuple):
 
 
 class Webhook:
-    """Whoever is told; listens on loopback within `with`.
+    """A receiver of notifications; listens on loopback within `with`.
 
     Attributes:
         notices: All that were received, oldest first.
+        notifications: Names of accounts in each notification, by alert, oldest first.
     """
 
     def __init__(self) -> None:
         self.notices: list[Notice] = []
-        notices = self.notices
+        self.notifications: dict[str, list[set[str]]] = {}
+        notices, notifications = self.notices, self.notifications
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 receiver = self.path.rpartition("/")[2]
+                accounts = {alert["labels"].get("account", "") for alert in body["alerts"]}
+                notifications.setdefault(body["groupLabels"]["alertname"], []).append(accounts)
                 notices.extend(
                     Notice(receiver, alert["status"], alert["labels"], alert["annotations"])
                     for alert in body["alerts"]
@@ -108,22 +113,22 @@ class Webhook:
         self._thread.join()
         self._server.server_close()
 
-    def told(self, name: str, status: str) -> list[Notice]:
+    def received(self, name: str, status: str) -> list[Notice]:
         """Notices of an alert in a status."""
         return [one for one in list(self.notices) if (one.labels["alertname"], one.status) == (name, status)]
 
     @property
     def names(self) -> set[str]:
-        """Alerts of which anything was told."""
+        """Alerts of which a notification was received."""
         return {notice.labels["alertname"] for notice in list(self.notices)}
 
 
 class Alertmanager:
-    """A real Alertmanager with our routes and inhibitions; it waits less, and its receivers are a webhook.
+    """A real Alertmanager with our routes; it waits less, and its receivers are a webhook.
 
     Args:
         directory: For its configuration and data.
-        webhook: Who is told.
+        webhook: The receiver.
     """
 
     def __init__(self, directory: Path, webhook: Webhook) -> None:
@@ -147,7 +152,7 @@ class Alertmanager:
     @staticmethod
     def _routes(webhook: Webhook) -> dict[str, Any]:
         document: dict[str, Any] = yaml.safe_load(ROUTES.read_text())
-        document["route"].update(group_wait="100ms", group_interval="250ms")
+        document["route"].update(group_wait="500ms", group_interval="1s")
         for receiver in document["receivers"]:
             for target in receiver["webhook_configs"]:
                 assert "//localhost:9095/" in target["url"], "a placeholder that this test knows"
@@ -169,7 +174,12 @@ class Alertmanager:
         except requests.ConnectionError:
             return False
 
-    def kept_quiet(self) -> set[str]:
-        """Alerts that fire and are inhibited by another one."""
+    def firing(self) -> dict[str, float]:
+        """Names of the alerts that fire, and when the first of each was received, in Unix seconds."""
         alerts = requests.get(f"http://{self.address}/api/v2/alerts", timeout=10).json()
-        return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"]}
+        starts: dict[str, float] = {}
+        for alert in alerts:
+            started = dt.datetime.fromisoformat(alert["startsAt"]).timestamp()
+            name = alert["labels"]["alertname"]
+            starts[name] = min(started, starts.get(name, started))
+        return starts

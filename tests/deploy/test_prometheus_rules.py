@@ -290,6 +290,5 @@ def test_the_documented_command_adds_the_links(tmp_path: Path) -> None:
                 if "alert" in rule:
                     found = rule["annotations"]
                     assert found["runbook_url"] == f"https://wiki.internal/runbooks/{rule['alert']}.md"
-                    assert found["dashboard_url"].startswith(
-                        f"https://grafana.internal/d/{path.stem}?var-account="
-                    )
+                    dashboard = f"https://grafana.internal/d/{path.stem}{{{{ with $labels.account }}}}"
+                    assert found["dashboard_url"].startswith(dashboard)
