@@ -49,6 +49,9 @@ def sped_up_rules(directory: Path) -> list[str]:
                     lambda found: _sooner(found[0]),
                     rule["expr"],
                 )
+                # Prometheus 3 scrapes for the first time 5 s after its start, and has no exporter until then.
+                if rule.get("alert") == "DataRobotExporterDown":
+                    continue
                 for key in {"for", "keep_firing_for"} & rule.keys():
                     rule[key] = _sooner(rule[key])
         copy = directory / path.name
