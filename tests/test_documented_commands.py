@@ -204,16 +204,6 @@ def run_a_shard(block: Block, bench: Bench) -> None:
         assert "datarobot_exporter_build_info" in metrics(port)
 
 
-@runs("README.md", "sed -i 's|https://runbooks.example.com")
-def adapt_dashboards(block: Block, bench: Bench) -> None:
-    bench.desk.run(block.text, cwd="deploy/grafana/dashboards")
-    for path in (bench.desk.root / "deploy/grafana/dashboards").iterdir():
-        text = path.read_text()
-        assert "runbooks.example.com" not in text
-        assert "wiki.example.org" in text
-        json.loads(text)
-
-
 @runs("README.md", "datarobot-exporter tasks list --stuck")
 def ask_for_tasks(block: Block, bench: Bench) -> None:
     """All lines but the last by themselves; a deletion asks, and here nobody would answer."""
@@ -280,16 +270,6 @@ def put_the_token(block: Block, bench: Bench) -> None:
         "file"
     ]
     assert named == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
-
-
-@runs("deploy/prometheus/README.md", "sed -i -e 's|https://runbooks.example.com")
-def adapt_rules(block: Block, bench: Bench) -> None:
-    """The rules still pass their tests; the shortest will do."""
-    program("promtool")
-    said = bench.desk.run(f"{block.text}promtool test rules tests/exporter.yaml", cwd="deploy/prometheus")
-    assert "FAILED" not in said
-    for path in (bench.desk.root / "deploy/prometheus").glob("*s/*.yaml"):
-        assert not re.search(r"(?:runbooks|grafana)\.example\.com", path.read_text())
 
 
 @runs("CONTRIBUTING.md", "promtool check rules")

@@ -19,6 +19,7 @@ _CLOCK: Final = "Alerts: DataRobotExporterClockOffset."
 _STATE: Final = "Alerts: DataRobotExporterStateNotWritten."
 _GC: Final = f"60 * rate(python_gc_collections_total{{{JOB}}}[$__rate_interval])"
 _EACH: Final = "* on (instance) group_right ()"
+_FAILURES: Final = f"sum(increase({_X}_poll_failures_total{{{_OF}}}[$__range]))"
 _UP: Final = {0: ("DOWN", "red"), 1: ("UP", "green")}
 _ONE: Final = "datarobot-exporter?var-instance=${__value.raw:percentencode}"
 
@@ -64,13 +65,10 @@ _NOW: Final = [
         "Age of the data, in poll intervals. Of the account farthest behind. Alerts: DataRobotDataStale.",
         f"max(({_AGE}) / {_INTERVAL})",
         limits=(2, 4),
+        unit="short",
         empty="No poll was complete",
     ),
-    stat_panel(
-        f"Failed polls. In this time range. {_DOWN}",
-        f"sum(increase({_X}_poll_failures_total{{{_OF}}}[$__range]))",
-        limits=(1, 1),
-    ),
+    stat_panel(f"Failed polls. In this time range. {_DOWN}", _FAILURES, limits=(1, 1)),
     stat_panel(
         "Configuration. If rejected, the former is in use. Alerts: DataRobotExporterConfigReloadFailed.",
         f"min({_X}_config_last_reload_successful{{{JOB}}})",
@@ -135,7 +133,9 @@ _PROCESS: Final[list[AnyPanel]] = [
         empty="No exporter is scraped",
     ),
     _process(
-        "CPU. Cores in use.", f"rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval])", "percentunit"
+        "CPU. 100 % is one core.",
+        f"rate(process_cpu_seconds_total{{{JOB}}}[$__rate_interval])",
+        "percentunit",
     ),
     _process("Memory. Resident memory.", f"process_resident_memory_bytes{{{JOB}}}", "bytes"),
     _process(
