@@ -16,21 +16,28 @@ RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-di
 
 FROM python:3.13-slim-bookworm
 
-LABEL org.opencontainers.image.title="datarobot-exporter" \
-      org.opencontainers.image.description="Prometheus exporter for the async tasks of DataRobot" \
-      org.opencontainers.image.licenses="Apache-2.0"
-
 COPY --from=build /opt/exporter /opt/exporter
 ENV PATH=/opt/exporter/bin:$PATH \
     MALLOC_ARENA_MAX=2 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# For `state.directory`: a new named volume takes its owner from here.
+RUN install --directory --mode=0700 --owner=65532 --group=65532 /var/lib/datarobot-exporter
 
 WORKDIR /etc/datarobot-exporter
 USER 65532:65532
 EXPOSE 10072
 STOPSIGNAL SIGTERM
-# By https where http is not served. Elsewhere than at port 10072: `docker run --health-cmd`.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
-  CMD ["sh", "-c", "for scheme in http https; do no_proxy=127.0.0.1 python -c \"import ssl, urllib.request; urllib.request.urlopen('$scheme://127.0.0.1:10072/-/healthy', timeout=4, context=ssl._create_unverified_context())\" && exit; done; exit 1"]
+# It reads the configuration as the exporter does, except flags: prefer environment variables.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["datarobot-exporter", "health"]
 ENTRYPOINT ["datarobot-exporter"]
+
+ARG VERSION=dev
+ARG REVISION=unknown
+ARG SOURCE=
+LABEL org.opencontainers.image.title="datarobot-exporter" \
+      org.opencontainers.image.description="Prometheus exporter for DataRobot async tasks" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.source="$SOURCE"

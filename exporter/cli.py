@@ -1,9 +1,9 @@
-"""The command line: flags over variables over file, then the daemon or a command."""
+"""The command line: flags, commands and exit status."""
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +12,12 @@ from click.core import ParameterSource
 from prometheus_client import generate_latest
 
 from exporter import config
-from exporter.commands.flags import Command, flag, with_flags
+from exporter.commands.flags import Command, flag, overrides, setting_flag, with_flags
+from exporter.commands.health import health
 from exporter.commands.tasks import tasks
 from exporter.config import DEFAULT_FILE, Config
 from exporter.config.addresses import parse_listen_address
-from exporter.config.sharding import parse_shard
+from exporter.config.sharding import Shard, parse_shard
 from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.errors import ConfigError, ExporterError
 from exporter.simulator.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
@@ -24,144 +25,101 @@ from exporter.simulator.profiles import PROFILES
 from exporter.version import VERSION
 
 
-_OPERATOR_MUST_MEND: Final = 2
-_ENDING: Final = """
-\b
-Examples:
-  datarobot-exporter demo
-  datarobot-exporter --config.file config.yaml --config.check
-  datarobot-exporter --config.file config.yaml
-  datarobot-exporter --config.file config.yaml tasks list --stuck
-
-A flag goes before its variable, and that before the file. Flags before a command are the command's, as far
-as it has them.
+EXIT_INVALID: Final = 2
+"""Exit status if the configuration or the command line is invalid."""
+_EPILOG: Final = """
+Precedence: flag, environment variable, configuration file. Every flag also reads
+DATAROBOT_EXPORTER_<FLAG>, dots and dashes as underscores: DATAROBOT_EXPORTER_LOG_LEVEL. The variable of a
+command's own flag has the command in its name: DATAROBOT_EXPORTER_TASKS_LIST_STATUS.
 
 \b
 Exit status:
-  0  all went well
-  1  it failed while running; with --once, a poll failed
-  2  the configuration or the command line must be mended
+  0  success
+  1  failure at run time; with --once, a poll failed
+  2  invalid configuration or command line
 
 \b
 Signals:
-  SIGTERM, SIGINT  end within 5 s, the second at once
-  SIGHUP           read the configuration again
-
-\b
-Environment:
-  DATAROBOT_ENDPOINT, DATAROBOT_API_TOKEN  the account, where no file has any
-  DATAROBOT_EXPORTER_...                   each flag, as named above
-  HTTPS_PROXY, HTTP_PROXY, NO_PROXY        where an account has no proxy_url
-  REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE       where an account has no ca_file
-
-\b
-Files:
-  config.yaml  the configuration, where it exists and --config.file is not given
+  SIGTERM, SIGINT  stop within 5 s; the second one stops at once
+  SIGHUP           reload the configuration
 """
 
-
-def _flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
-    """A flag, and the dotted key of the file that it overrides."""
-    return flag(name, key.replace(".", "__"), default=None, **attributes)
-
-
-def _overrides(flags: Mapping[str, Any]) -> dict[str, object]:
-    return {key.replace("__", "."): value for key, value in flags.items() if value is not None}
-
-
 _LOG_FLAGS: Final = (
-    _flag(
+    setting_flag(
         "log.level", "log.level", metavar="LEVEL", show_default="info", help="debug, info, warning or error."
     ),
-    _flag(
+    setting_flag(
         "log.format", "log.format", metavar="FORMAT", show_default="logfmt", help="logfmt, json or console."
     ),
 )
 
 
 def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
-    """Where to serve, and where not told: at this address."""
+    """Return the flags for the address, which has this default, and the path."""
     return (
-        _flag(
+        setting_flag(
             "web.listen-address",
             "web.listen_address",
             metavar="ADDRESS",
-            help="Where to serve: host:port, [v6]:port or :port.",
             show_default=address,
+            help="Address to listen on.",
         ),
-        _flag(
+        setting_flag(
             "web.telemetry-path",
             "web.telemetry_path",
             metavar="PATH",
-            help="Path of the exposition.",
             show_default="/metrics",
+            help="Path of the metrics.",
         ),
     )
 
 
-_PROCESS_METRICS_FLAG: Final = flag(
-    "web.disable-exporter-metrics",
-    "without_process_metrics",
-    is_flag=True,
-    show_default="off",
-    help="Leave out process_* and python_*.",
-)
-
-
 @click.group(
-    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_ENDING
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
 )
 @with_flags(
     flag(
         "config.file",
         "file",
         type=click.Path(path_type=Path),
-        show_default="config.yaml where it exists",
+        show_default="config.yaml if it exists",
         help="Configuration file.",
     ),
-    flag(
-        "config.check",
-        "check",
-        is_flag=True,
-        show_default="off",
-        help="Say what is wrong with the configuration, and end.",
-    ),
-    flag(
-        "once",
-        is_flag=True,
-        show_default="off",
-        help="Poll every account once, print the exposition, and end.",
-    ),
+    flag("config.check", "check", is_flag=True, help="Validate the configuration and exit."),
+    flag("once", is_flag=True, help="Poll once, print metrics to stdout and exit."),
     flag(
         "shard.index",
         "shard_index",
         metavar="INDEX",
-        show_default="0, or none where there are several",
-        help="Which of the shards this is, from 0; or the name of a StatefulSet's pod, which ends with it.",
+        show_default="0 with one shard",
+        help="Index of this shard from 0, or a StatefulSet pod name.",
     ),
     flag(
         "shard.total",
         "shard_total",
         metavar="TOTAL",
         show_default="1",
-        help="How many shards share the accounts; each account is polled by one of them.",
+        help="Number of shards.",
     ),
     *_web_flags(":10072"),
-    _flag(
+    setting_flag(
         "web.config.file",
         "web.config_file",
         metavar="PATH",
-        show_default="none: plain HTTP, open to all",
-        help="TLS and basic auth, in the format of the Prometheus exporter toolkit.",
+        help="Web configuration file (TLS, basic auth).",
     ),
-    _flag(
+    setting_flag(
         "web.enable-lifecycle",
         "web.enable_lifecycle",
         is_flag=True,
-        show_default="off",
-        help="Allow POST /-/reload.",
+        help="Enable reload by POST /-/reload.",
     ),
-    _PROCESS_METRICS_FLAG,
+    flag(
+        "web.disable-exporter-metrics",
+        "without_process_metrics",
+        is_flag=True,
+        help="Exclude process_* and python_* metrics.",
+    ),
     *_LOG_FLAGS,
 )
 @click.version_option(VERSION, prog_name="datarobot-exporter")
@@ -176,33 +134,30 @@ def command_line(
     shard_index: str | None,
     shard_total: str | None,
     without_process_metrics: bool,
-    **flags: Any,  # noqa: ANN401 as click hands them over
+    **flags: Any,  # noqa: ANN401 click's own
 ) -> None:
-    """Prometheus exporter for the async tasks of DataRobot.
+    """Prometheus exporter for DataRobot async tasks.
 
-    Without a command it polls every configured account and serves the metrics until it is stopped.
-    Without a file it polls one account, from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
+    Without a command, polls the configured accounts and serves metrics. Without a file, polls one account,
+    from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
     """
+    if context.invoked_subcommand not in {None, "demo", "simulate"}:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if context.invoked_subcommand is not None:
         return
     shard = parse_shard(shard_index, shard_total)
-    if not (check or once):
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    # One that has arrived in the meantime takes effect here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK if check or once else signal.SIG_BLOCK, SIGNALS)
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
 
     def load() -> Config:
-        return config.load(file, os.environ, _overrides(flags))
+        return config.load(file, os.environ, overrides(flags))
 
     if check:
-        settings = load()
-        for warning in settings.warnings:
-            click.echo(f"warning: {warning}", err=True)
-        own = sum(shard.has(account.name) for account in settings.accounts)
-        share = f", {own} of them on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
-        click.echo(f"{file or 'environment'}: fine, {len(settings.accounts)} account(s){share}")
+        _print_check(load(), source=str(file or "environment"), shard=shard)
         return
-    # One poll has nothing to remember, and the daemon may be running on the same directory.
+    # A single poll needs no state, and a daemon may be using the state directory.
     daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
     if not once:
         daemon.run()
@@ -213,28 +168,35 @@ def command_line(
         context.exit(1)
 
 
-@command_line.command(
-    "demo",
-    epilog="Exit status: 0 after Ctrl-C or SIGTERM, 1 if it failed, 2 if the command line must be mended.",
-)
+def _print_check(settings: Config, *, source: str, shard: Shard) -> None:
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    total = len(settings.accounts)
+    own = sum(shard.has(account.name) for account in settings.accounts)
+    accounts = f"{total} account{'' if total == 1 else 's'}"
+    share = f", {own} on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
+    click.echo(f"{source}: configuration is valid ({accounts}{share})")
+
+
+@command_line.command("demo")
 @with_flags(*_web_flags(DEMO_ADDRESS), *_LOG_FLAGS)
 @click.pass_context
-def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 as click hands them over
-    """Run the exporter on a simulated DataRobot; nothing else is needed."""
+def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 click's own
+    """Run the exporter on a simulated DataRobot."""
     for key in flags:
-        # Flags before a command are the command's too, and go before variables as they do.
+        # A flag before the command applies too, and takes precedence over a variable.
         if context.get_parameter_source(key) is not ParameterSource.COMMANDLINE:
             flags[key] = context.find_root().params[key]
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also in the simulator's threads
     with make_simulator(DEMO_ACCOUNTS, address=("127.0.0.1", 0), seed=0) as simulator:
-        settings = demo_config(simulator, _overrides(flags))
+        settings = demo_config(simulator, overrides(flags))
         address, path = settings.web.listen_address, settings.web.telemetry_path
         click.echo(
-            f"A simulated DataRobot with the accounts {', '.join(DEMO_ACCOUNTS)}: {simulator.url}\n"
-            f"Its truth, to compare:  {simulator.origin}/simulator/truth\n"
-            f"The exporter's page:    http://{address.host or 'localhost'}:{address.port}/\n"
-            f"The metrics:            http://{address.host or 'localhost'}:{address.port}{path}\n"
-            "Ctrl-C ends it."
+            f"Simulated DataRobot:             {simulator.url} (accounts {', '.join(DEMO_ACCOUNTS)})\n"
+            f"Simulator state (ground truth):  {simulator.origin}/simulator/truth\n"
+            f"Status page:                     http://{address.host or 'localhost'}:{address.port}/\n"
+            f"Metrics:                         http://{address.host or 'localhost'}:{address.port}{path}\n"
+            "Press Ctrl-C to stop."
         )
         Daemon(lambda: settings).run()
 
@@ -246,7 +208,7 @@ def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 a
     default="127.0.0.1:10073",
     show_default=True,
     metavar="ADDRESS",
-    help="Where to serve: host:port, [v6]:port or :port.",
+    help="Address to listen on.",
 )
 @flag(
     "account",
@@ -255,21 +217,20 @@ def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 a
     multiple=True,
     metavar="NAME=PROFILE",
     show_default="the demo's accounts",
-    help=f"An account; again for more. Profiles: {', '.join(PROFILES)}.",
+    help=f"Account (repeatable). Profiles: {', '.join(PROFILES)}.",
 )
-@flag("seed", command="simulate", default=0, show_default=True, help="The same seed lives the same life.")
+@flag("seed", command="simulate", default=0, show_default=True, help="Seed for reproducible runs.")
 def run_simulator(listen: str, accounts: tuple[str, ...], seed: int) -> None:
-    """Run a simulated DataRobot alone, for tests, load and dashboards.
+    """Run a simulated DataRobot.
 
-    It prints the variables that an exporter needs for each of its accounts, and runs until Ctrl-C or
-    SIGTERM. Exit status 2 if the command line must be mended.
+    Prints the environment variables for an exporter of each account.
 
     \b
     Example:
-      datarobot-exporter simulate --account production=steady --account staging=troubled
-    """  # noqa: D301 click's mark for what is not to be filled
-    profiles = dict(_named_profile(account) for account in accounts) or DEMO_ACCOUNTS
-    simulator = make_simulator(profiles, address=_host_and_port(listen), seed=seed)
+      datarobot-exporter simulate --account production=steady
+    """  # noqa: D301 click's mark for text that it must not wrap
+    profiles = dict(_parse_profile(account) for account in accounts) or DEMO_ACCOUNTS
+    simulator = make_simulator(profiles, address=_parse_address(listen), seed=seed)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with simulator:
         click.echo(f"DATAROBOT_ENDPOINT={simulator.url}")
@@ -278,12 +239,12 @@ def run_simulator(listen: str, accounts: tuple[str, ...], seed: int) -> None:
         signal.sigwait(STOP_SIGNALS)
 
 
-def _named_profile(account: str) -> tuple[str, str]:
+def _parse_profile(account: str) -> tuple[str, str]:
     name, _, profile = account.partition("=")
     return name, profile or "steady"
 
 
-def _host_and_port(address: str) -> tuple[str, int]:
+def _parse_address(address: str) -> tuple[str, int]:
     try:
         parsed = parse_listen_address(address)
     except ValueError as error:
@@ -291,11 +252,12 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return parsed.host, parsed.port
 
 
+command_line.add_command(health)
 command_line.add_command(tasks)
 
 
 def main() -> None:
-    """Run the command line; the process ends with 0, 1 or 2."""
+    """Run the command line and exit with 0, 1 or 2."""
     try:
         status = command_line.main(standalone_mode=False, prog_name="datarobot-exporter")
     except click.ClickException as error:
@@ -304,15 +266,15 @@ def main() -> None:
     except click.Abort:
         status = 1
     except ConfigError as error:
-        for mistake in error.mistakes:
-            click.echo(mistake, err=True)
-        status = _OPERATOR_MUST_MEND
+        for message in error.mistakes:
+            click.echo(message, err=True)
+        status = EXIT_INVALID
     except ExporterError as error:
         click.echo(str(error), err=True)
         status = 1
     except OSError as error:
         click.echo(f"cannot write to standard output: {error.strerror}", err=True)
-        # What is still buffered would fail again when the interpreter flushes it.
+        # Otherwise the interpreter flushes the buffer at exit, and fails again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status or 0)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from exporter.config import Account, Config, ListenAddress, redacted
 from exporter.config.sharding import WHOLE, Shard
 from exporter.config.web_settings import WebConfig
 from exporter.datarobot.client import Client
-from exporter.errors import ConfigError, ServingEnded
+from exporter.errors import ConfigError, ReloadFailed, ServingEnded
 from exporter.logs import configure_logs
 from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
@@ -30,12 +31,14 @@ from exporter.tracking.poller import Poller
 from exporter.tracking.state_file import StateDirectory
 from exporter.tracking.view import AccountView
 from exporter.version import VERSION
+from exporter.web.descriptors import RESERVED, raise_limit
 from exporter.web.server import WebServer, listen, make_app
 from exporter.web.status import ExporterStatus
 
 
 _STOP_SECONDS: Final = 1.0
-_HANDOVER_SECONDS: Final = 5.0
+_FIRST_POLLS_SECONDS: Final = 5.0
+_OTHER_DESCRIPTORS: Final = 32
 # Python's own 5 ms would be added to a scrape several times over while a big listing is walked.
 SWITCH_SECONDS: Final = 0.001
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -76,9 +79,9 @@ class Daemon:
         directory = config.state.directory if keeps_state else None
         self._state = None if directory is None else StateDirectory(Path(directory))
         if self._state:
-            self._state.drop(unless=shard.has)
+            self._state.remove(unless=shard.has)
         self._reloading = threading.Lock()
-        self._handing_over: frozenset[str] = frozenset()
+        self._stopped: list[Poller] = []
         self._loaded_at = time.time()
         self._load_successful = True
         self._pollers = [self._make_poller(account, Telemetry()) for account in config.accounts]
@@ -110,6 +113,7 @@ class Daemon:
             ServingEnded: The endpoint is gone although nobody asked for it.
         """
         web = self._config.web
+        _check_descriptors(len(self._pollers))
         app = make_app(self, telemetry_path=web.telemetry_path, enable_lifecycle=web.enable_lifecycle)
         web_config = WebConfig(None if web.config_file is None else Path(web.config_file))
         server = WebServer(app, listen(web.listen_address), web_config)
@@ -117,7 +121,8 @@ class Daemon:
         # Blocked here and in every thread started from here; the main thread takes them one by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for index, poller in enumerate(self._pollers):
-            poller.start(delay=poller.account.poll.interval * index / len(self._pollers))
+            share, interval = index / len(self._pollers), poller.account.poll.interval
+            poller.start(delay=min(_FIRST_POLLS_SECONDS, interval) * share, offset=interval * share)
         server.start()
         log.info(
             "exporter.started",
@@ -130,8 +135,9 @@ class Daemon:
             shard_index=self._shard.index,
             shard_total=self._shard.total,
         )
+        _notify_systemd()
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:
-            with contextlib.suppress(ConfigError):  # told already
+            with contextlib.suppress(ConfigError, ReloadFailed):  # logged already
                 self.reload()
         for number in STOP_SIGNALS:
             signal.signal(number, _end_at_once)
@@ -146,88 +152,89 @@ class Daemon:
             raise ServingEnded("the endpoint stopped serving; its own log line says why")
 
     def reload(self) -> None:
-        """Read the configuration again and apply it; accounts that did not change do not notice.
+        """Read the configuration again and apply it; accounts that did not change keep running as they are.
 
         Raises:
-            ConfigError: It is wrong; nothing has changed.
+            ConfigError: It is invalid; nothing has changed.
+            ReloadFailed: A reload is under way already, or the new pollers could not be started; likewise.
         """
-        with self._reloading:
-            try:
-                config = self._load()
-            except ConfigError as error:
-                self._load_successful = False
-                log.error("config.rejected", mistakes=list(error.mistakes))  # noqa: TRY400 the mistakes say all
-                raise
-            configure_logs(config.log.level, config.log.format)
-            _warn(config)
-            for key in ("web", "state"):
-                if getattr(config, key) != getattr(self._config, key):
-                    log.warning("config.needs_restart", section=key)
-            self._apply(config.accounts)
-            self._config = msgspec.structs.replace(config, web=self._config.web, state=self._config.state)
-            self._load_successful, self._loaded_at = True, time.time()
+        if not self._reloading.acquire(blocking=False):
+            raise ReloadFailed("a reload is under way already; try again when it has ended")
+        try:
+            self._reload()
+        except ConfigError as error:
+            self._load_successful = False
+            log.error("config.rejected", errors="; ".join(error.mistakes))  # noqa: TRY400 the errors say all
+            raise
+        except Exception as error:
+            self._load_successful = False
+            log.exception("config.reload_failed")
+            raise ReloadFailed(f"the configuration could not be applied: {error}") from error
+        finally:
+            self._reloading.release()
+
+    def _reload(self) -> None:
+        config = self._load()
+        self._apply(config.accounts)
+        configure_logs(config.log.level, config.log.format)
+        _warn(config)
+        for key in ("web", "state"):
+            if getattr(config, key) != getattr(self._config, key):
+                log.warning("config.restart_required", section=key)
+        self._config = msgspec.structs.replace(config, web=self._config.web, state=self._config.state)
+        self._load_successful, self._loaded_at = True, time.time()
 
     def _apply(self, accounts: Sequence[Account]) -> None:
-        """Stop and start pollers so that these accounts are polled."""
+        """Replace pollers so that these accounts are polled; the old ones go on if that fails.
+
+        A new poller's thread waits for the thread of the account's old one to end: no two of them ever share
+        tasks or a state file.
+        """
+        self._stopped = [poller for poller in self._stopped if not poller.has_ended()]
         running = {poller.account.name: poller for poller in self._pollers}
-        unchanged = {
-            account.name: running[account.name]
-            for account in accounts
-            if account.name in running and running[account.name].account == account
-        }
-        leaving = running.keys() - unchanged.keys()
-        self._handing_over = frozenset(leaving)
+        former = {poller.account.name: poller for poller in self._stopped} | running
+        pollers, started = [], []
         try:
-            # All of them before the first is waited for, as each may take a moment.
-            for name in leaving:
-                running[name].stop()
-            _join((running[name] for name in leaving), _HANDOVER_SECONDS)
-            self._pollers = [
-                unchanged.get(account.name) or self._succeed(running.get(account.name), account)
-                for account in accounts
-            ]
-        finally:
-            self._handing_over = frozenset()
+            for account in accounts:
+                old = running.get(account.name)
+                if old is not None and old.account == account:
+                    pollers.append(old)
+                else:
+                    pollers.append(self._start_poller(account, former.get(account.name)))
+                    started.append(pollers[-1])
+        except BaseException:
+            for poller in started:
+                poller.stop()
+            raise
+        replaced = [poller for poller in self._pollers if poller not in pollers]
+        self._pollers = pollers
+        for poller in replaced:
+            poller.stop()
+        self._stopped += replaced
         log.info(
             "config.reloaded",
             accounts=len(accounts),
-            started=[account.name for account in accounts if account.name not in unchanged],
-            removed=sorted(running.keys() - {account.name for account in accounts}),
+            started=", ".join(poller.account.name for poller in started),
+            removed=", ".join(sorted(running.keys() - {account.name for account in accounts})),
         )
 
-    def _succeed(self, former: Poller | None, account: Account) -> Poller:
-        """A poller at work on an account that is new or has changed; what is known of the same tasks is kept.
-
-        Args:
-            former: The account's poller until now, which has been stopped; None if it is new.
-            account: The account as it is to be.
-        """
-        if former is None or former.account.endpoint != account.endpoint:
+    def _start_poller(self, account: Account, former: Poller | None) -> Poller:
+        if former is None:
             poller = self._make_poller(account, Telemetry())
             poller.start(delay=0.0)
             return poller
-        poller = self._make_poller(account, former.telemetry)
-        poller.take_over(former)
-        # Accounts keep their places in the interval, or a fleet would call in step from now on; but what
-        # failed may have been mended by the change.
-        mended = former.telemetry.up is False
-        poller.start(delay=0.0 if mended else min(former.due_in(), account.poll.interval))
+        same_tasks = former in self._pollers and former.account.endpoint == account.endpoint
+        poller = self._make_poller(account, former.telemetry if same_tasks else Telemetry())
+        poller.start_after(former, same_tasks=same_tasks)
         return poller
 
     def stalled(self) -> Iterable[str]:
-        """Accounts whose poll loop is dead or hung, but for those that a reload has stopped just now."""
-        silent = [poller for poller in self._pollers if not poller.beats()]
-        # In this order: a reload puts the new pollers in place before it ends the handing over.
-        excused, present = self._handing_over, self._pollers
-        return [
-            poller.account.name
-            for poller in silent
-            if poller in present and poller.account.name not in excused
-        ]
+        """Accounts whose poll loop is dead or hung."""
+        return (poller.account.name for poller in self._pollers if not poller.is_alive())
 
     def pending(self) -> Iterable[str]:
         """Accounts whose first poll has not ended."""
-        return (poller.account.name for poller in self._pollers if poller.telemetry.polls == 0)
+        return (poller.account.name for poller in self._pollers if poller.polls == 0)
 
     def configuration(self) -> str:
         """The running configuration as YAML, without secrets; of the accounts, those of this shard."""
@@ -272,9 +279,20 @@ class Daemon:
         )
 
 
+def _check_descriptors(accounts: int) -> None:
+    """Raise the limit of open files, and log a warning if that is not enough for so many accounts."""
+    limit = raise_limit()
+    if accounts > limit - _OTHER_DESCRIPTORS - RESERVED:
+        log.warning(
+            "config.warning",
+            warning=f"{accounts} accounts may need more than the {limit} files that this process may open;"
+            " raise the hard limit (LimitNOFILE, ulimit -n) or shard the accounts",
+        )
+
+
 def _warn(config: Config) -> None:
     for warning in config.warnings:
-        log.warning("config.questionable", warning=warning)
+        log.warning("config.warning", warning=warning)
 
 
 def _join(pollers: Iterable[Poller], seconds: float) -> None:
@@ -282,6 +300,13 @@ def _join(pollers: Iterable[Poller], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     for poller in pollers:
         poller.join(max(0.0, deadline - time.monotonic()))
+
+
+def _notify_systemd() -> None:
+    """Report to systemd that the start succeeded; without it, a unit of ``Type=notify`` failed to start."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"READY=1", address.replace("@", "\0", 1))
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:

@@ -1,23 +1,25 @@
-"""Every error that is raised on purpose.
+"""Exceptions of the exporter.
 
 ::
 
     ExporterError
-    ├── ConfigError             the operator must mend a file, a variable or a flag
-    ├── ServingEnded            the endpoint died
-    ├── Interrupted             the exporter is stopping; nothing is wrong
-    └── ApiError                a request to DataRobot did not give what was asked for
+    ├── ConfigError             the configuration or a flag is invalid
+    ├── AddressUnavailable      the listening address is in use or not there yet
+    ├── ReloadFailed            a valid configuration could not be applied
+    ├── ServingEnded            the web server stopped by itself
+    ├── Interrupted             the exporter is stopping
+    └── ApiError                a request to DataRobot failed
         ├── Unauthorized        401
         ├── Forbidden           403
         ├── RateLimited         429
         ├── ClientError         any other 4xx
         │   └── NotFound        404
         ├── ServerError         5xx
-        ├── RequestTimedOut     no complete answer in time
-        ├── ConnectionFailed    DNS, refused, reset, cut off, proxy
+        ├── RequestTimedOut     no complete response in time
+        ├── ConnectionFailed    DNS, refused, reset, proxy
         ├── TlsFailed           certificate or handshake
-        ├── Malformed           an answer that is no valid page or record
-        └── TooLarge            an answer above ``poll.max_response_size``
+        ├── Malformed           the response is not a valid page or record
+        └── TooLarge            the response exceeds ``poll.max_response_size``
 """
 
 from collections.abc import Iterable
@@ -25,14 +27,14 @@ from typing import ClassVar
 
 
 class ExporterError(Exception):
-    """Root of the tree; its text is meant for the operator and holds no secret."""
+    """Base class. The message is shown to the operator and contains no secrets."""
 
 
 class ConfigError(ExporterError):
-    """Mistakes in what the operator wrote, all of them at once.
+    """The configuration is invalid.
 
     Attributes:
-        mistakes: One sentence each: where, what is wrong, what is expected instead.
+        mistakes: One sentence for each error: location, what is wrong and what is expected.
     """
 
     def __init__(self, mistakes: Iterable[str]) -> None:
@@ -40,20 +42,28 @@ class ConfigError(ExporterError):
         super().__init__("\n".join(self.mistakes))
 
 
+class AddressUnavailable(ExporterError):
+    """The endpoint cannot listen on its address now; later it may."""
+
+
+class ReloadFailed(ExporterError):
+    """A reload was refused or failed; the exporter goes on with the configuration that it had."""
+
+
 class ServingEnded(ExporterError):
-    """The metrics endpoint stopped serving although nobody asked it to."""
+    """The web server stopped although the exporter is not stopping."""
 
 
 class Interrupted(ExporterError):
-    """Work was given up because the exporter is stopping."""
+    """A request was aborted because the exporter is stopping."""
 
 
 class ApiError(ExporterError):
     """A request to DataRobot failed.
 
     Attributes:
-        reason: Value of the ``reason`` label and log field (``contract: poll_failures_total``).
-        retryable: Whether the same request may succeed a moment later.
+        reason: Value of the ``reason`` label and log field.
+        retryable: Whether to retry the request.
     """
 
     reason: ClassVar[str]
@@ -67,16 +77,16 @@ class Unauthorized(ApiError):
 
 
 class Forbidden(ApiError):
-    """403: the token is known, but may not do this."""
+    """403: the token is valid, but lacks the permission."""
 
     reason = "forbidden"
 
 
 class RateLimited(ApiError):
-    """429.
+    """429: too many requests.
 
     Attributes:
-        retry_after: Seconds the server asked us to wait, or None if it did not say.
+        retry_after: Seconds to wait, from the ``Retry-After`` header; None without one.
     """
 
     reason = "rate_limited"
@@ -88,20 +98,20 @@ class RateLimited(ApiError):
 
 
 class ClientError(ApiError):
-    """A 4xx without a class of its own."""
+    """Any other 4xx."""
 
     reason = "client_error"
 
 
 class NotFound(ClientError):
-    """404: there is no such record."""
+    """404: no such record."""
 
 
 class ServerError(ApiError):
     """5xx.
 
     Attributes:
-        retry_after: As for :class:`RateLimited`; maintenance pages send it with 503.
+        retry_after: Seconds to wait, as for :class:`RateLimited`; usually sent with 503.
     """
 
     reason = "server_error"
@@ -113,32 +123,32 @@ class ServerError(ApiError):
 
 
 class RequestTimedOut(ApiError):
-    """The attempt or the whole poll ran out of time."""
+    """The request or the whole poll exceeded its timeout."""
 
     reason = "timeout"
     retryable = True
 
 
 class ConnectionFailed(ApiError):
-    """No connection, or one that broke before the answer was complete."""
+    """The connection could not be opened, or broke before the response was complete."""
 
     reason = "connection"
     retryable = True
 
 
 class TlsFailed(ApiError):
-    """The TLS handshake failed: unknown authority, wrong host, expired, protocol."""
+    """The TLS handshake failed, for example because of the certificate."""
 
     reason = "tls"
 
 
 class Malformed(ApiError):
-    """A success that is no valid page, a walk that loops, or a pointer to another origin."""
+    """A 2xx response that is not valid, pages that loop, or a link to another origin."""
 
     reason = "malformed"
 
 
 class TooLarge(ApiError):
-    """The body is larger than ``poll.max_response_size``."""
+    """The response body exceeds ``poll.max_response_size``."""
 
     reason = "too_large"

@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import os
 import sys
+import threading
+from collections import Counter
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -13,26 +16,45 @@ _UNPRINTABLE: Final = {
     code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != ord("\n")
 }
 
+_JOURNAL_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 
 SHORTEST_SECRET: Final = 8
-_secrets: dict[str, None] = {}
+_secrets: Final[Counter[str]] = Counter()
+_secrets_lock: Final = threading.Lock()
+_longest_first: tuple[str, ...] = ()
 
 
 def hide(secret: str) -> None:
-    """Never log this text again, whoever sends it back; below eight characters it is no secret."""
+    """Log `<secret>` in place of this text until it is released; below eight characters it is no secret."""
     if len(secret) >= SHORTEST_SECRET:
-        _secrets[secret] = None
+        _count_secret(secret, 1)
+
+
+def release(secret: str) -> None:
+    """Undo one :func:`hide`; a text is hidden until all of them are undone."""
+    if secret in _secrets:
+        _count_secret(secret, -1)
+
+
+def _count_secret(secret: str, change: int) -> None:
+    global _longest_first  # noqa: PLW0603 replaced as a whole, so that readers need no lock
+    with _secrets_lock:
+        _secrets[secret] += change
+        if _secrets[secret] <= 0:
+            del _secrets[secret]
+        # A secret may begin with another one, whose replacement would leave its rest.
+        _longest_first = tuple(sorted(_secrets, key=len, reverse=True))
 
 
 def without_secrets(text: str) -> str:
-    """The text with `<secret>` in place of everything that was hidden."""
-    for secret in list(_secrets):
+    """Return the text with `<secret>` in place of everything that is hidden."""
+    for secret in _longest_first:
         text = text.replace(secret, "<secret>")
     return text
 
 
 def printable(text: str) -> str:
-    """Hide the secrets in a text, and spell out its control characters but line feeds."""
+    """Return a text without secrets, and with its control characters but line feeds spelled out."""
     return without_secrets(text).translate(_UNPRINTABLE)
 
 
@@ -81,6 +103,8 @@ def configure_logs(level: str, style: str) -> None:
             renderer = structlog.processors.LogfmtRenderer(
                 key_order=["timestamp", "level", "event", "account"], drop_missing=True, bool_as_flag=False
             )
+    if _is_journal(sys.stderr):
+        renderer = _with_priority(renderer)
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -97,8 +121,27 @@ def configure_logs(level: str, style: str) -> None:
     _route_libraries(stream, shared, last)
 
 
+def _is_journal(stream: TextIO | None) -> bool:
+    """Whether systemd has connected a stream to its journal."""
+    try:
+        found = os.fstat(stream.fileno()) if stream else None
+    except (OSError, ValueError):
+        return False
+    return found is not None and os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _with_priority(renderer: Processor) -> Processor:
+    """Begin every line with its priority, such as ``<4>`` for a warning, which the journal takes off."""
+
+    def render(logger: WrappedLogger, method: str, event: EventDict) -> str:
+        prefix = f"<{_JOURNAL_PRIORITIES.get(event['level'], 6)}>"
+        return prefix + str(renderer(logger, method, event)).replace("\n", f"\n{prefix}")
+
+    return render
+
+
 def _route_libraries(stream: TextIO, shared: list[Processor], last: list[Processor]) -> None:
-    """Bring what libraries log into the same form; only what is serious, as our own lines tell the rest."""
+    """Bring what libraries log into the same form; only errors, as our own lines report the rest."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -1,7 +1,6 @@
 """What the exporter counts about its own work on one account.
 
-Plain numbers with one writer at a time, the account's poll thread or, for attempts, whoever has the client's
-lock; a scrape reads copies.
+Plain numbers that the account's poll thread writes; a scrape reads a copy, made at the end of each poll.
 """
 
 from bisect import bisect_left
@@ -58,12 +57,16 @@ class Histogram(msgspec.Struct):
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def copy(self) -> "Histogram":
+        """Return a copy that shares nothing with this one."""
+        return Histogram(self.bounds, list(self.counts), self.sum)
+
     def buckets(self) -> list[tuple[float, int]]:
         """Upper bounds with the number of observations up to each; the last one is infinity."""
         return list(zip((*self.bounds, inf), accumulate(self.counts), strict=True))
 
 
-class PollEnd(msgspec.Struct, frozen=True, kw_only=True):
+class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a poll ended. Times are Unix seconds on the local clock.
 
     Attributes:
@@ -88,7 +91,7 @@ class Telemetry:
 
     Attributes:
         up: Whether the last poll was complete; None before the first ended.
-        last_end: How the last poll ended; None before the first did.
+        last_result: How the last poll ended; None before the first did.
         polls: Polls ended.
         poll_failures: By reason.
         poll_duration: Seconds.
@@ -103,7 +106,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.up: bool | None = None
-        self.last_end: PollEnd | None = None
+        self.last_result: PollResult | None = None
         self.polls = 0
         self.poll_failures: Counter[str] = Counter()
         self.poll_duration = Histogram(POLL_BUCKETS)
@@ -116,6 +119,18 @@ class Telemetry:
         self.duplicate_tasks = 0
         self.state_write_failures: int | None = None
 
+    def copy(self) -> "Telemetry":
+        """Return a copy that shares nothing with this one."""
+        copy = Telemetry()
+        copy.__dict__ |= self.__dict__
+        copy.poll_failures = self.poll_failures.copy()
+        copy.poll_duration = self.poll_duration.copy()
+        copy.requests = self.requests.copy()
+        copy.request_duration = {name: one.copy() for name, one in self.request_duration.items()}
+        copy.retries = self.retries.copy()
+        copy.invalid_tasks = self.invalid_tasks.copy()
+        return copy
+
     def poll_ended(self, *, at: float, seconds: float, failure: str | None, error: str = "") -> None:
         """Count a poll.
 
@@ -126,15 +141,15 @@ class Telemetry:
             error: What was wrong.
         """
         up = failure is None
-        since = self.last_end.since if self.last_end and self.up is up else at
-        former = self.last_end.failures_in_a_row if self.last_end else 0
-        self.last_end = PollEnd(
+        former = self.last_result
+        since = former.since if former and self.up is up else at
+        self.last_result = PollResult(
             at=at,
             since=since,
             seconds=seconds,
             failure=failure,
             error=error,
-            failures_in_a_row=0 if up else former + 1,
+            failures_in_a_row=0 if up else (former.failures_in_a_row if former else 0) + 1,
         )
         self.poll_duration.observe(seconds)
         self.last_poll = at

@@ -1,4 +1,4 @@
-"""The version, as the installed distribution gives it."""
+"""The version of the installed distribution."""
 
 from importlib.metadata import version
 from typing import Final

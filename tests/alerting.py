@@ -1,4 +1,4 @@
-"""Our rules and routes, sped up; a real Alertmanager; and a receiver of notifications."""
+"""The rules and routes with shorter times, an Alertmanager, and a webhook that receives notifications."""
 
 import datetime as dt
 import http.server
@@ -20,24 +20,24 @@ RULES: Final = tuple(sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml")))
 ROUTES: Final = DEPLOY / "alertmanager" / "alertmanager.yaml"
 
 SPEED: Final = 60
-"""A minute of the rules is a second of a test."""
+"""A minute in the rules is a second in a test."""
 
 _UNITS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = r"(?:\d+(?:ms|[smhd]))+"
 
 
-def _sooner(duration: str) -> str:
+def _shorten(duration: str) -> str:
     parts = re.findall(r"(\d+)(ms|[smhd])", duration)
     return f"{sum(int(number) * _UNITS[unit] for number, unit in parts) // SPEED}ms"
 
 
 def sped_up_rules(directory: Path) -> list[str]:
-    """Write our rule files with every duration divided by SPEED, and nothing else changed.
+    """Write the rule files with every `for`, `keep_firing_for`, window and offset divided by SPEED.
 
-    The minute in DataRobotDataStale stays, and intervals of polls are the exporter's own.
+    The minute in DataRobotDataStale stays, and poll intervals are the exporter's own.
 
     Returns:
-        Where the files are.
+        Paths of the files.
     """
     written = []
     for path in RULES:
@@ -46,26 +46,26 @@ def sped_up_rules(directory: Path) -> list[str]:
             for rule in group["rules"]:
                 rule["expr"] = re.sub(
                     rf"(?<=\[){_DURATION}(?=\])|(?<=offset ){_DURATION}",
-                    lambda found: _sooner(found[0]),
+                    lambda found: _shorten(found[0]),
                     rule["expr"],
                 )
                 # Prometheus 3 scrapes for the first time 5 s after its start, and has no exporter until then.
                 if rule.get("alert") == "DataRobotExporterDown":
                     continue
                 for key in {"for", "keep_firing_for"} & rule.keys():
-                    rule[key] = _sooner(rule[key])
+                    rule[key] = _shorten(rule[key])
         copy = directory / path.name
         copy.write_text(json.dumps(document))
         written.append(str(copy))
     return written
 
 
-class Notice(NamedTuple):
-    """One alert in one notification.
+class Notification(NamedTuple):
+    """One alert of a notification.
 
     Attributes:
         receiver: The last part of the webhook's path.
-        status: firing or resolved.
+        status: `firing` or `resolved`.
     """
 
     receiver: str
@@ -75,33 +75,33 @@ class Notice(NamedTuple):
 
 
 class Webhook:
-    """A receiver of notifications; listens on loopback within `with`.
+    """A webhook on loopback that receives notifications.
 
     Attributes:
-        notices: All that were received, oldest first.
-        notifications: Names of accounts in each notification, by alert, oldest first.
+        notifications: Alerts of all notifications, oldest first.
+        accounts: Names of accounts in each notification, by alert, oldest first.
     """
 
     def __init__(self) -> None:
-        self.notices: list[Notice] = []
-        self.notifications: dict[str, list[set[str]]] = {}
-        notices, notifications = self.notices, self.notifications
+        self.notifications: list[Notification] = []
+        self.accounts: dict[str, list[set[str]]] = {}
+        notifications, accounts = self.notifications, self.accounts
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 receiver = self.path.rpartition("/")[2]
-                accounts = {alert["labels"].get("account", "") for alert in body["alerts"]}
-                notifications.setdefault(body["groupLabels"]["alertname"], []).append(accounts)
-                notices.extend(
-                    Notice(receiver, alert["status"], alert["labels"], alert["annotations"])
+                names = {alert["labels"].get("account", "") for alert in body["alerts"]}
+                accounts.setdefault(body["groupLabels"]["alertname"], []).append(names)
+                notifications.extend(
+                    Notification(receiver, alert["status"], alert["labels"], alert["annotations"])
                     for alert in body["alerts"]
                 )
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it
-                """Say nothing."""
+                """Do not log."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -116,21 +116,25 @@ class Webhook:
         self._thread.join()
         self._server.server_close()
 
-    def received(self, name: str, status: str) -> list[Notice]:
-        """Notices of an alert in a status."""
-        return [one for one in list(self.notices) if (one.labels["alertname"], one.status) == (name, status)]
+    def received(self, name: str, status: str) -> list[Notification]:
+        """Return the notifications of an alert with a status."""
+        return [
+            each
+            for each in list(self.notifications)
+            if (each.labels["alertname"], each.status) == (name, status)
+        ]
 
     @property
     def names(self) -> set[str]:
-        """Alerts of which a notification was received."""
-        return {notice.labels["alertname"] for notice in list(self.notices)}
+        """Names of all alerts in notifications."""
+        return {each.labels["alertname"] for each in list(self.notifications)}
 
 
 class Alertmanager:
-    """A real Alertmanager with our routes; it waits less, and its receivers are a webhook.
+    """An Alertmanager with the shipped routes and inhibitions, shorter waits, and one webhook.
 
     Args:
-        directory: For its configuration and data.
+        directory: Directory for configuration and data.
         webhook: The receiver.
     """
 
@@ -158,7 +162,7 @@ class Alertmanager:
         document["route"].update(group_wait="500ms", group_interval="1s")
         for receiver in document["receivers"]:
             for target in receiver["webhook_configs"]:
-                assert "//localhost:9095/" in target["url"], "a placeholder that this test knows"
+                assert "//localhost:9095/" in target["url"], "the placeholder"
                 target["url"] = target["url"].replace("localhost:9095", webhook.address)
         return document
 
@@ -171,14 +175,14 @@ class Alertmanager:
         self._process.wait(DEADLINE_SECONDS)
 
     def _ready(self) -> bool:
-        assert self._process.poll() is None, "Alertmanager has ended; see alertmanager.log"
+        assert self._process.poll() is None, "Alertmanager exited; see alertmanager.log"
         try:
             return requests.get(f"http://{self.address}/-/ready", timeout=10).ok
         except requests.ConnectionError:
             return False
 
     def firing(self) -> dict[str, float]:
-        """Names of the alerts that fire, and when the first of each was received, in Unix seconds."""
+        """Return names of firing alerts and when the first of each was received, in Unix seconds."""
         alerts = requests.get(f"http://{self.address}/api/v2/alerts", timeout=10).json()
         starts: dict[str, float] = {}
         for alert in alerts:

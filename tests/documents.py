@@ -1,4 +1,4 @@
-"""The commands that our documents show, and a desk to type them at."""
+"""The fenced blocks of our documents, and a copy of the repository to run them in."""
 
 import os
 import re
@@ -20,64 +20,65 @@ ROOT: Final = Path(__file__).parent.parent
 DOCUMENTS: Final = (
     "README.md",
     "CONTRIBUTING.md",
+    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")),
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/**/README.md")),
 )
 _FENCE: Final = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 # Where a command fails, what runs in the background would otherwise keep its pipe open.
 _FINALLY: Final = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
-_WALK: Final = re.compile(r"<!-- walk-through: .*?<!-- end of walk-through -->", re.DOTALL)
+_WALK_THROUGH: Final = re.compile(r"<!-- walk-through: .*?<!-- end of walk-through -->", re.DOTALL)
 
 
 class Block(NamedTuple):
     """A fenced block of a document.
 
     Attributes:
-        walked: Whether it is a step of the walk-through.
+        walk_through: Whether it is a step of the walk-through.
     """
 
     document: str
     language: str
     text: str
-    walked: bool
+    walk_through: bool
 
     @property
     def first(self) -> str:
-        """Its first line, by which it is known."""
+        """Return the first line, which identifies the block."""
         return self.text.partition("\n")[0]
 
     def without(self, beginning: str) -> str:
-        """Its text but for one line, which must be there."""
+        """Return the text without the one line that has this beginning."""
         lines = self.text.splitlines(keepends=True)
-        (gone,) = (line for line in lines if line.startswith(beginning))
-        return "".join(line for line in lines if line != gone)
+        (left_out,) = (line for line in lines if line.startswith(beginning))
+        return "".join(line for line in lines if line != left_out)
 
 
 def blocks(document: str, language: str) -> list[Block]:
-    """All blocks of a language in a document, in order."""
+    """Return all blocks of a language in a document, in order."""
     text = (ROOT / document).read_text()
-    walk = _WALK.search(text)
-    walked = range(*walk.span()) if walk else range(0)
+    match = _WALK_THROUGH.search(text)
+    steps = range(*match.span()) if match else range(0)
     return [
-        Block(document, found[2], textwrap.dedent(found[3]), found.start() in walked)
+        Block(document, found[2], textwrap.dedent(found[3]), found.start() in steps)
         for found in _FENCE.finditer(text)
         if found[2] == language
     ]
 
 
 def changed(text: str, changes: Mapping[str, str]) -> str:
-    """Commands with some words replaced, each of which must be there."""
+    """Return commands with some words replaced; each of the words must occur."""
     for old, new in changes.items():
-        assert old in text, f"{old} is not among the commands any more"
+        assert old in text, f"{old} does not occur in the commands"
         text = text.replace(old, new)
     return text
 
 
-class Desk:
+class Workspace:
     """A copy of the repository with the exporter installed, and bash.
 
     Args:
-        directory: Where to make it.
-        environ: Added to the environment; `DATAROBOT_*` variables of the surroundings are left out.
+        directory: Parent of the copy.
+        environ: Added to the environment, from which `DATAROBOT_*` variables are removed.
     """
 
     def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
@@ -109,44 +110,47 @@ class Desk:
         seconds: float = DEADLINE_SECONDS,
         **environ: str,
     ) -> str:
-        """Type commands, one after the other, until one fails; whatever they leave running is ended.
+        """Run commands until one fails, then end every process that they left running.
 
         Args:
             script: The commands.
-            cwd: Below the copy.
+            cwd: Relative to the copy.
             given: Standard input.
-            seconds: To wait at most.
+            seconds: Timeout.
             environ: Added to the environment.
 
         Returns:
-            What they wrote; they must end well.
+            Their output.
+
+        Raises:
+            AssertionError: A command failed, or they took too long.
         """
         process = self._start(script, cwd, environ)
         try:
-            said, _ = process.communicate(given, timeout=seconds)
+            output, _ = process.communicate(given, timeout=seconds)
         except subprocess.TimeoutExpired as error:
             _end_all(process)
             written = error.output or b""
             raise AssertionError(f"not done in time:\n{written.decode(errors='replace')}") from error
         finally:
             _end_all(process)
-        assert process.returncode == 0, f"{script}\nended with {process.returncode}:\n{said}"
-        return said
+        assert process.returncode == 0, f"{script}\nended with {process.returncode}:\n{output}"
+        return output
 
     @contextmanager
     def running(
         self, script: str, *, until: str, cwd: str = ".", **environ: str
     ) -> Iterator[Callable[[], str]]:
-        """Type commands of which the last one does not end by itself; SIGTERM ends it.
+        """Run commands, the last of which runs until SIGTERM.
 
         Args:
             script: The commands.
-            until: What they write once all is well.
-            cwd: Below the copy.
+            until: Output to wait for.
+            cwd: Relative to the copy.
             environ: Added to the environment.
 
         Yields:
-            What gives all that they have written so far.
+            A function that returns the output so far.
         """
         process = self._start(script, cwd, environ)
         lines: list[str] = []
@@ -182,7 +186,7 @@ class Desk:
 
 
 def _end_all(process: "subprocess.Popen[str]") -> None:
-    """End what is left of a session that was started here."""
+    """End all processes of a session that was started here."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(DEADLINE_SECONDS)

@@ -1,4 +1,4 @@
-"""A person at a terminal: the exporter on a pseudo-terminal, which is its controlling one."""
+"""The exporter on a pseudo-terminal as its controlling terminal."""
 
 import os
 import pty
@@ -14,7 +14,7 @@ from typing import Self
 from conftest import DEADLINE_SECONDS, eventually
 
 
-# A session's leader that opens a terminal has it as its own from then on, so that Ctrl-C reaches it.
+# A session leader that opens a terminal gets it as its controlling terminal, so that Ctrl-C works.
 _START = (
     "import os, runpy, sys\n"
     "os.open(os.ttyname(0), os.O_RDWR)\n"
@@ -23,22 +23,22 @@ _START = (
 
 
 class TerminalSession:
-    """`python -m exporter` at a terminal.
+    """`python -m exporter` on a terminal.
 
     Args:
         arguments: Flags and commands.
         cwd: Working directory.
-        environ: Added to the environment; `DATAROBOT_*` and what decides on colours are left out of it.
+        environ: Additional environment variables; inherited `DATAROBOT_*` and color settings are removed.
     """
 
     def __init__(
         self, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str] | None = None
     ) -> None:
-        decides = {"NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "COLORTERM"}
+        color_settings = {"NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "COLORTERM"}
         clean = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("DATAROBOT_", "TTY_")) and key not in decides
+            if not key.startswith(("DATAROBOT_", "TTY_")) and key not in color_settings
         }
         self._master, slave = pty.openpty()
         self._read = bytearray()
@@ -56,7 +56,7 @@ class TerminalSession:
         self._reader.start()
 
     def _follow(self) -> None:
-        # EIO: nobody has the other end open any more.
+        # EIO: the other end is closed.
         while True:
             try:
                 chunk = os.read(self._master, 65536)
@@ -76,24 +76,24 @@ class TerminalSession:
 
     @property
     def screen(self) -> str:
-        """All that was written to the terminal, with its control sequences."""
+        """All output with control sequences."""
         return self._read.decode(errors="replace").replace("\r\n", "\n")
 
     @property
     def text(self) -> str:
-        """The same without colours."""
+        """All output without colors."""
         return re.sub(r"\x1b\[[0-9;]*m", "", self.screen)
 
     def type(self, keys: str) -> None:
-        """Press keys."""
+        """Type keys."""
         os.write(self._master, keys.encode())
 
-    def shows(self, text: str) -> None:
-        """Wait until something was written."""
+    def wait_for(self, text: str) -> None:
+        """Wait for output."""
         eventually(lambda: text in self.text)
 
     def wait(self) -> int:
-        """Its exit status, when it has ended and all was read."""
+        """Wait for the exit and return the status."""
         status = self.process.wait(DEADLINE_SECONDS)
         self._reader.join(DEADLINE_SECONDS)
         return status

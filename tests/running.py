@@ -1,4 +1,4 @@
-"""The exporter as a process of its own, as its user runs it."""
+"""The exporter and Prometheus as processes."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from secrets_watch import watch
 
 
 class RunningExporter:
-    """`python -m exporter` with some flags; its log is read all the time.
+    """`python -m exporter` as a process.
 
     Args:
         arguments: Flags and commands.
-        environ: Added to the environment; `DATAROBOT_*` variables of the surroundings are left out.
+        environ: Additional environment variables; inherited `DATAROBOT_*` variables are removed.
         cwd: Working directory.
     """
 
@@ -50,7 +50,7 @@ class RunningExporter:
     def _read(stream: IO[str], lines: list[str]) -> None:
         for line in stream:
             lines.append(line.rstrip("\n"))
-            watch.saw("output of the exporter", line)
+            watch.search("output of the exporter", line)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class RunningExporter:
 
     @property
     def port(self) -> int:
-        """Where it serves, once it says so."""
+        """The port, from the log."""
 
         def started() -> int:
             assert self.process.poll() is None, self.log
@@ -76,19 +76,19 @@ class RunningExporter:
 
     @property
     def log(self) -> str:
-        """All that it wrote to standard error so far."""
+        """Standard error so far."""
         return "\n".join(self.lines)
 
     def get(self, path: str, **options: object) -> requests.Response:
-        """GET something from it."""
+        """Send a GET request."""
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10, **options)  # type: ignore[arg-type]
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit status, when it has ended."""
+        """Wait for the exit and return the status."""
         status = self.process.wait(DEADLINE_SECONDS)
         for reader in self._readers:
             reader.join(DEADLINE_SECONDS)
@@ -98,19 +98,19 @@ class RunningExporter:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
 
 
 class Prometheus:
-    """A real Prometheus on loopback.
+    """A Prometheus on loopback.
 
     Args:
-        directory: For its configuration and data.
+        directory: Directory for configuration and data.
         targets: Host and port of each exporter.
-        more: Further sections of its configuration.
+        more: Additional sections of the configuration.
     """
 
     def __init__(
@@ -143,14 +143,14 @@ class Prometheus:
         self._process.wait(DEADLINE_SECONDS)
 
     def _ready(self) -> bool:
-        assert self._process.poll() is None, "Prometheus has ended; see prometheus.log"
+        assert self._process.poll() is None, "Prometheus exited; see prometheus.log"
         try:
             return requests.get(f"{self.url}/-/ready", timeout=10).ok
         except requests.ConnectionError:
             return False
 
     def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
-        """An instant query: labels and value of every series found."""
+        """Run an instant query; return labels and value of each series."""
         answer = requests.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10).json()
         assert answer["status"] == "success", answer
         return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]

@@ -1,15 +1,13 @@
-"""A plugin that reads along: what the suite makes the exporter say must hold no secret.
+"""A pytest plugin that fails a test if a secret leaks.
 
-Secrets of tests are named by a rule, so that nothing has to be registered: they contain `fake-token`,
-`fake-secret` or `fake-password`. What is read:
+Secrets in tests contain `fake-token`, `fake-secret` or `fake-password`. The plugin searches
 
-- all that goes through :mod:`exporter.logs`, and what pytest captured of a test's output;
-- the text of every :class:`exporter.errors.ExporterError` that is made, whether it is ever shown or not;
-- status line, headers and body of every answer that a test gets through requests;
-- the command line of every process that is started, and all lines of those that `running` starts.
+- everything written by :mod:`exporter.logs`, and the captured output of tests;
+- the message of every :class:`exporter.errors.ExporterError`;
+- status line, headers and body of every response received with requests;
+- the command lines of started processes, and the output of those started by `running`.
 
-Not read: answers fetched over bare sockets, and output of processes started by other means than `running`.
-A test that leaks, or during whose time something does, is an error; the message masks the secret.
+It does not search responses received over sockets, nor the output of other processes.
 """
 
 import base64
@@ -26,25 +24,27 @@ from exporter import logs
 from exporter.errors import ExporterError
 
 
-_MARKS: Final = ("fake-token", "fake-secret", "fake-password")
-_AROUND: Final = 60
-_MOST_TOLD: Final = 10
+_MARKERS: Final = ("fake-token", "fake-secret", "fake-password")
+_CONTEXT: Final = 60
+_MAX_REPORTED: Final = 10
 
 
-def _in_base64(mark: str) -> Iterator[str]:
-    """How base64 spells a mark, wherever in a text it begins; without what depends on its neighbours."""
+def _in_base64(marker: str) -> Iterator[str]:
+    """Yield the base64 forms of a marker at any offset, without characters that depend on the text around."""
     for before in range(3):
-        encoded = base64.b64encode(b"." * before + mark.encode()).decode()
-        whole = (before + len(mark)) * 8 // 6
+        encoded = base64.b64encode(b"." * before + marker.encode()).decode()
+        whole = (before + len(marker)) * 8 // 6
         yield re.escape(encoded[-(-before * 8 // 6) : whole])
 
 
-_MARKED: Final = re.compile("|".join([*_MARKS, *(form for mark in _MARKS for form in _in_base64(mark))]))
+_MARKED: Final = re.compile(
+    "|".join([*_MARKERS, *(form for marker in _MARKERS for form in _in_base64(marker))])
+)
 _REST: Final = re.compile(r"[\w:+/=.~-]*")
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the secrets are; from a mark outwards, as texts may be long and hold none."""
+    """Yield start and end of each secret, found from the marker outwards, since texts may be long."""
     end = 0
     for found in _MARKED.finditer(text):
         if found.start() < end:
@@ -52,12 +52,12 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
         start = found.start()
         while start > end and _REST.fullmatch(text[start - 1]):
             start -= 1
-        end = _REST.match(text, found.end()).end()  # type: ignore[union-attr] # it matches nothing, too
+        end = _REST.match(text, found.end()).end()  # type: ignore[union-attr] # it also matches an empty text
         yield start, end
 
 
 def masked(text: str) -> str:
-    """The text with three characters of each secret in it."""
+    """Return the text with all but three characters of each secret masked."""
     parts, shown = [], 0
     for start, end in _spans(text):
         parts += [text[shown:start], text[start : start + 3], "…"]
@@ -66,89 +66,89 @@ def masked(text: str) -> str:
 
 
 class Watch:
-    """Keeps what leaked, until it is asked."""
+    """Collects leaks."""
 
     def __init__(self) -> None:
         self._leaks: list[str] = []
         self._lock = threading.Lock()
 
-    def saw(self, where: str, text: str) -> None:
-        """Look at something that was said; `where` names what said it."""
+    def search(self, source: str, text: str) -> None:
+        """Search a text; `source` says where it comes from."""
         for start, end in _spans(text):
-            told = f"{where}: {masked(text[max(0, start - _AROUND) : end])}"
+            leak = f"{source}: {masked(text[max(0, start - _CONTEXT) : end])}"
             with self._lock:
-                self._leaks.append(told)
+                self._leaks.append(leak)
 
-    def told(self) -> list[str]:
-        """What leaked since the last time."""
+    def take_leaks(self) -> list[str]:
+        """Return the leaks since the last call."""
         with self._lock:
-            told, self._leaks = self._leaks, []
-        return told
+            leaks, self._leaks = self._leaks, []
+        return leaks
 
 
 watch: Final = Watch()
 
 
 def pytest_configure() -> None:
-    """Begin to read along, for as long as this process lives."""
-    _read_log()
-    _read_errors()
-    _read_answers()
-    sys.addaudithook(_read_command_line)
+    """Install the hooks, for the lifetime of the process."""
+    _hook_log()
+    _hook_errors()
+    _hook_responses()
+    sys.addaudithook(_search_command_line)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Make a test an error that leaked, when all of it is over."""
+    """Fail a test that leaked, after its teardown."""
     report = yield
     if report.when == "teardown":
         for name, text in report.sections:
-            watch.saw(name, text)
-        if leaks := watch.told():
+            watch.search(name, text)
+        if leaks := watch.take_leaks():
             report.outcome = "failed"
             report.sections = [(name, masked(text)) for name, text in report.sections]
             head = f"{item.nodeid} leaked a secret, {len(leaks)} time(s); the first:"
             report.longrepr = "\n".join(
-                [head, *leaks[:_MOST_TOLD], *([str(report.longrepr)] * bool(report.longrepr))]
+                [head, *leaks[:_MAX_REPORTED], *([str(report.longrepr)] * bool(report.longrepr))]
             )
     return report
 
 
-def _read_log() -> None:
+def _hook_log() -> None:
     write = logs._Unfailing.write
 
-    def reading(stream: logs._Unfailing, text: str) -> None:
-        watch.saw("log", text)
+    def search_and_call(stream: logs._Unfailing, text: str) -> None:
+        watch.search("log", text)
         write(stream, text)
 
-    logs._Unfailing.write = reading  # type: ignore[method-assign,assignment]
+    logs._Unfailing.write = search_and_call  # type: ignore[method-assign,assignment]
 
 
-def _read_errors() -> None:
-    def reading(error: ExporterError, *args: object) -> None:
-        watch.saw(type(error).__name__, " ".join(map(str, args)))
+def _hook_errors() -> None:
+    def search_and_call(error: ExporterError, *args: object) -> None:
+        watch.search(type(error).__name__, " ".join(map(str, args)))
         Exception.__init__(error, *args)
 
-    ExporterError.__init__ = reading  # type: ignore[method-assign,assignment]
+    ExporterError.__init__ = search_and_call  # type: ignore[method-assign,assignment]
 
 
-def _read_answers() -> None:
+def _hook_responses() -> None:
     send = requests.Session.send
 
-    def reading(
+    def search_and_call(
         session: requests.Session, request: requests.PreparedRequest, **options: Any
     ) -> requests.Response:
         response = send(session, request, **options)
         if not options.get("stream"):
             head = f"{response.status_code} {response.reason} {response.headers}"
-            watch.saw(
-                f"answer to {request.method}", f"{request.url} {head} {response.content.decode('latin-1')}"
+            watch.search(
+                f"response to {request.method}", f"{request.url} {head} {response.content.decode('latin-1')}"
             )
         return response
 
-    requests.Session.send = reading  # type: ignore[method-assign,assignment]
+    requests.Session.send = search_and_call  # type: ignore[method-assign,assignment]
 
 
-def _read_command_line(event: str, arguments: tuple[Any, ...]) -> None:
+def _search_command_line(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "subprocess.Popen":
-        watch.saw("command line", str(arguments[1]))
+        watch.search("command line", str(arguments[1]))

@@ -1,4 +1,4 @@
-"""The endpoint in this process, on a port of its own, with certificates and web configuration files."""
+"""The web server in this process, with certificates and web configuration files."""
 
 import base64
 import ssl
@@ -20,11 +20,11 @@ from exporter.web.server import WebServer, listen, make_app
 from exporter.web.status import ExporterStatus
 
 
-class FakeSubject:
-    """An exporter reduced to what the endpoint asks.
+class FakeExporter:
+    """The exporter as the web server uses it.
 
     Args:
-        bulk: So many further samples in its exposition.
+        bulk: Number of additional samples.
     """
 
     def __init__(self, *, bulk: int = 0) -> None:
@@ -60,8 +60,8 @@ class FakeSubject:
 
 @contextmanager
 def served(app: Starlette | None = None, web_config: WebConfig | None = None) -> Iterator[int]:
-    """Serve an application, by default that of a fake subject, and give the port."""
-    app = app or make_app(FakeSubject(), telemetry_path="/metrics")
+    """Serve an application, by default that of a fake exporter, and yield the port."""
+    app = app or make_app(FakeExporter(), telemetry_path="/metrics")
     server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)), web_config)
     server.start()
     try:
@@ -71,11 +71,11 @@ def served(app: Starlette | None = None, web_config: WebConfig | None = None) ->
 
 
 class Certificates:
-    """An authority, a server's certificate and a client's, as files in a directory.
+    """A CA, a server certificate and a client certificate, as files in a directory.
 
     Attributes:
-        files: Keys of `tls_server_config` with the names of the files.
-        authority: Path of the authority's certificate.
+        files: File names by key of `tls_server_config`.
+        authority: Path of the CA certificate.
         client: Paths of the client's certificate and key.
     """
 
@@ -89,9 +89,9 @@ class Certificates:
         self.client = self.for_client(self.ca, "client")
 
     def renew(self) -> int:
-        """Give the server a new certificate, and tell its serial number."""
+        """Write a new server certificate and return its serial number."""
         leaf = self.ca.issue_cert("127.0.0.1")
-        # As a Secret volume does it: whole files, put in the place of the old ones.
+        # Replaced atomically, as in a Secret volume.
         for name, content in (
             ("cert.pem", b"".join(blob.bytes() for blob in leaf.cert_chain_pems)),
             ("key.pem", leaf.private_key_pem.bytes()),
@@ -101,7 +101,7 @@ class Certificates:
         return _serial(leaf.cert_chain_pems[0].bytes())
 
     def for_client(self, ca: trustme.CA, name: str) -> tuple[str, str]:
-        """A client's certificate of an authority, and its key."""
+        """Write a client certificate of a CA; return the paths of certificate and key."""
         leaf = ca.issue_cert(f"{name}.test")
         paths = str(self._directory / f"{name}.pem"), str(self._directory / f"{name}.key")
         leaf.cert_chain_pems[0].write_to_path(paths[0])
@@ -109,7 +109,7 @@ class Certificates:
         return paths
 
     def context(self) -> ssl.SSLContext:
-        """For a client that trusts the authority."""
+        """Return the context of a client that trusts the CA."""
         return ssl.create_default_context(cafile=self.authority)
 
 
@@ -124,7 +124,7 @@ def write_web_file(
     users: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a web configuration file, whole, in place of the old one."""
+    """Write a web configuration file, replacing the old one atomically."""
     sections: dict[str, object] = {}
     if tls:
         sections["tls_server_config"] = dict(tls)
@@ -139,5 +139,5 @@ def write_web_file(
 
 
 def basic(user: str, password: str) -> dict[str, str]:
-    """The header of somebody."""
+    """Return the header of basic authentication."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

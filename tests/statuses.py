@@ -1,12 +1,13 @@
-"""Statuses for the page, made up: accounts in every state, with friendly and with hostile names."""
+"""Data for the status page: accounts in all states, with ordinary and with hostile names."""
 
 from collections.abc import Mapping
 
 from exporter.datarobot.models import Status
-from exporter.telemetry import PollEnd
-from exporter.tracking.listing import TaskReport
-from exporter.tracking.snapshot import Key, Snapshot, TypeNames
-from exporter.tracking.view import AccountStatus, SeenEnd
+from exporter.telemetry import PollResult
+from exporter.tracking.reports import ObservedOutcome, TaskReport
+from exporter.tracking.snapshot import Key, Snapshot
+from exporter.tracking.task_types import TaskTypes
+from exporter.tracking.view import AccountStatus
 from exporter.web.status import ExporterStatus
 
 
@@ -29,41 +30,38 @@ HOSTILE = (
 )
 
 
-def ended(
+def poll_result(
     failure: str | None = None, error: str = "", *, ago: float = 5.0, since: float = 7_320.0
-) -> PollEnd:
-    """A poll that ended some seconds ago, like all before since some seconds ago."""
-    return PollEnd(at=NOW - ago, since=NOW - since, seconds=0.214, failure=failure, error=error)
+) -> PollResult:
+    """Make the result of a poll; `ago` and `since` are seconds before now."""
+    return PollResult(at=NOW - ago, since=NOW - since, seconds=0.214, failure=failure, error=error)
 
 
 def make_snapshot(counts: Mapping[Key, int], created: Mapping[Key, list[float]] | None = None) -> Snapshot:
-    """A listing of so many tasks."""
+    """Make a listing with these numbers of tasks."""
     return Snapshot(
         counts=counts,
         created=created or {},
-        types=TypeNames(seen=tuple(dict.fromkeys(task_type for _, task_type in counts))),
+        types=TaskTypes(seen=tuple(dict.fromkeys(task_type for _, task_type in counts))),
         folded_types=0,
         pages=1,
         tasks=sum(counts.values()),
-        duplicates=0,
-        invalid={},
-        unknown_words=frozenset(),
     )
 
 
 def make_status(**fields: object) -> AccountStatus:
-    """An account that is well and empty, but for some fields."""
+    """Make an account that is up and without tasks, except for some fields."""
     known: dict[str, object] = {
         "account": "production",
         "now": NOW,
         "clock_offset": 0.0,
-        "beats": True,
-        "last_end": ended(),
+        "alive": True,
+        "last_poll": poll_result(),
         "last_success": NOW - 5.0,
         "next_poll": NOW + 25.0,
         "snapshot": make_snapshot({}),
         "oldest": (),
-        "ends": (),
+        "outcomes": (),
         "limit": lambda status, _: {"INITIALIZED": 100.0, "RUNNING": 1000.0}[status],
         "stale_after": 300.0,
     }
@@ -71,33 +69,35 @@ def make_status(**fields: object) -> AccountStatus:
 
 
 def make_task(status_id: str, status: Status, *, age: float, task_type: str = "Dataset") -> TaskReport:
-    """An open task of some age."""
+    """Make an open task; its age is in seconds."""
     return TaskReport(
         status_id=status_id,
         status=status,
         task_type=task_type,
         seconds=age,
         created=NOW - age,
-        message=f"business of {status_id}",
+        message=f"message of {status_id}",
     )
 
 
-def make_end(status_id: str, status: Status, *, task_type: str = "Dataset", ago: float = 60.0) -> SeenEnd:
-    """An end that was seen some seconds ago."""
+def make_outcome(
+    status_id: str, status: Status, *, task_type: str = "Dataset", ago: float = 60.0
+) -> ObservedOutcome:
+    """Make an outcome that was observed `ago` seconds before now."""
     report = TaskReport(
         status_id=status_id,
         status=status,
         task_type=task_type,
         seconds=912.4,
-        message=f"business of {status_id}",
+        message=f"message of {status_id}",
     )
-    return SeenEnd(report, NOW - ago)
+    return ObservedOutcome(report, NOW - ago)
 
 
 def make_busy(
     account: str, *, types: tuple[str, ...] = ("Dataset", "Testing"), **fields: object
 ) -> AccountStatus:
-    """An account with tasks of every type in every status, two of them stuck, and with ends."""
+    """Make an account with tasks in several statuses, two of them stuck, and outcomes."""
     counts: dict[Key, int] = {}
     for number, task_type in enumerate(types):
         counts |= {
@@ -116,8 +116,8 @@ def make_busy(
             make_task("task-2", "INITIALIZED", age=900.0, task_type=types[0]),
             *(make_task(f"task-{n + 3}", "RUNNING", age=500.0 - n, task_type=types[-1]) for n in range(18)),
         ),
-        ends=tuple(
-            make_end(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
+        outcomes=tuple(
+            make_outcome(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
             for n in range(20)
         ),
         **fields,
@@ -125,7 +125,7 @@ def make_busy(
 
 
 def make_exporter(*accounts: AccountStatus, **fields: object) -> ExporterStatus:
-    """An exporter with some accounts."""
+    """Make the data of the page."""
     known: dict[str, object] = {
         "now": NOW,
         "accounts": accounts,
@@ -137,22 +137,24 @@ def make_exporter(*accounts: AccountStatus, **fields: object) -> ExporterStatus:
     return ExporterStatus(**{**known, **fields})  # type: ignore[arg-type]
 
 
-def in_every_state() -> ExporterStatus:
-    """All that can be wrong at once, with hostile names."""
+def all_states() -> ExporterStatus:
+    """Make a page with accounts in all states and with hostile names."""
     error = "503: <h1>Service Unavailable</h1> " + "please wait, " * 60
     return make_exporter(
         make_busy("well"),
         make_busy("hostile", types=HOSTILE),
-        make_busy("down", last_end=ended("server_error", error, since=95.0)),
+        make_busy("down", last_poll=poll_result("server_error", error, since=95.0)),
         make_status(
             account="stale",
-            last_end=ended("unauthorized", "401: the token is not valid", since=90_000.0),
+            last_poll=poll_result("unauthorized", "401: the token is not valid", since=90_000.0),
             last_success=NOW - 90_000.0,
             snapshot=None,
             next_poll=None,
         ),
-        make_status(account="stalled", beats=False, snapshot=None, last_end=ended(since=400.0, ago=390.0)),
-        make_status(account="pending", last_end=None, last_success=None, snapshot=None),
+        make_status(
+            account="stalled", alive=False, snapshot=None, last_poll=poll_result(since=400.0, ago=390.0)
+        ),
+        make_status(account="pending", last_poll=None, last_success=None, snapshot=None),
         make_status(account="idle"),
         reload_successful=False,
         show_messages=True,

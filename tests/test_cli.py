@@ -1,4 +1,4 @@
-"""The program as its user runs it: flags, files, exit status, signals."""
+"""The command line: flags, files, exit status, signals."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import requests
 from click.testing import CliRunner
@@ -42,7 +43,7 @@ def simulator(account: SimulatedAccount) -> Iterator[Simulator]:
 def run(
     *arguments: str, cwd: Path, environ: dict[str, str] | None = None
 ) -> tuple[int, list[str], list[str]]:
-    """Run to the end; give exit status, standard output and standard error."""
+    """Run to the end; return exit status and the lines of standard output and standard error."""
     with RunningExporter(arguments, cwd=cwd, environ=environ) as process:
         status = process.wait()
     assert "Traceback" not in process.log
@@ -54,7 +55,9 @@ def environment(simulator: Simulator) -> dict[str, str]:
     return {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
 
 
-def test_two_variables_are_enough(simulator: Simulator, account: SimulatedAccount, tmp_path: Path) -> None:
+def test_an_account_from_the_environment(
+    simulator: Simulator, account: SimulatedAccount, tmp_path: Path
+) -> None:
     account.submit("Dataset", status="RUNNING")
     with RunningExporter(
         ["--web.listen-address=127.0.0.1:0"], cwd=tmp_path, environ=environment(simulator)
@@ -73,7 +76,7 @@ def test_two_variables_are_enough(simulator: Simulator, account: SimulatedAccoun
     assert TOKEN not in it.log
 
 
-def test_a_file_and_flags_over_it(simulator: Simulator, tmp_path: Path) -> None:
+def test_flags_and_variables_override_the_file(simulator: Simulator, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "config.yaml").write_text(
         "accounts:\n"
@@ -90,7 +93,7 @@ def test_a_file_and_flags_over_it(simulator: Simulator, tmp_path: Path) -> None:
         assert it.wait() == 0
 
 
-def test_a_poll_that_hangs_does_not_hold_up_the_end(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_hanging_poll_does_not_delay_the_exit(simulator: Simulator, tmp_path: Path) -> None:
     simulator.inject(Fault(kind="hang"))
     with RunningExporter(
         ["--web.listen-address=127.0.0.1:0"], cwd=tmp_path, environ=environment(simulator)
@@ -101,10 +104,10 @@ def test_a_poll_that_hangs_does_not_hold_up_the_end(simulator: Simulator, tmp_pa
         assert it.wait() == 0
 
 
-def test_a_second_signal_ends_at_once(
+def test_a_second_signal_stops_at_once(
     simulator: Simulator, account: SimulatedAccount, tmp_path: Path
 ) -> None:
-    """While an answer that nobody reads is being finished, the second signal does not wait for it."""
+    """The second signal does not wait for a response that the client does not read."""
     for number in range(3000):
         account.submit(f"Type{number}", status="RUNNING")
     (tmp_path / "config.yaml").write_text("tasks: {max_types: 5000}\n")
@@ -121,7 +124,7 @@ def test_a_second_signal_ends_at_once(
             assert it.wait() == 128 + signal.SIGTERM
 
 
-def test_once_prints_the_exposition(simulator: Simulator, account: SimulatedAccount, tmp_path: Path) -> None:
+def test_once_prints_the_metrics(simulator: Simulator, account: SimulatedAccount, tmp_path: Path) -> None:
     account.submit("Dataset", status="RUNNING")
     status, printed, _ = run("--once", cwd=tmp_path, environ=environment(simulator))
     assert status == 0
@@ -129,7 +132,7 @@ def test_once_prints_the_exposition(simulator: Simulator, account: SimulatedAcco
     assert 'datarobot_up{account="default"} 1.0' in printed
 
 
-def test_once_ends_with_1_if_a_poll_failed(simulator: Simulator, tmp_path: Path) -> None:
+def test_once_exits_with_1_if_a_poll_failed(simulator: Simulator, tmp_path: Path) -> None:
     simulator.inject(Fault(kind="forbidden"))
     status, printed, lines = run("--once", cwd=tmp_path, environ=environment(simulator))
     assert status == 1
@@ -137,19 +140,19 @@ def test_once_ends_with_1_if_a_poll_failed(simulator: Simulator, tmp_path: Path)
     assert any("event=poll.failed" in line and "reason=forbidden" in line for line in lines)
 
 
-def test_check_says_that_all_is_fine(tmp_path: Path) -> None:
+def test_check_of_a_valid_configuration(tmp_path: Path) -> None:
     config = tmp_path / "some.yaml"
     config.write_text(
         f"accounts: [{{name: one, endpoint: http://h, authorization: {{credentials: {TOKEN}}}}}]\n"
     )
     config.chmod(0o644)
     status, printed, lines = run("--config.file=some.yaml", "--config.check", cwd=tmp_path)
-    assert (status, printed) == (0, ["some.yaml: fine, 1 account(s)"])
+    assert (status, printed) == (0, ["some.yaml: configuration is valid (1 account)"])
     assert len(lines) == 1
     assert lines[0].startswith("warning: some.yaml")
 
 
-def test_a_questionable_file_is_warned_of_when_it_runs(simulator: Simulator, tmp_path: Path) -> None:
+def test_configuration_warnings_are_logged(simulator: Simulator, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         f"accounts: [{{name: one, endpoint: '{simulator.url}', authorization: {{credentials: {TOKEN}}}}}]\n"
@@ -157,10 +160,10 @@ def test_a_questionable_file_is_warned_of_when_it_runs(simulator: Simulator, tmp
     config.chmod(0o644)
     status, _, lines = run("--once", cwd=tmp_path)
     assert status == 0
-    assert any("event=config.questionable" in line for line in lines)
+    assert any("event=config.warning" in line for line in lines)
 
 
-def test_every_mistake_is_told_at_once_and_ends_with_2(tmp_path: Path) -> None:
+def test_all_configuration_errors_are_reported_with_exit_status_2(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("poll: {interval: 30}\nlog: {level: loud}\nwep: {}\n")
     status, _, lines = run(cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
     assert status == 2
@@ -169,39 +172,53 @@ def test_every_mistake_is_told_at_once_and_ends_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--config.file=missing.yaml"], "missing.yaml"),
         (["--config.file=."], "."),
         (["--frobnicate"], "No such option"),
         (["frobnicate"], "No such command"),
         (["--web.listen-address=nowhere"], "--web.listen-address"),
-        (["--web.listen-address=192.0.2.1:1"], "cannot listen on 192.0.2.1:1"),
         (["--log.level=loud"], "--log.level"),
-        (["simulate", "--account", "a=b"], "there is no profile b"),
+        (["simulate", "--account", "a=b"], "unknown profile b"),
         (["simulate", "--listen", "x"], "--listen"),
         (["simulate", "--listen", "192.0.2.1:1"], "the simulator cannot listen on 192.0.2.1:1"),
         (["demo", "--web.telemetry-path", "metrics"], "--web.telemetry-path"),
     ],
 )
-def test_what_the_operator_must_mend_ends_with_2(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_invalid_arguments_exit_with_2(tmp_path: Path, arguments: list[str], message: str) -> None:
     status, _, lines = run(*arguments, cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
     assert status == 2
-    assert said in "\n".join(lines)
+    assert message in "\n".join(lines)
 
 
-def test_nothing_configured_says_how(tmp_path: Path) -> None:
+def test_without_any_configuration_the_error_names_the_variables(tmp_path: Path) -> None:
     status, _, lines = run(cwd=tmp_path)
     assert status == 2
     assert "DATAROBOT_API_TOKEN" in "\n".join(lines)
 
 
-def test_an_address_in_use_ends_with_2(tmp_path: Path) -> None:
+def test_an_address_that_is_not_available_now_exits_with_1(tmp_path: Path) -> None:
+    """It can pass by itself, so that systemd tries again; 2 is for what somebody has to change."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        flag = f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}"
-        status, _, lines = run(flag, cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
+        port = taken.getsockname()[1]
+        for address, reason in (
+            (f"127.0.0.1:{port}", "Address already in use"),
+            ("192.0.2.1:1", "Cannot assign requested address"),
+        ):
+            flag = f"--web.listen-address={address}"
+            status, _, lines = run(flag, cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
+            assert status == 1
+            assert lines[-1].endswith(
+                f"web.listen_address: cannot listen on {address}: {reason}; choose another address"
+            )
+
+
+def test_a_host_that_is_unknown_exits_with_2(tmp_path: Path) -> None:
+    flag = "--web.listen-address=no-such-host.invalid:1"
+    status, _, lines = run(flag, cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
     assert status == 2
-    assert "in use" in lines[-1]
+    assert "cannot listen on no-such-host.invalid:1" in lines[-1]
 
 
 def test_version_and_help(tmp_path: Path) -> None:
@@ -214,12 +231,28 @@ def test_version_and_help(tmp_path: Path) -> None:
         "--web.listen-address",
         "--log.format",
         "--once",
-        "DATAROBOT_EXPORTER_LOG_LEVEL",
+        "DATAROBOT_EXPORTER_<FLAG>",
     ):
         assert flag in text
 
 
-def test_the_demo_shows_living_accounts(tmp_path: Path) -> None:
+def help_text(command: click.Command, *names: str) -> str:
+    for name in names:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    return command.get_help(click.Context(command, info_name=names[-1] if names else None, terminal_width=80))
+
+
+@pytest.mark.parametrize("names", [(), ("tasks", "list"), ("tasks", "show"), ("tasks", "delete")])
+def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(names: tuple[str, ...]) -> None:
+    text = help_text(cli.command_line, *names)
+    assert len(text.splitlines()) <= 50
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("<FLAG>") == 1
+    assert "env var" not in text
+
+
+def test_the_demo_exposes_changing_accounts(tmp_path: Path) -> None:
     with RunningExporter(["demo", "--web.listen-address=127.0.0.1:0"], cwd=tmp_path) as it:
 
         def accounts() -> bool:
@@ -228,7 +261,7 @@ def test_the_demo_shows_living_accounts(tmp_path: Path) -> None:
 
         eventually(accounts)
         eventually(lambda: len(it.printed) >= 5)
-        (truth,) = (line.split()[-1] for line in it.printed if line.startswith("Its truth"))
+        (truth,) = (line.split()[-1] for line in it.printed if line.startswith("Simulator state"))
         assert requests.get(truth, timeout=10).ok
         before = it.get("/metrics").text
         eventually(lambda: it.get("/metrics").text != before)
@@ -236,7 +269,7 @@ def test_the_demo_shows_living_accounts(tmp_path: Path) -> None:
         assert it.wait() == 0
 
 
-def test_the_simulator_alone_serves_an_exporter(tmp_path: Path) -> None:
+def test_an_exporter_polls_the_simulator(tmp_path: Path) -> None:
     flags = ["simulate", "--listen", "127.0.0.1:0", "--account", "one", "--account", "two=empty"]
     with RunningExporter(flags, cwd=tmp_path) as simulate:
         eventually(lambda: len(simulate.printed) == 3)
@@ -249,22 +282,22 @@ def test_the_simulator_alone_serves_an_exporter(tmp_path: Path) -> None:
 
 
 def test_two_exporters_do_not_share_a_state_directory(simulator: Simulator, tmp_path: Path) -> None:
-    """One poll needs no state and may run beside the daemon."""
+    """A single poll uses no state, so it can run at the same time as the daemon."""
     (tmp_path / "config.yaml").write_text("state: {directory: state}\n")
     flags = ["--web.listen-address=127.0.0.1:0"]
     with RunningExporter(flags, cwd=tmp_path, environ=environment(simulator)) as it:
-        eventually((tmp_path / "state" / "default.json").exists)
+        eventually((tmp_path / "state" / "default.db").exists)
         status, _, lines = run(*flags, cwd=tmp_path, environ=environment(simulator))
         assert (status, lines) == (
             2,
-            ["state.directory: state is used by another exporter; expected one for each"],
+            ["state.directory: state is used by another exporter; expected a directory for each"],
         )
         assert run("--once", cwd=tmp_path, environ=environment(simulator))[0] == 0
         it.signal(signal.SIGTERM)
         assert it.wait() == 0
 
 
-def test_a_state_directory_that_cannot_be_written_ends_with_2(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_state_directory_that_is_not_writable_exits_with_2(simulator: Simulator, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("state: {directory: config.yaml}\n")
     status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
     assert status == 2
@@ -275,8 +308,8 @@ def test_a_state_directory_that_cannot_be_written_ends_with_2(simulator: Simulat
     assert lines[0].startswith("state.directory: cannot write in /proc/state: ")
 
 
-def test_flags_before_a_command_are_the_commands(tmp_path: Path) -> None:
-    """They go before variables, as those after it do, which are nearer still."""
+def test_flags_before_a_command_apply_to_it(tmp_path: Path) -> None:
+    """They take precedence over variables; flags after the command take precedence over both."""
     with RunningExporter(
         [
             "--web.listen-address=127.0.0.1:0",
@@ -293,7 +326,7 @@ def test_flags_before_a_command_are_the_commands(tmp_path: Path) -> None:
         assert it.wait() == 0
 
 
-def test_standard_output_that_cannot_be_written_is_told(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_full_disk_at_standard_output_is_reported(simulator: Simulator, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "exporter", "--once"],
@@ -310,15 +343,13 @@ def test_standard_output_that_cannot_be_written_is_told(simulator: Simulator, tm
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("end_of_log", ["full", "closed"])
-def test_a_log_that_cannot_be_written_stops_nothing(
-    simulator: Simulator, tmp_path: Path, end_of_log: str
-) -> None:
-    """The disk of the log fills, or who reads it goes: polls go on, and the end is a good one."""
+@pytest.mark.parametrize("log", ["full", "closed"])
+def test_polls_go_on_if_the_log_cannot_be_written(simulator: Simulator, tmp_path: Path, log: str) -> None:
+    """Standard error is a full disk or closed; the exit status is 0 all the same."""
     port = free_port()
     command = f"exec {sys.executable} -m exporter --web.listen-address=127.0.0.1:{port}"
     (tmp_path / "config.yaml").write_text("poll: {interval: 100ms}\n")
-    redirect = {"full": "2>/dev/full", "closed": "2>&-"}[end_of_log]
+    redirect = {"full": "2>/dev/full", "closed": "2>&-"}[log]
     process = subprocess.Popen(
         ["/bin/sh", "-c", f"{command} {redirect}"], env={**os.environ, **environment(simulator)}, cwd=tmp_path
     )
@@ -336,7 +367,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(
     assert process.wait(DEADLINE_SECONDS) == 0
 
 
-def test_a_token_that_the_api_sends_back_is_not_logged(
+def test_a_token_in_a_response_is_not_logged(
     simulator: Simulator, account: SimulatedAccount, tmp_path: Path
 ) -> None:
     account.submit("Dataset", status=TOKEN)
@@ -352,10 +383,10 @@ def test_a_token_that_the_api_sends_back_is_not_logged(
 def test_logs_as_json(simulator: Simulator, tmp_path: Path) -> None:
     status, _, lines = run("--once", "--log.format=json", cwd=tmp_path, environ=environment(simulator))
     assert status == 0
-    assert [json.loads(line)["event"] for line in lines] == ["poll.completed"]
+    assert [json.loads(line)["event"] for line in lines] == ["poll.summary"]
 
 
-def test_python_m_exporter_and_the_script_are_one(tmp_path: Path) -> None:
+def test_the_script_runs_the_same_program(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("datarobot-exporter")
     done = subprocess.run(
         [script, "--version"],
@@ -368,7 +399,7 @@ def test_python_m_exporter_and_the_script_are_one(tmp_path: Path) -> None:
     assert done.stdout == f"datarobot-exporter, version {VERSION}\n"
 
 
-def test_an_interrupted_command_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -376,16 +407,16 @@ def test_an_interrupted_command_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "argv", ["datarobot-exporter"])
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             cli.main()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    assert ended.value.code == 1
+    assert exited.value.code == 1
 
 
-def test_an_endpoint_that_dies_ends_the_process_with_1(tmp_path: Path) -> None:
-    """Nobody would notice an exporter that cannot be asked any more, unless it restarts."""
-    dies = (
+def test_a_crashed_web_server_exits_with_1(tmp_path: Path) -> None:
+    """An exporter that no longer serves metrics must not keep running."""
+    script = (
         "import uvicorn, sys, exporter.cli\n"
         "def run(*_, **__): raise OSError('a defect')\n"
         "uvicorn.Server.run = run\n"
@@ -393,7 +424,7 @@ def test_an_endpoint_that_dies_ends_the_process_with_1(tmp_path: Path) -> None:
         "exporter.cli.main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", dies],
+        [sys.executable, "-c", script],
         env={**os.environ, "DATAROBOT_API_TOKEN": TOKEN, "DATAROBOT_ENDPOINT": "http://127.0.0.1:9"},
         cwd=tmp_path,
         capture_output=True,
@@ -406,6 +437,6 @@ def test_an_endpoint_that_dies_ends_the_process_with_1(tmp_path: Path) -> None:
     assert done.stderr.endswith("the endpoint stopped serving; its own log line says why\n")
 
 
-def test_commands_do_not_read_the_daemons_configuration() -> None:
+def test_help_of_a_command_does_not_load_the_configuration() -> None:
     result = CliRunner().invoke(cli.command_line, ["--config.file", "missing.yaml", "simulate", "--help"])
     assert result.exit_code == 0

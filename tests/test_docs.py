@@ -1,10 +1,15 @@
-"""What the documents say is what the code does."""
+"""The documents agree with the code.
+
+``UPDATE_DOCS=1 pytest tests/test_docs.py`` rewrites the tables that come from the code. Review the diff.
+"""
 
 import json
+import os
 import re
+import subprocess
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import TypeGuard, get_args, get_origin, get_type_hints
@@ -12,6 +17,7 @@ from typing import TypeGuard, get_args, get_origin, get_type_hints
 import click
 import pytest
 import yaml
+from conftest import program
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, fields
 
@@ -28,44 +34,71 @@ from exporter.simulator.server import Simulator
 from exporter.telemetry import POLL_FAILURE_REASONS
 
 
+def found(pattern: str) -> list[str]:
+    """Paths from the root of the repository."""
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern))
+
+
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
-DOCUMENTS = [
-    "README.md",
-    "CONTRIBUTING.md",
-    *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("deploy/**/*.md")),
-]
+PAGES = ["README.md", *found("docs/*.md")]
+# Dated decisions also name what is gone.
+CURRENT = [page for page in PAGES if page != "docs/decisions.md"]
+DOCUMENTS = [*PAGES, "CONTRIBUTING.md", *found("deploy/**/*.md")]
+MARKED = r"<!-- {}: .* -->\n(.*?)\n?<!-- end of {} -->"
 
 
-def table_row(row: Row, *, account: bool) -> str:
-    labels = ", ".join(f"`{label}`" for label in row.labels)
-    name = f"`{row.name}`" if account else f"`{row.name}` (no `account`)"
-    return f"| {name} | {row.type} | {labels} | {row.help} |"
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
-def test_the_readmes_table_of_metrics_is_the_catalogue() -> None:
-    """Where it is not, this prints what belongs between the markers."""
-    expected = "\n".join(
-        [
-            "| name | type | labels besides `account` | meaning |",
-            "|---|---|---|---|",
-            *(table_row(row, account=True) for row in CATALOGUE),
-            *(table_row(row, account=False) for row in PROCESS_CATALOGUE),
-        ]
-    )
-    assert between("metrics") == expected
+def between(name: str) -> str:
+    """Return the text between the markers of this name; exactly one document has them."""
+    pattern = MARKED.format(name, name)
+    blocks = [block for document in DOCUMENTS for block in re.findall(pattern, text_of(document), re.DOTALL)]
+    assert len(blocks) == 1, f"{len(blocks)} documents have the marker {name}"
+    return str(blocks[0])
 
 
-def test_every_metric_that_the_readme_names_exists() -> None:
+def assert_generated(name: str, lines: Iterable[str]) -> None:
+    """Compare the text between markers with the code, or replace it (``UPDATE_DOCS=1``)."""
+    expected = "\n".join(lines)
+    if os.environ.get("UPDATE_DOCS"):
+        begin, end = f"<!-- {name}: ", f"<!-- end of {name} -->"
+        (document,) = (document for document in DOCUMENTS if begin in text_of(document))
+        before, marker, rest = text_of(document).partition(begin)
+        comment, after = rest.partition("\n")[0], rest.partition(end)[2]
+        (ROOT / document).write_text(f"{before}{marker}{comment}\n{expected}\n{end}{after}", encoding="utf-8")
+    assert between(name) == expected
+
+
+def metric_rows(catalogue: Iterable[Row], header: str) -> Iterator[str]:
+    yield f"| name | type | {header} | meaning |"
+    yield "|---|---|---|---|"
+    for row in catalogue:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        yield f"| `{row.name}` | {row.type} | {labels} | {row.help} |"
+
+
+def test_the_tables_of_metrics_are_the_catalogue() -> None:
+    assert_generated("metrics", metric_rows(CATALOGUE, "labels besides `account`"))
+    assert_generated("process metrics", metric_rows(PROCESS_CATALOGUE, "labels"))
+
+
+@pytest.mark.parametrize("page", CURRENT)
+def test_every_metric_that_a_page_names_exists(page: str) -> None:
     names = {row.name for row in (*CATALOGUE, *PROCESS_CATALOGUE)}
     suffixes = [row.name + "_bucket" for row in CATALOGUE if row.type == "histogram"]
-    named = set(re.findall(r"\bdatarobot_[a-z_]+", README)) - {"datarobot_exporter"}
+    named = set(re.findall(r"(?<!:)\bdatarobot_[a-z_]+(?!:)\b", text_of(page))) - {"datarobot_exporter"}
     assert named - names.union(suffixes) == set()
 
 
+def test_the_table_of_reasons_is_complete() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", between("reasons"), re.MULTILINE)
+    assert sorted(named) == sorted(POLL_FAILURE_REASONS)
+
+
 def written_type(shape: object) -> str:
-    """What the file may hold, as mistakes say it."""
+    """The type of a value, as error messages name it."""
     inner, meta = _unwrapped(shape)
     arguments = get_args(inner)
     if NoneType in arguments:
@@ -81,7 +114,7 @@ def written_type(shape: object) -> str:
 def written_default(shape: object, field: FieldInfo) -> str:
     """The default as the file would hold it."""
     if field.required:
-        return "needed"
+        return "required"
     value = field.default if field.default_factory is NODEFAULT else field.default_factory()
     plain = write(shape, value)
     if plain is None:
@@ -115,22 +148,22 @@ def configuration_keys(struct: type[Struct], path: str = "") -> Iterator[tuple[s
 KEYS = list(configuration_keys(_File))
 
 
-def between(name: str, text: str = README) -> str:
-    """What is between the markers of a part of a document."""
-    found = re.search(rf"<!-- {name}: .* -->\n(.*?)\n?<!-- end of {name} -->", text, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
-def test_the_readmes_table_of_keys_is_that_of_the_settings() -> None:
-    """Where it is not, this prints what belongs between the markers; the meaning is the README's own."""
+def test_the_table_of_keys_is_that_of_the_settings() -> None:
+    """Only the last column is written by hand; a new key has an empty one."""
     rows = [line.split(" | ", 3) for line in between("configuration").splitlines()[2:]]
-    assert all(len(row) == 4 and row[3].endswith(". |") for row in rows)
-    expected = [f"| `{key}` | {shape} | {default}" for key, shape, default in KEYS]
-    assert [" | ".join(row[:3]) for row in rows] == expected
+    meaning = {row[0].strip("| `"): row[3] for row in rows}
+    assert_generated(
+        "configuration",
+        [
+            "| key | type | default | meaning |",
+            "|---|---|---|---|",
+            *(f"| `{key}` | {shape} | {default} | {meaning.get(key, '|')}" for key, shape, default in KEYS),
+        ],
+    )
+    assert [key for key, _, _ in KEYS if not meaning.get(key, "").endswith(". |")] == []
 
 
-def test_the_readmes_keys_are_those_of_the_example() -> None:
+def test_the_keys_are_those_of_the_example() -> None:
     example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
 
     def present(key: str) -> bool:
@@ -150,16 +183,29 @@ def options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tupl
             yield from options(below, (*path, name))
 
 
-# click's own; they end the program before anything is read.
+# click's own; it exits before anything is read.
 OPTIONS = [(path, each) for path, each in options(cli.command_line) if each.opts[0] != "--version"]
 
 
-def test_every_flag_that_the_readme_names_exists() -> None:
-    flags = {"--help", "--version", "--read-only", "--profile", "--build"}
-    flags.update({"--now", "--alertmanager.url", "--storage.path", "--storage.tsdb.path"})
-    flags.add("--cluster.listen-address")
-    flags.update(name for _, each in OPTIONS for name in each.opts)
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", README)) - flags == set()
+FOREIGN_FLAGS = {
+    *("--alertmanager.url", "--build", "--cluster.listen-address", "--now", "--profile", "--read-only"),
+    *(
+        "--storage.path",
+        "--storage.tsdb.path",
+        "--json",
+        "--quick",
+        "--lint-fatal",
+        "--enable-feature",
+        "--runbooks",
+    ),
+}
+
+
+@pytest.mark.parametrize("page", CURRENT)
+def test_every_flag_that_a_page_names_exists(page: str) -> None:
+    ours = {name for _, each in OPTIONS for name in each.opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text_of(page)))
+    assert named - ours - FOREIGN_FLAGS - {"--help", "--version"} == set()
 
 
 def test_every_flag_reads_its_variable() -> None:
@@ -173,73 +219,89 @@ def test_every_flag_reads_its_variable() -> None:
         assert each.envvar == f"DATAROBOT_EXPORTER_{expected}"
 
 
-def test_the_readmes_table_of_flags_is_that_of_the_command_line() -> None:
-    """Where it is not, this prints what belongs between the markers. The `tasks` commands tell theirs."""
-
+def test_the_table_of_flags_is_that_of_the_command_line() -> None:
     def default(option: click.Option) -> object:
         return option.show_default if isinstance(option.show_default, str) else option.default
 
-    rows = [
-        f"| `{f'{path} ' if path else ''}{each.opts[0]}` | `{each.envvar}` | {default(each)} | {each.help} |"
-        for path, each in OPTIONS
-        if not path.startswith("tasks")
-    ]
-    header = ["| flag | variable | default | meaning |", "|---|---|---|---|"]
-    assert between("flags") == "\n".join([*header, *rows])
+    assert_generated(
+        "flags",
+        [
+            "| flag | default | meaning |",
+            "|---|---|---|",
+            *(
+                f"| `{f'{path} {each.opts[0]}'.strip()}` | {default(each)} | {each.help} |"
+                for path, each in OPTIONS
+            ),
+        ],
+    )
 
 
 @pytest.mark.parametrize(("path", "option"), OPTIONS, ids=lambda value: getattr(value, "name", value))
-def test_help_says_what_a_flag_does_its_default_and_its_variable(path: str, option: click.Option) -> None:
-    command: click.Command = cli.command_line
-    for name in path.split():
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
-    record = option.get_help_record(click.Context(command))
-    assert record is not None
+def test_every_flag_has_a_sentence_and_the_variable_of_the_rule(path: str, option: click.Option) -> None:
+    """DATAROBOT_EXPORTER_<FLAG>, dots and dashes as underscores; a command's name comes first."""
     assert option.help is not None
     assert option.help.endswith(".")
-    assert f"env var: {option.envvar}" in record[1]
-    assert "default: " in record[1]
+    flag = option.opts[0].removeprefix("--")
+    command = "" if flag == "config.file" else path
+    words = f"DATAROBOT_EXPORTER {command} {flag}".replace(".", " ").replace("-", " ").upper().split()
+    own = "_".join(words)
+    shared = "_".join(["DATAROBOT_EXPORTER", *flag.upper().replace(".", " ").replace("-", " ").split()])
+    assert option.envvar in {own, shared}
 
 
-def test_the_default_that_help_tells_of_an_address_is_the_one_served_at() -> None:
+def test_help_fits_on_one_screen_and_has_the_rule_of_variables_once() -> None:
+    text = cli.command_line.get_help(click.Context(cli.command_line, info_name="datarobot-exporter"))
+    assert text.count("DATAROBOT_EXPORTER_<FLAG>") == 1
+    assert len(text.splitlines()) <= 50
+
+
+def test_the_default_address_in_help_is_the_one_served_at() -> None:
     """The demo's is its own."""
-    told = {path: each.show_default for path, each in OPTIONS if each.name == "web__listen_address"}
+    shown = {path: each.show_default for path, each in OPTIONS if each.name == "web__listen_address"}
     with Simulator({}, clock=time.time) as simulator:
         demo = demo_config(simulator, {})
-    assert told == {"": str(Web().listen_address), "demo": str(demo.web.listen_address)}
+    assert shown == {"": str(Web().listen_address), "demo": str(demo.web.listen_address)}
 
 
 @pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
-def test_help_says_how_a_command_ends_and_what_it_reads(command: click.Command) -> None:
+def test_help_lists_the_exit_statuses(command: click.Command) -> None:
     text = command.get_help(click.Context(command, info_name=command.name))
-    for heading in ("Examples:", "Exit status:", "Environment:", "Files:"):
-        assert f"  {heading}\n" in text
-    assert "Ctrl-C" in text or "Signals:" in text
+    assert "  Exit status:\n" in text
 
 
-def test_the_readmes_fields_are_those_of_the_json() -> None:
+def test_the_table_of_fields_is_that_of_the_json() -> None:
     record = TaskRecord(account="one", status_id="a", status="RUNNING")
     (shown,) = json.loads("".join(as_json([record], detailed=True)))
     assert re.findall(r"^\| `(\w+)` \|", between("fields"), re.MULTILINE) == list(shown)
 
 
-def test_what_troubleshooting_names_exists() -> None:
-    """Log events, metrics, reasons and keys; a row for every reason of a failed poll."""
+SOURCES = "\n".join(path.read_text() for path in (ROOT / "exporter").rglob("*.py"))
+EVENTS = set(re.findall(r'"([a-z_]+\.[a-z_]+)"', SOURCES))
+DOTTED_KEYS = {key.rpartition("[].")[2] for key, _, _ in KEYS}
+
+
+@pytest.mark.parametrize("page", CURRENT)
+def test_every_log_event_and_key_that_a_page_names_exists(page: str) -> None:
+    """A dotted name is one if it starts like an event or a key, and is not the name of a file."""
+    beginnings = {name.partition(".")[0] for name in EVENTS | DOTTED_KEYS}
+    named = {
+        name
+        for name in re.findall(r"`([a-z_]+\.[a-z_.]+)(?:: [^`]+)?`", text_of(page))
+        if name.partition(".")[0] in beginnings and not name.endswith((".yaml", ".md", ".py"))
+    }
+    assert named - EVENTS - DOTTED_KEYS == set()
+
+
+def test_troubleshooting_has_every_reason() -> None:
     table = between("troubleshooting")
-    sources = "\n".join(path.read_text() for path in (ROOT / "exporter").rglob("*.py"))
-    events = set(re.findall(r'"([a-z_]+\.[a-z_]+)"', sources))
-    keys = {key.rpartition("[].")[2] for key, _, _ in KEYS}
-    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table))
-    assert {"poll.failed", "state.set_aside", "token.unreadable", "poll.interval"} <= named
-    assert named - events - keys == set()
+    assert {"poll.failed", "token.unreadable"} <= set(re.findall(r"`([a-z_]+\.[a-z_]+)`", table))
     assert set(re.findall(r"`reason=(\w+)`", table)) == set(POLL_FAILURE_REASONS) - {"internal"}
     assert set(re.findall(r"The same: `(\w+)`", table)) >= set(POLL_FAILURE_REASONS) - {"unauthorized"}
     assert all(f"`{reason}`" in table for reason in INVALID_REASONS)
 
 
 def test_the_map_has_every_module() -> None:
-    parts = between("map", CONTRIBUTING).splitlines()
+    parts = between("map").splitlines()
     mapped = {name for part in parts for name in re.findall(r"`([\w/]+)`", part.split(" | ")[0])}
     folders = {f"{path.name}/" for path in (ROOT / "exporter").glob("[a-z]*") if path.is_dir()}
     modules = {path.stem for path in (ROOT / "exporter").glob("[a-z]*.py")}
@@ -251,30 +313,42 @@ def test_every_dependency_has_its_reason() -> None:
     groups = [project["project"]["dependencies"], *project["dependency-groups"].values()]
     needed = [one for group in [*groups, project["build-system"]["requires"]] for one in group]
     names = {re.match(r"[\w-]+", one)[0] for one in needed if isinstance(one, str)}  # type: ignore[index]
-    rows = re.findall(r"^\| (.+?) \| .+ \|$", between("dependencies", CONTRIBUTING), re.MULTILINE)[1:]
+    rows = re.findall(r"^\| (.+?) \| .+ \|$", between("dependencies"), re.MULTILINE)[1:]
     assert sorted(name for row in rows for name in row.split(", ")) == sorted(names)
 
 
-def anchors(text: str) -> list[str]:
+def anchors(document: str) -> set[str]:
     """The anchors that headings get: lower case, spaces as dashes, without punctuation."""
-    headings = re.findall(r"^#{2,} (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
-    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
-
-
-def test_the_table_of_contents_has_every_section() -> None:
-    listed = re.findall(r"^- \[.*\]\(#(.*)\)$", README, re.MULTILINE)
-    text = re.sub(r"^###.*$", "", README, flags=re.MULTILINE)
-    assert listed == anchors(text)
-
-
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_to_a_heading_lead_to_one(document: str) -> None:
-    text = (ROOT / document).read_text()
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) - set(anchors(text)) == set()
+    prose = re.sub(r"^( *)```.*?^\1```$", "", text_of(document), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_links_within_the_repository_lead_somewhere(document: str) -> None:
-    path = ROOT / document
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+    """To a file that exists, and in a document to one of its headings."""
+    lost = []
+    for link, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text_of(document)):
+        target = os.path.normpath(Path(document).parent / link) if link else document
+        exists = (ROOT / target).exists()
+        if not exists or (anchor and anchor not in anchors(target)):
+            lost.append(f"{link}#{anchor}" if anchor else link)
+    assert lost == []
+
+
+def test_the_index_has_every_page() -> None:
+    linked = re.findall(r"\]\((\w[\w-]+\.md)\)", text_of("docs/README.md"))
+    assert sorted(linked) == sorted(
+        Path(page).name for page in PAGES if page not in {"README.md", "docs/README.md"}
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_short(page: str) -> None:
+    assert len(text_of(page).splitlines()) <= (200 if page == "README.md" else 250)
+
+
+def test_prometheus_accepts_the_scrape_configuration(tmp_path: Path) -> None:
+    shown = re.findall(r"```yaml\n(scrape_configs:.*?)```", text_of("README.md"), re.DOTALL)
+    (tmp_path / "prometheus.yaml").write_text(*shown)
+    subprocess.run([program("promtool"), "check", "config", tmp_path / "prometheus.yaml"], check=True)

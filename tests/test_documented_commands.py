@@ -1,7 +1,7 @@
-"""Every command that a document shows in a `sh` block is run here, or told why it cannot be.
+"""Every `sh` block of a document is run here, or has a reason why it cannot be.
 
-A block without a check fails, and so does a check without a block. The walk-through of the README has a test
-of its own, `integration/test_walk_through.py`.
+A block without a check fails, and so does a check without a block. Those of `docs/getting-started.md` have
+a test of their own, `integration/test_walk_through.py`.
 """
 
 import json
@@ -18,7 +18,7 @@ import requests
 import trustme
 import yaml
 from conftest import DEADLINE_SECONDS, eventually, program
-from documents import DOCUMENTS, ROOT, Block, Desk, blocks, changed
+from documents import DOCUMENTS, ROOT, Block, Workspace, blocks, changed
 from running import RunningExporter, free_port
 
 from exporter.cli import command_line
@@ -29,20 +29,20 @@ from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-class Bench(NamedTuple):
-    """A desk, and a simulated DataRobot that nothing happens in.
+class Setup(NamedTuple):
+    """A workspace, and a simulated DataRobot without activity.
 
     Attributes:
-        task: The id that the README shows.
+        task: The id in the examples of docs/command-line.md.
     """
 
-    desk: Desk
+    workspace: Workspace
     simulator: Simulator
     task: str
 
     @property
     def api(self) -> dict[str, str]:
-        """The environment of an exporter on one of its accounts."""
+        """Return the environment of an exporter for one of its accounts."""
         return {
             "DATAROBOT_ENDPOINT": self.simulator.url,
             "DATAROBOT_API_TOKEN": simulated_token("production"),
@@ -50,15 +50,15 @@ class Bench(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Host and port of the simulator."""
+        """Return host and port of the simulator."""
         return self.simulator.origin.removeprefix("http://")
 
     def configure(self) -> None:
         """Write the README's configuration of several accounts, for the simulator's."""
         (example,) = (block.text for block in blocks("README.md", "yaml") if block.first == "accounts:")
         for name in ("production", "research"):
-            (self.desk.root / f"{name}-token").write_text(simulated_token(name))
-        authority = self.desk.root / "private-ca.pem"
+            (self.workspace.root / f"{name}-token").write_text(simulated_token(name))
+        authority = self.workspace.root / "private-ca.pem"
         trustme.CA().cert_pem.write_to_path(str(authority))
         text = changed(
             example,
@@ -69,27 +69,27 @@ class Bench(NamedTuple):
                 "/etc/ssl/private-ca.pem": str(authority),
             },
         )
-        (self.desk.root / "config.yaml").write_text(text)
+        (self.workspace.root / "config.yaml").write_text(text)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def setup(tmp_path: Path) -> Iterator[Setup]:
     now = time.time()
     names = ("production", "research", "staging")
     accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
-    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "README.md").read_text()))
+    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
     accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=task)
     with Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time) as simulator:
-        yield Bench(Desk(tmp_path, {}), simulator, task)
+        yield Setup(Workspace(tmp_path, {}), simulator, task)
 
 
-Check = Callable[[Block, Bench], None]
+Check = Callable[[Block, Setup], None]
 CHECKS: Final[dict[tuple[str, str], Check]] = {}
 NOT_RUN: Final[dict[tuple[str, str], str]] = {}
 
 
 def runs(document: str, beginning: str) -> Callable[[Check], Check]:
-    """Say of a check which block it runs: the one of this document that begins so."""
+    """Register a check for the block of this document that has this beginning."""
 
     def register(check: Check) -> Check:
         CHECKS[document, beginning] = check
@@ -99,7 +99,7 @@ def runs(document: str, beginning: str) -> Callable[[Check], Check]:
 
 
 def cannot_run(document: str, beginning: str, why: str) -> Callable[[Check], Check]:
-    """Likewise of a check that looks at what the block names, as here it cannot be run."""
+    """Register a check that does not run the block, but verifies the files and names in it."""
     NOT_RUN[document, beginning] = why
     return runs(document, beginning)
 
@@ -123,7 +123,7 @@ def metrics(port: int) -> str:
 
 
 def compose(line: str) -> None:
-    """A `docker compose` command names a file, a profile and images that are there."""
+    """Verify that the file, profile and images of a `docker compose` command exist."""
     found = re.fullmatch(r"docker compose -f (\S+) --profile (\w+) up --build\n?", line)
     assert found is not None
     file = yaml.safe_load((ROOT / found[1]).read_text())
@@ -134,15 +134,15 @@ def compose(line: str) -> None:
 
 
 def values(document: str) -> dict[str, Any]:
-    """The values.yaml that a document shows."""
+    """Return the values.yaml that a document shows."""
     (shown,) = (block.text for block in blocks(document, "yaml") if block.first == "# values.yaml")
     return dict(yaml.safe_load(shown))
 
 
-def render(block: Block, bench: Bench) -> list[dict[str, Any]]:
-    """What `helm install` would install, as `helm template` says it; and `helm test` has something to run."""
+def render(block: Block, setup: Setup) -> list[dict[str, Any]]:
+    """Return the manifests of `helm install`, rendered by `helm template`; `helm test` has a hook."""
     program("helm")
-    (bench.desk.root / "values.yaml").write_text(json.dumps(values(block.document)))
+    (setup.workspace.root / "values.yaml").write_text(json.dumps(values(block.document)))
     commands = changed(
         block.text,
         {
@@ -151,118 +151,142 @@ def render(block: Block, bench: Bench) -> list[dict[str, Any]]:
             "deploy/helm/datarobot-exporter >&2",
         },
     )
-    rendered = bench.desk.run(f"{{\n{commands}}} 2>lint.log")
+    rendered = setup.workspace.run(f"{{\n{commands}}} 2>lint.log")
     documents = [document for document in yaml.safe_load_all(rendered) if document]
     assert any("test" in one["metadata"].get("annotations", {}).get("helm.sh/hook", "") for one in documents)
     return documents
 
 
-# What can be run.
+def install_below(workspace: Workspace, commands: str) -> None:
+    """Install offline, below another root; the program is where the systemd unit starts it."""
+    commands = changed(commands, {"/opt/": f"{workspace.root}/opt/", "pip install .": f"{OFFLINE} ."})
+    (site,) = (path for path in sys.path if path.endswith("site-packages"))
+    workspace.run(commands, seconds=120, PYTHONPATH=site)
+    unit = (ROOT / "deploy/systemd/datarobot-exporter.service").read_text()
+    (started,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    assert (workspace.root / started.removeprefix("/")).exists()
+
+
+# Blocks that are run.
 
 
 @runs("README.md", "make demo")
-def demo(block: Block, bench: Bench) -> None:
+def demo(block: Block, setup: Setup) -> None:
     port = free_port()
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with bench.desk.running(block.text, until="event=exporter.started", **address):
+    with setup.workspace.running(block.text, until="event=exporter.started", **address):
         eventually(lambda: metrics(port).count("datarobot_up{") == 3)
 
 
 @runs("README.md", "pip install .")
-def install_and_run(block: Block, bench: Bench) -> None:
-    """Offline, into a directory: the dependencies are here."""
+def install_and_run(block: Block, setup: Setup) -> None:
+    """Offline, into a directory; the dependencies are installed already."""
     commands = changed(
         block.text,
         {
             "pip install .": f"{OFFLINE} --target site .",
-            "https://app.datarobot.com/api/v2": bench.simulator.url,
+            "https://app.datarobot.com/api/v2": setup.simulator.url,
             "…": simulated_token("production"),
         },
     )
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with bench.desk.running(commands, until="event=poll.completed account=default", **address):
-        assert (bench.desk.root / "site/exporter/cli.py").exists()
-        assert (bench.desk.root / "site/bin/datarobot-exporter").exists()
+    with setup.workspace.running(commands, until="event=poll.completed account=default", **address):
+        assert (setup.workspace.root / "site/exporter/cli.py").exists()
+        assert (setup.workspace.root / "site/bin/datarobot-exporter").exists()
+
+
+@runs("README.md", "python3 -m venv /opt/datarobot-exporter")
+def install_as_a_service(block: Block, setup: Setup) -> None:
+    """Offline, below another root, and without systemd: the program is where the unit starts it."""
+    workspace = setup.workspace
+    (workspace.root / "token").write_text("obviously-fake-token\n")
+    (workspace.root / "etc/systemd/system").mkdir(parents=True)
+    changes = {"/etc/": f"{workspace.root}/etc/", "systemctl ": "true "}
+    install_below(workspace, changed(block.text, changes))
+    unit = (workspace.root / "etc/systemd/system/datarobot-exporter.service").read_text()
+    assert (workspace.root / "etc/datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
+    (configured,) = re.findall(r"^Environment=DATAROBOT_EXPORTER_CONFIG_FILE=(\S+)", unit, re.MULTILINE)
+    assert (workspace.root / configured.removeprefix("/")).exists()
 
 
 @runs("README.md", "datarobot-exporter --config.file config.yaml --config.check")
-def check_once_and_run(block: Block, bench: Bench) -> None:
-    bench.configure()
+def check_once_and_run(block: Block, setup: Setup) -> None:
+    setup.configure()
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with bench.desk.running(block.text, until="event=exporter.started", **address) as said:
-        assert "config.yaml: fine, 2 account(s)" in said()
-        assert 'datarobot_up{account="research"} 1.0' in said()
+    with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
+        assert "config.yaml: configuration is valid (2 accounts)" in output()
+        assert 'datarobot_up{account="research"} 1.0' in output()
 
 
-@runs("README.md", "datarobot-exporter --config.file config.yaml --shard.total")
-def run_a_shard(block: Block, bench: Bench) -> None:
-    bench.configure()
+@runs("docs/deployment.md", "datarobot-exporter --config.file config.yaml --shard.total")
+def run_a_shard(block: Block, setup: Setup) -> None:
+    setup.configure()
     port = free_port()
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with bench.desk.running(block.text, until="event=exporter.started", **address) as said:
-        assert "shard_index=0 shard_total=3" in said()
+    with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
+        assert "shard_index=0 shard_total=3" in output()
         assert "datarobot_exporter_build_info" in metrics(port)
 
 
-@runs("README.md", "datarobot-exporter tasks list --stuck")
-def ask_for_tasks(block: Block, bench: Bench) -> None:
-    """All lines but the last by themselves; a deletion asks, and here nobody would answer."""
+@runs("docs/command-line.md", "datarobot-exporter tasks list --stuck")
+def ask_for_tasks(block: Block, setup: Setup) -> None:
+    """With `--yes`, as nobody answers the question here."""
     program("jq")
-    bench.configure()
-    said = bench.desk.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
-    assert f"production  {bench.task}  Dataset" in said
-    assert f"\n{bench.task}\n" in said
-    assert re.search(r"^ended +not yet$", said, re.MULTILINE)
-    assert "deleted" in said.splitlines()[-1]
+    setup.configure()
+    output = setup.workspace.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
+    assert f"production  {setup.task}  Dataset" in output
+    assert f"\n{setup.task}\n" in output
+    assert re.search(r"^ended +not yet$", output, re.MULTILINE)
+    assert "deleted" in output.splitlines()[-1]
 
 
-@runs("README.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
-def complete(block: Block, bench: Bench) -> None:
-    """In bash; of the other two, which are seldom installed, the scripts are looked at."""
+@runs("docs/command-line.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
+def complete(block: Block, setup: Setup) -> None:
+    """In bash; of the other shells, which may be missing, only the script is generated."""
     bash, *others = block.text.splitlines()
-    assert "_datarobot_exporter_completion" in bench.desk.run(f"{bash}\ncomplete -p datarobot-exporter")
+    assert "_datarobot_exporter_completion" in setup.workspace.run(f"{bash}\ncomplete -p datarobot-exporter")
     for line, word in zip(others, ("compdef", "complete --no-files"), strict=True):
         (script,) = re.findall(r"_DATAROBOT_EXPORTER_COMPLETE=\w+ datarobot-exporter", line)
-        assert word in bench.desk.run(script)
+        assert word in setup.workspace.run(script)
 
 
-@runs("README.md", "datarobot-exporter simulate --listen")
-def simulate(block: Block, bench: Bench) -> None:
+@runs("docs/command-line.md", "datarobot-exporter simulate --listen")
+def simulate(block: Block, setup: Setup) -> None:
     commands = changed(block.text, {"127.0.0.1:10073": f"127.0.0.1:{free_port()}"})
-    with bench.desk.running(commands, until="DATAROBOT_API_TOKEN=simulated-staging"):
+    with setup.workspace.running(commands, until="DATAROBOT_API_TOKEN=simulated-staging"):
         pass
 
 
-@runs("README.md", "curl -s localhost:10073/simulator/faults")
-def command_the_simulator(block: Block, bench: Bench) -> None:
+@runs("docs/command-line.md", "curl -s localhost:10073/simulator/faults")
+def command_the_simulator(block: Block, setup: Setup) -> None:
     program("curl")
-    said = bench.desk.run(changed(block.text, {"localhost:10073": bench.address}))
-    assert '"message"' not in said
-    assert json.loads(re.findall(r"\{.*\}", said)[-1][said.index('{"production"') :])
+    output = setup.workspace.run(changed(block.text, {"localhost:10073": setup.address}))
+    assert '"message"' not in output
+    assert json.loads(re.findall(r"\{.*\}", output)[-1][output.index('{"production"') :])
 
 
 @runs(COMPOSE, "curl -X POST localhost:10073/simulator/faults")
-def break_and_mend(block: Block, bench: Bench) -> None:
+def break_and_repair(block: Block, setup: Setup) -> None:
     program("curl")
-    inject, clear = changed(block.text, {"localhost:10073": bench.address}).splitlines()
+    inject, clear = changed(block.text, {"localhost:10073": setup.address}).splitlines()
     headers = {"Authorization": f"Bearer {simulated_token('staging')}"}
 
     def status() -> int:
-        listing = requests.get(f"{bench.simulator.url}/status/?offset=0&limit=1", headers=headers, timeout=10)
+        listing = requests.get(f"{setup.simulator.url}/status/?offset=0&limit=1", headers=headers, timeout=10)
         return listing.status_code
 
-    bench.desk.run(inject)
+    setup.workspace.run(inject)
     assert status() == 503
-    bench.desk.run(clear)
+    setup.workspace.run(clear)
     assert status() == 200
 
 
 @runs(COMPOSE, "(umask 077 && mkdir -p deploy/compose/secrets)")
-def put_the_token(block: Block, bench: Bench) -> None:
-    """All but the last line, which starts containers."""
+def put_the_token(block: Block, setup: Setup) -> None:
+    """Without the last line, which starts containers."""
     compose(block.text.splitlines()[-1])
-    bench.desk.run(block.without("docker compose"), given="obviously-fake-token\n")
-    token = bench.desk.root / "deploy/compose/secrets/datarobot-token"
+    setup.workspace.run(block.without("docker compose"), given="obviously-fake-token\n")
+    token = setup.workspace.root / "deploy/compose/secrets/datarobot-token"
     assert token.read_text() == "obviously-fake-token\n"
     assert token.stat().st_mode & 0o777 == 0o644
     assert token.parent.stat().st_mode & 0o077 == 0
@@ -273,35 +297,28 @@ def put_the_token(block: Block, bench: Bench) -> None:
 
 
 @runs("CONTRIBUTING.md", "promtool check rules")
-def check_rules_and_copy(block: Block, bench: Bench) -> None:
-    """Of the tests of rules the shortest, as all have a test of their own; the copies are what they were."""
+def check_rules_and_copy(block: Block, setup: Setup) -> None:
+    """With the shortest of the rule tests; the copies are the same as in the repository."""
     program("promtool")
     chart = "deploy/helm/datarobot-exporter/files"
-    for path in (bench.desk.root / chart).glob("*/*"):
+    for path in (setup.workspace.root / chart).glob("*/*"):
         path.write_text("out of date\n")
-    said = bench.desk.run(changed(block.text, {"tests/*.yaml": "tests/exporter.yaml"}))
-    assert "FAILED" not in said
-    for path in (bench.desk.root / chart).glob("*/*"):
-        assert path.read_bytes() == (ROOT / path.relative_to(bench.desk.root)).read_bytes()
+    output = setup.workspace.run(changed(block.text, {"tests/*.yaml": "tests/exporter.yaml"}))
+    assert "FAILED" not in output
+    for path in (setup.workspace.root / chart).glob("*/*"):
+        assert path.read_bytes() == (ROOT / path.relative_to(setup.workspace.root)).read_bytes()
 
 
 @runs(SYSTEMD, "python3 -m venv /opt/datarobot-exporter")
-def install_for_systemd(block: Block, bench: Bench) -> None:
-    """Offline, below another root: the program is where the unit starts it."""
-    desk = bench.desk
-    commands = changed(block.text, {"/opt/": f"{desk.root}/opt/", "pip install .": f"{OFFLINE} ."})
-    (site,) = (path for path in sys.path if path.endswith("site-packages"))
-    desk.run(commands, seconds=120, PYTHONPATH=site)
-    unit = (ROOT / "deploy/systemd/datarobot-exporter.service").read_text()
-    (started,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
-    assert (desk.root / started.removeprefix("/")).exists()
+def install_for_systemd(block: Block, setup: Setup) -> None:
+    install_below(setup.workspace, block.text)
 
 
 @runs(SYSTEMD, "install -d -m 755 /etc/datarobot-exporter")
-def configure_for_systemd(block: Block, bench: Bench) -> None:
-    """Below another root, and with nobody at the editor."""
-    etc = bench.desk.root / "etc"
-    bench.desk.run(changed(block.text, {"/etc/": f"{etc}/", "editor ": "ls "}))
+def configure_for_systemd(block: Block, setup: Setup) -> None:
+    """Below another root, and without an editor."""
+    etc = setup.workspace.root / "etc"
+    setup.workspace.run(changed(block.text, {"/etc/": f"{etc}/", "editor ": "ls "}))
     assert (etc / "datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
     assert {path.name for path in (etc / "datarobot-exporter").iterdir()} == {
         "config.yaml",
@@ -311,36 +328,38 @@ def configure_for_systemd(block: Block, bench: Bench) -> None:
 
 
 @runs(SYSTEMD, "systemctl status datarobot-exporter")
-def see_that_it_works(block: Block, bench: Bench) -> None:
-    """The line that asks the exporter; the others ask systemd, which does not run here."""
+def see_that_it_works(block: Block, setup: Setup) -> None:
+    """Only `curl`; the other lines need systemd."""
     program("curl")
     (asks,) = (line for line in block.text.splitlines() if line.startswith("curl "))
     others = [line for line in block.text.splitlines() if line != asks]
     assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
     flags = ["--web.listen-address=127.0.0.1:0"]
-    with RunningExporter(flags, cwd=bench.desk.root, environ=bench.api) as exporter:
+    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
         eventually(lambda: "event=poll.completed" in exporter.log)
-        said = bench.desk.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
-    assert 'datarobot_up{account="default"} 1.0' in said
+        output = setup.workspace.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
+    assert 'datarobot_up{account="default"} 1.0' in output
 
 
-# What cannot: the reason, and what is looked at instead.
+# Blocks that cannot be run: the reason, and what is verified instead.
 
 
 @cannot_run("README.md", "docker compose -f", "needs a Docker daemon, and images from a registry")
 @cannot_run(COMPOSE, "docker compose -f", "needs a Docker daemon, and images from a registry")
-def start_containers(block: Block, _bench: Bench) -> None:
+def start_containers(block: Block, _setup: Setup) -> None:
     compose(block.text)
 
 
-@cannot_run("README.md", "make test", "is what runs this")
-def dry_run_tests(block: Block, bench: Bench) -> None:
-    assert "-m pytest -n auto" in bench.desk.run(changed(block.text, {"make": "make --dry-run"}))
+@cannot_run("README.md", "make test", "would run itself")
+def dry_run_tests(block: Block, setup: Setup) -> None:
+    assert "-m pytest -n auto" in setup.workspace.run(changed(block.text, {"make": "make --dry-run"}))
 
 
-@cannot_run("README.md", "sudo apt-get install", "installs on this machine, and stops its services")
-def install_packages(block: Block, _bench: Bench) -> None:
-    """They are among those that the tests need on a bare Debian."""
+@cannot_run(
+    "docs/getting-started.md", "sudo apt-get install", "installs on this machine, and stops its services"
+)
+def install_packages(block: Block, _setup: Setup) -> None:
+    """The packages are among those that `.ci/run` installs."""
     (listed,) = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
     assert set(block.first.split()[3:]) < set(listed.split())
 
@@ -348,8 +367,8 @@ def install_packages(block: Block, _bench: Bench) -> None:
 @cannot_run(
     "README.md", "docker build -t datarobot-exporter .", "needs a Docker daemon, and images from a registry"
 )
-def build_and_run_image(block: Block, _bench: Bench) -> None:
-    """The image serves at the port, and reads its configuration where the commands put it."""
+def build_and_run_image(block: Block, _setup: Setup) -> None:
+    """The image exposes this port and reads its configuration from this path."""
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["datarobot-exporter"]' in dockerfile
     assert set(re.findall(r"-p (\d+):(\d+)", block.text)) == {("10072", "10072")}
@@ -362,7 +381,7 @@ def build_and_run_image(block: Block, _bench: Bench) -> None:
 
 
 @cannot_run(HELM, "docker build -t registry.example.com", "needs a Docker daemon and a registry")
-def build_and_push_image(block: Block, _bench: Bench) -> None:
+def build_and_push_image(block: Block, _setup: Setup) -> None:
     (pushed,) = re.findall(r"^docker push (\S+)$", block.text, re.MULTILINE)
     assert pushed in block.first
     repository, _, tag = pushed.rpartition(":")
@@ -372,8 +391,8 @@ def build_and_push_image(block: Block, _bench: Bench) -> None:
 
 
 @cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web", "needs a cluster")
-def create_web_secrets(block: Block, _bench: Bench) -> None:
-    """The Secrets have the names and the keys that the values expect."""
+def create_web_secrets(block: Block, _setup: Setup) -> None:
+    """The Secrets have the names and keys that the values refer to."""
     (shown,) = (block.text for block in blocks(HELM, "yaml") if block.first == "webConfig:")
     wanted = yaml.safe_load(shown)
     authority = wanted["serviceMonitor"]["tlsConfig"]["ca"]["secret"]
@@ -387,8 +406,8 @@ def create_web_secrets(block: Block, _bench: Bench) -> None:
 
 
 @cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-tokens", "needs a cluster")
-def create_secret(block: Block, _bench: Bench) -> None:
-    """The secret has the name and the keys that the values expect."""
+def create_secret(block: Block, _setup: Setup) -> None:
+    """The Secret has the name and keys that the values refer to."""
     shown = values(HELM)
     assert f" generic {shown['credentials']['existingSecret']} " in block.text
     keys = re.findall(r"--from-file=(\w+)=", block.text)
@@ -398,14 +417,14 @@ def create_secret(block: Block, _bench: Bench) -> None:
 @cannot_run(
     "README.md", "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not"
 )
-def render_with_monitoring(block: Block, bench: Bench) -> None:
-    kinds = {document["kind"] for document in render(block, bench)}
+def render_with_monitoring(block: Block, setup: Setup) -> None:
+    kinds = {document["kind"] for document in render(block, setup)}
     assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= kinds
 
 
 @cannot_run(HELM, "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not")
-def render_accounts(block: Block, bench: Bench) -> None:
-    (deployment,) = (one for one in render(block, bench) if one["kind"] == "Deployment")
+def render_accounts(block: Block, setup: Setup) -> None:
+    (deployment,) = (one for one in render(block, setup) if one["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["image"].startswith("registry.example.com/datarobot-exporter:")
 
@@ -413,21 +432,21 @@ def render_accounts(block: Block, bench: Bench) -> None:
 @cannot_run(
     SYSTEMD, "install -m 644 deploy/systemd/datarobot-exporter.service", "needs systemd as the first process"
 )
-def enable_service(block: Block, _bench: Bench) -> None:
-    """The unit is there, and can be enabled; `deploy/test_systemd.py` verifies it."""
+def enable_service(block: Block, _setup: Setup) -> None:
+    """The unit exists and can be enabled; `deploy/test_systemd.py` verifies it."""
     copied = ROOT / block.first.split()[3]
     assert "\nWantedBy=" in copied.read_text()
     assert f"systemctl enable --now {copied.stem}\n" in block.text
 
 
-SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walked]
+SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walk_through]
 
 
 @pytest.mark.parametrize("block", SHOWN, ids=lambda block: f"{block.document}: {block.first[:40]}")
-def test_a_documented_command_does_what_is_said(block: Block, bench: Bench) -> None:
+def test_a_documented_command_works(block: Block, setup: Setup) -> None:
     checks = check_of(block)
     assert len(checks) == 1, f"{block.first!r} of {block.document} has {len(checks)} checks; expected one"
-    checks[0](block, bench)
+    checks[0](block, setup)
 
 
 def test_every_check_has_its_block() -> None:
@@ -438,7 +457,7 @@ def test_every_check_has_its_block() -> None:
 
 
 def test_no_command_hides_in_a_block_of_another_language() -> None:
-    """What a person types is in `sh`; other blocks are files, queries and what programs say."""
+    """Commands are in `sh` blocks; other blocks are files, queries and output."""
     languages = {"sh", "yaml", "promql", "ini", ""}
     for document in DOCUMENTS:
         text = (ROOT / document).read_text()
@@ -455,7 +474,7 @@ PROGRAMS: Final = (
 
 
 def in_passing(document: str) -> list[str]:
-    """Commands in the text of a document, between its blocks."""
+    """Return the commands in the text of a document, outside its blocks."""
     text = re.sub(r"^( *)```.*?^\1```$", "", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
     return re.findall(rf"`(?:\w+=\S+ )?((?:{PROGRAMS}) [^`]+)`", text)
 

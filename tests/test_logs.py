@@ -4,12 +4,15 @@ import io
 import json
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from exporter.logs import configure_logs, hide
+from exporter.logs import configure_logs, hide, release, without_secrets
 
 
 _NASTY = "a\r\nlevel=info event=forged \x1b[31mred\x00\x7f\x85\x9b"
@@ -257,6 +260,27 @@ def test_what_is_hidden_is_not_logged(capsys: pytest.CaptureFixture[str]) -> Non
     hide("short")
     structlog.get_logger().info("poll.failed", error="a obviously-fake-secret and a short word")
     assert 'error="a <secret> and a short word"' in capsys.readouterr().err
+    release("obviously-fake-secret")
+
+
+def test_the_longest_secret_is_replaced_first() -> None:
+    """Else a token that begins with another one would show its rest."""
+    hidden = ["obvious-word", "obvious-word-and-more", "obvious-word-and"]
+    for secret in hidden:
+        hide(secret)
+    assert without_secrets("obvious-word-and-more, obvious-word") == "<secret>, <secret>"
+    for secret in hidden:
+        release(secret)
+
+
+def test_a_secret_stays_hidden_until_the_last_user_releases_it() -> None:
+    hide("obvious-word")
+    hide("obvious-word")
+    release("obvious-word")
+    assert without_secrets("obvious-word") == "<secret>"
+    release("obvious-word")
+    release("obvious-word")
+    assert without_secrets("obvious-word") == "obvious-word"
 
 
 def test_without_standard_error_nothing_is_logged(
@@ -267,6 +291,59 @@ def test_without_standard_error_nothing_is_logged(
     configure_logs("info", "console")
     structlog.get_logger().info("poll.failed")
     assert capsys.readouterr() == ("", "")
+
+
+@contextmanager
+def stderr_in_journal(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make standard error a file, and let systemd's variable say that it is the journal."""
+    path = directory / "stderr"
+    with path.open("w", buffering=1) as stream, monkeypatch.context() as patch:
+        found = path.stat()
+        patch.setattr("sys.stderr", stream)
+        patch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        yield path
+
+
+class TestJournal:
+    """systemd reads a line's priority from its beginning, and takes that off."""
+
+    @pytest.mark.parametrize("style", ["logfmt", "json", "console"])
+    def test_every_line_has_its_priority(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str
+    ) -> None:
+        with stderr_in_journal(tmp_path, monkeypatch) as path:
+            configure_logs("debug", style)
+            log = structlog.get_logger()
+            log.debug("thing.done")
+            log.info("thing.done")
+            log.warning("thing.done")
+            log.error("thing.done")
+            logging.getLogger("library").critical("broken")
+            logging.getLogger("library").log(45, "broken")
+        found = "".join(line[:3] for line in path.read_text().splitlines())
+        assert found == "<7><6><4><3><2><6>"
+
+    def test_every_line_of_a_traceback_has_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with stderr_in_journal(tmp_path, monkeypatch) as path:
+            configure_logs("info", "console")
+            try:
+                _crash("secret")
+            except ValueError:
+                structlog.get_logger().exception("poll.crashed")
+        lines = path.read_text().splitlines()
+        assert len(lines) > 3
+        assert {line[:3] for line in lines} == {"<3>"}
+
+    @pytest.mark.parametrize("journal", ["", "1:1"])
+    def test_another_stream_has_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: str
+    ) -> None:
+        """The variable is inherited by processes whose standard error is elsewhere."""
+        with stderr_in_journal(tmp_path, monkeypatch) as path:
+            monkeypatch.setenv("JOURNAL_STREAM", journal)
+            configure_logs("info", "logfmt")
+            structlog.get_logger().info("thing.done")
+        assert path.read_text().startswith("timestamp=")
 
 
 class Writes(io.StringIO):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.telemetry import POLL_BUCKETS, REQUEST_BUCKETS, Histogram, PollEnd, Telemetry
+from exporter.telemetry import POLL_BUCKETS, REQUEST_BUCKETS, Histogram, PollResult, Telemetry
 
 
 class TestHistogram:
@@ -84,13 +84,13 @@ class TestTelemetry:
     def test_how_the_last_poll_ended_and_since_when(self) -> None:
         """Polls that fail one after the other fail since the first of them, whatever their reasons."""
         telemetry = Telemetry()
-        assert telemetry.last_end is None
-        seen: list[PollEnd | None] = []
+        assert telemetry.last_result is None
+        seen: list[PollResult | None] = []
         for at, failure in enumerate(("tls", None, None, "timeout", "tls", None)):
             telemetry.poll_ended(
                 at=float(at), seconds=0.5, failure=failure, error="" if not failure else "why"
             )
-            seen.append(telemetry.last_end)
+            seen.append(telemetry.last_result)
         assert [(end.at, end.since, end.failure, end.error) for end in seen if end] == [
             (0.0, 0.0, "tls", "why"),
             (1.0, 1.0, None, ""),

@@ -1,5 +1,6 @@
-"""The commands ``tasks list``, ``tasks show`` and ``tasks delete``.
+"""The commands ``health``, ``tasks list``, ``tasks show`` and ``tasks delete``.
 
-``queries`` asks several accounts at once, ``records`` is one task as the commands show it, ``output`` and
-``terminal`` print, ``flags`` has the flags that commands share.
+``tasks`` and ``delete`` are the commands, ``flags`` what their command lines share. ``queries`` sends the
+requests to several accounts at once, ``records`` has one task as the commands show it, ``output`` formats
+tasks, ``terminal`` writes to standard output and standard error.
 """

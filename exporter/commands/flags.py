@@ -1,17 +1,17 @@
 """Flags of the command line; each can also be set by an environment variable."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from exporter import config
-from exporter.commands.terminal import complain, safe
+from exporter.commands.terminal import print_error, sanitize
 from exporter.config import DEFAULT_FILE, Account, Config
 from exporter.config.units import parse_duration
 from exporter.errors import ConfigError
@@ -21,12 +21,12 @@ from exporter.logs import configure_logs
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def variable_of(name: str, *, command: str = "") -> str:
-    """The environment variable of a flag, such as ``DATAROBOT_EXPORTER_TASKS_LIST_OLDER_THAN``.
+def environment_variable(name: str, *, command: str = "") -> str:
+    """Return the environment variable of a flag, such as ``DATAROBOT_EXPORTER_TASKS_LIST_OLDER_THAN``.
 
     Args:
-        name: Of the flag, without the dashes before it.
-        command: The commands that it belongs to, separated by spaces; empty for the program itself.
+        name: The flag without leading dashes.
+        command: The command, such as ``tasks list``; empty for the root command.
     """
     words = f"datarobot exporter {command} {name}".replace(".", " ").replace("-", " ").split()
     return "_".join(words).upper()
@@ -41,65 +41,68 @@ def flag(
     """Declare a flag.
 
     Args:
-        name: Without the dashes before it.
-        parameter: The function's parameter, where it is not the flag's name.
-        command: As for :func:`variable_of`.
-        attributes: As for :func:`click.option`.
+        name: Without leading dashes.
+        parameter: Name of the function's parameter, if it differs from the flag's name.
+        command: See :func:`environment_variable`.
+        attributes: See :func:`click.option`.
     """
-    variable = variable_of(name, command=command)
-    return click.option(f"--{name}", *parameter, envvar=variable, show_envvar=True, **attributes)
+    variable = environment_variable(name, command=command)
+    return click.option(f"--{name}", *parameter, envvar=variable, **attributes)
+
+
+def setting_flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
+    """Declare a flag that overrides a key of the configuration, such as ``web.listen_address``."""
+    return flag(name, key.replace(".", "__"), default=None, **attributes)
+
+
+def overrides(flags: Mapping[str, Any]) -> dict[str, object]:
+    """Return the values of the setting flags that are set, by dotted key."""
+    return {key.replace("__", "."): value for key, value in flags.items() if value is not None}
 
 
 def with_flags(*flags: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Give a command several flags, listed in this order."""
+    """Add several flags to a command; its help lists them in this order."""
 
     def decorate(command: Command) -> Command:
-        for one in reversed(flags):
-            command = one(command)
+        for each in reversed(flags):
+            command = each(command)
         return command
 
     return decorate
 
 
-ENDING: Final = """
+def epilog(command: str) -> str:
+    """Return the end of a command's help."""
+    return f"""
+Precedence: flag, environment variable, configuration file. Every flag also reads
+{environment_variable("", command=command)}_<FLAG>, dots and dashes as underscores; --config.file reads
+{environment_variable("config.file")}. On a terminal, NO_COLOR disables colors.
+
 \b
 Exit status:
-  0  all went well
-  1  an account could not be asked, or a record was not found or not deleted
-  2  the configuration or the command line must be mended; nothing was done
-
-\b
-Environment:
-  DATAROBOT_ENDPOINT, DATAROBOT_API_TOKEN  the account, where no file has any
-  DATAROBOT_EXPORTER_...                   each flag, as named above
-  NO_COLOR, TERM, COLUMNS                  colour and width on a terminal
-
-\b
-Files:
-  config.yaml  the configuration, where it exists and --config.file is not given
-
-Ctrl-C ends a command at once, with 1.
+  0  success
+  1  a request failed, or a task was not found
+  2  invalid configuration or command line
 """
-"""The end of every command's help."""
 
 
-def duration(text: str) -> float:
-    """Read a flag's value in seconds."""
+def duration_value(text: str) -> float:
+    """Parse the value of a flag; seconds."""
     try:
         return parse_duration(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
-def _timeout(text: str) -> float:
-    seconds = duration(text)
+def _timeout_value(text: str) -> float:
+    seconds = duration_value(text)
     if not seconds:
         raise click.BadParameter(f"{text} is too short; expected a duration above 0, such as 30s")
     return seconds
 
 
-def of_all(command: str) -> Callable[[Command], Command]:
-    """The flags that all commands have."""
+def common_flags(command: str) -> Callable[[Command], Command]:
+    """Add the flags that all ``tasks`` commands have."""
     return with_flags(
         flag(
             "account",
@@ -108,45 +111,49 @@ def of_all(command: str) -> Callable[[Command], Command]:
             multiple=True,
             metavar="NAME",
             shell_complete=_complete_accounts,
-            show_default="all accounts",
-            help="Ask this account; again for more.",
+            show_default="all",
+            help="Account (repeatable).",
         ),
         flag(
             "timeout",
             command=command,
-            type=_timeout,
+            type=_timeout_value,
             metavar="DURATION",
             default="2m",
             show_default=True,
-            help="Give up on an account after so long, retries included.",
+            help="Time limit per account, including retries.",
         ),
         flag(
             "config.file",
             "file",
             type=click.Path(path_type=Path),
-            show_default="config.yaml where it exists",
-            help="Configuration file; the flag of the same name before the command does the same.",
+            show_default="config.yaml if it exists",
+            help="Configuration file.",
         ),
     )
 
 
-def chosen_accounts(context: click.Context, names: Sequence[str]) -> Sequence[Account]:
-    """The accounts that are meant, in the order of the configuration; and logs that disturb no table."""
-    settings = _configuration(context)
+def select_accounts(context: click.Context, names: Sequence[str]) -> Sequence[Account]:
+    """Load the configuration and return the named accounts, or all if there are no names.
+
+    Also sets up logging at level error, so that log lines do not mix with the output.
+    """
+    settings = _load(context)
     configure_logs("error", settings.log.format)
     for warning in settings.warnings:
-        complain(f"warning: {warning}")
+        print_error(f"warning: {warning}")
     known = [account.name for account in settings.accounts]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     if unknown:
         raise click.UsageError(
-            f"--account: there is no {safe(unknown[0])}; expected one of {', '.join(known)}", context
+            f"--account: {sanitize(unknown[0])} is not configured; expected one of {', '.join(known)}",
+            context,
         )
     return [account for account in settings.accounts if account.name in names or not names]
 
 
-def _configuration(context: click.Context) -> Config:
-    """The daemon's own; a file that is named after the command goes before one that is named before it."""
+def _load(context: click.Context) -> Config:
+    """Load the daemon's configuration; --config.file after the command wins over the one before it."""
     file: Path | None = context.find_root().params.get("file")
     if context.get_parameter_source("file") is ParameterSource.COMMANDLINE:
         file = context.params["file"]
@@ -159,6 +166,6 @@ def _complete_accounts(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     with suppress(ConfigError):
-        names = [account.name for account in _configuration(context).accounts]
+        names = [account.name for account in _load(context).accounts]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return []

@@ -3,21 +3,20 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from exporter.commands.records import TaskRecord
-from exporter.commands.terminal import Column, safe
-from exporter.config.units import format_duration
-from exporter.datarobot.models import FINISHED
+from exporter.commands.terminal import Column, sanitize
+from exporter.config.units import format_duration, format_short_duration
+from exporter.datarobot.models import Status
 from exporter.logs import without_secrets
 
 
 COLUMNS: Final = (
     Column("ACCOUNT"),
-    Column("ID", whole=True),
+    Column("ID", no_wrap=True),
     Column("TYPE"),
     Column(
         "STATUS",
@@ -31,30 +30,36 @@ COLUMNS: Final = (
         },
     ),
     Column("AGE"),
-    Column("LIMIT", expendable=True),
+    Column("LIMIT", optional=True),
     Column("STUCK", styles={"stuck": "bold red"}),
-    Column("CREATED", expendable=True),
+    Column("CREATED", optional=True),
 )
-DETAILS: Final = (Column(""), Column(""))
+DETAIL_COLUMNS: Final = (Column(""), Column(""))
 _FIELDS: Final = (
     *("account", "id", "type", "status", "api_status", "created", "age_seconds"),
     *("stuck_after_seconds", "stuck", "code", "message"),
 )
 _NONE: Final = "-"
-_STARTS_OF_FORMULAS: Final = ("=", "+", "-", "@")
-_PART: Final = re.compile("[0-9]+[a-z]+")
-_MILLISECONDS: Final = 3
+_FORMULA_PREFIXES: Final = ("=", "+", "-", "@")
+_MILLISECOND_DIGITS: Final = 3
+_OUTCOMES: Final[Mapping[Status, str]] = {
+    "COMPLETED": "succeeded, at an unknown time",
+    "ERROR": "failed, at an unknown time",
+    "EXPIRED": "failed, at an unknown time",
+    "ABORTED": "cancelled, at an unknown time",
+    "UNKNOWN": "unknown",
+}
 
 
 def rows(records: Iterable[TaskRecord]) -> list[Sequence[str]]:
-    """The cells of the table under :data:`COLUMNS`."""
+    """Return the table's rows; the columns are :data:`COLUMNS`."""
     return [
         (
             record.account,
             record.status_id or _NONE,
             record.task_type or _NONE,
             record.status,
-            coarse(record.age),
+            _NONE if record.age is None else format_short_duration(record.age),
             _limit(record),
             "stuck" if record.stuck else _NONE,
             _time(record.created) or _NONE,
@@ -64,30 +69,30 @@ def rows(records: Iterable[TaskRecord]) -> list[Sequence[str]]:
 
 
 def details(record: TaskRecord) -> list[Sequence[str]]:
-    """Everything that is known of one task, as names and values, under :data:`DETAILS`."""
-    told = {
+    """Return all fields of one task as rows of name and value; the columns are :data:`DETAIL_COLUMNS`."""
+    values = {
         "account": record.account,
         "id": record.status_id,
         "status": _status(record),
-        "ended": _ended(record),
+        "outcome": _OUTCOMES.get(record.status, "none yet"),
         "type": record.task_type,
         "created": _time(record.created),
-        "age": None if record.age is None else f"{coarse(record.age)}, since it was created",
-        "stuck": f"yes, its limit is {_limit(record)}" if record.stuck else None,
+        "age": None if record.age is None else format_short_duration(record.age),
+        "stuck": f"yes, limit {_limit(record)}" if record.stuck else None,
         "code": None if record.code is None else str(record.code),
         "message": record.message,
         "description": record.description,
-        "product": f"{record.product} (not followed)" if record.product else None,
+        "product": record.product,
     }
-    return [(name, value or _NONE) for name, value in told.items()]
+    return [(name, value or _NONE) for name, value in values.items()]
 
 
 def as_json(records: Iterable[TaskRecord], *, detailed: bool = False) -> Iterator[str]:
-    """A JSON array in ASCII, one object per line.
+    """Yield a JSON array in ASCII, one object per line.
 
     Args:
-        records: Of the tasks.
-        detailed: Whether `description` and `product` are in it.
+        records: The tasks.
+        detailed: Whether to include `description` and `product`.
     """
     before = "["
     for record in records:
@@ -97,7 +102,7 @@ def as_json(records: Iterable[TaskRecord], *, detailed: bool = False) -> Iterato
 
 
 def as_csv(records: Iterable[TaskRecord]) -> Iterator[str]:
-    """A header and one line per task; no cell is a formula to a spreadsheet."""
+    """Yield a header and one line per task. A text that a spreadsheet would run as a formula is quoted."""
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
     for cells in (_FIELDS, *(map(_cell, _fields(record).values()) for record in records)):
@@ -107,19 +112,11 @@ def as_csv(records: Iterable[TaskRecord]) -> Iterator[str]:
         line.truncate()
 
 
-def coarse(seconds: float | None) -> str:
-    """A duration in its two largest units, which the flags of this program understand."""
-    if seconds is None:
-        return _NONE
-    spelt = format_duration(int(seconds) if seconds >= 1 else seconds)
-    return "".join(_PART.findall(spelt)[:2]) or "0s"
-
-
 def _fields(record: TaskRecord, *, detailed: bool = False) -> Mapping[str, Any]:
     values = (
         *(record.account, record.status_id, record.task_type, record.status, record.api_status),
         _time(record.created),
-        None if record.age is None else round(record.age, _MILLISECONDS),
+        None if record.age is None else round(record.age, _MILLISECOND_DIGITS),
         *(record.stuck_after, record.stuck, record.code, record.message),
     )
     fields = dict(zip(_FIELDS, values, strict=True))
@@ -135,23 +132,14 @@ def _cell(value: object) -> str:
         return str(value).lower()
     if not isinstance(value, str):
         return "" if value is None else str(value)
-    text = safe(value)
-    return f"'{text}" if text.startswith(_STARTS_OF_FORMULAS) else text
+    text = sanitize(value)
+    return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text
 
 
 def _status(record: TaskRecord) -> str:
     if record.api_status in {None, record.status}:
         return record.status
-    return f"{record.status}, in the API's word {record.api_status}"
-
-
-def _ended(record: TaskRecord) -> str:
-    if record.status == "UNKNOWN":
-        return "not known"
-    if record.status not in FINISHED:
-        return "not yet"
-    well = "well" if record.status == "COMPLETED" else "badly"
-    return f"{well}; when, the API does not say"
+    return f"{record.status} ({record.api_status} in the API)"
 
 
 def _limit(record: TaskRecord) -> str:
@@ -159,7 +147,7 @@ def _limit(record: TaskRecord) -> str:
 
 
 def _time(timestamp: float | None) -> str | None:
-    """RFC 3339 in UTC, to the millisecond; None also for a time before the year 1 or after 9999."""
+    """Format as RFC 3339 in UTC with milliseconds; None also for years outside 1 to 9999."""
     if timestamp is None:
         return None
     try:

@@ -1,7 +1,7 @@
-"""What is asked of the accounts by whoever is on call: a listing, single records, a deletion.
+"""Requests of the commands to several accounts at once.
 
-Every account is asked from a thread of its own, which the asking thread does not wait for once it is
-interrupted: looking a host name up cannot be.
+Each account has its own thread. On Ctrl-C the main thread does not wait for them, since a name resolution
+cannot be interrupted.
 """
 
 import threading
@@ -15,10 +15,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from exporter.commands.records import Listed, Selection, TaskRecord, record_of, take_records
+from exporter.commands.records import Listing, Selection, TaskRecord, make_record, select_records
 from exporter.config import Account
 from exporter.datarobot.client import Client
-from exporter.datarobot.models import Page, description_of
+from exporter.datarobot.models import Page
 from exporter.errors import (
     ApiError,
     ConnectionFailed,
@@ -32,105 +32,106 @@ from exporter.telemetry import Telemetry
 
 
 _TICK_SECONDS: Final = 0.1
-# After one of these there is no use in asking the same account for the next id.
-_OF_THE_WHOLE_ACCOUNT: Final = (Unauthorized, Forbidden, RateLimited, ConnectionFailed, TlsFailed)
-_MENDS: Final = {
+# After one of these, the next request to the same account would fail too.
+_ACCOUNT_ERRORS: Final = (Unauthorized, Forbidden, RateLimited, ConnectionFailed, TlsFailed)
+_HINTS: Final = {
     "unauthorized": "check the account's token",
-    "forbidden": "check what the owner of the account's token may do",
+    "forbidden": "check the permissions of the token's owner",
     "rate_limited": "try again later",
     "client_error": "check the account's endpoint",
-    "server_error": "try again later, and see whether DataRobot itself is well",
-    "timeout": "check the network, or give it more time with --timeout or poll.request_timeout",
+    "server_error": "try again later, and check the state of DataRobot",
+    "timeout": "check the network, or raise --timeout or poll.request_timeout",
     "connection": "check the account's endpoint, the network and the proxy",
     "tls": "check the account's tls_config",
-    "malformed": "check that the account's endpoint is that of DataRobot's API",
+    "malformed": "check that the account's endpoint is that of the DataRobot API",
     "too_large": "raise poll.max_response_size, or lower poll.page_size",
 }
 
-Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 
-class Walk(msgspec.Struct, frozen=True):
-    """What became of listing an account.
+class ListResult(msgspec.Struct, frozen=True):
+    """The result of listing one account.
 
     Attributes:
-        account: Which.
-        given: The tasks, or why they could not be had.
+        account: The account.
+        value: Its tasks, or the error.
     """
 
     account: Account
-    given: Listed | ApiError
+    value: Listing | ApiError
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """What became of one id in one account.
+class TaskResult(msgspec.Struct, frozen=True):
+    """The result of a request for one task in one account.
 
     Attributes:
-        account: Which.
-        status_id: As it was asked for.
-        given: The record, or None where it was deleted; else why not, such as :class:`NotFound`.
+        account: The account.
+        status_id: The requested id.
+        value: The record, None if it was deleted, or the error, such as :class:`NotFound`.
     """
 
     account: Account
     status_id: str
-    given: TaskRecord | ApiError | None
+    value: TaskRecord | ApiError | None
 
 
-def explained(account: Account, error: ApiError) -> str:
-    """A sentence on what failed in which account, and what to do about it."""
-    return f"account {account.name}: {error.reason}: {error}; {_MENDS[error.reason]}"
+def describe_error(account: Account, error: ApiError) -> str:
+    """Return one line with the account, the error and a hint."""
+    return f"account {account.name}: {error.reason}: {error}; {_HINTS[error.reason]}"
 
 
-def troubles(findings: Iterable[Finding]) -> list[str]:
-    """What failed, each trouble once; that an account has no such record is none."""
-    failures = (
-        explained(finding.account, finding.given)
-        for finding in findings
-        if isinstance(finding.given, ApiError) and not isinstance(finding.given, NotFound)
+def describe_errors(results: Iterable[TaskResult]) -> list[str]:
+    """Return one line per distinct error; NotFound is not an error here."""
+    errors = (
+        describe_error(result.account, result.value)
+        for result in results
+        if isinstance(result.value, ApiError) and not isinstance(result.value, NotFound)
     )
-    return list(dict.fromkeys(failures))
+    return list(dict.fromkeys(errors))
 
 
-def not_found(status_id: str, findings: Iterable[Finding]) -> str:
-    """A sentence on an id that no account had; those that could not be asked are not named."""
-    asked = [finding.account.name for finding in findings if isinstance(finding.given, NotFound)]
-    return f"{status_id}: not found" + (f" in {', '.join(asked)}" if asked else "")
+def describe_not_found(status_id: str, results: Iterable[TaskResult]) -> str:
+    """Return one line with the id and the accounts that answered that they do not have it."""
+    names = [result.account.name for result in results if isinstance(result.value, NotFound)]
+    return f"{status_id}: not found" + (f" in {', '.join(names)}" if names else "")
 
 
-def walk(
+def list_tasks(
     accounts: Sequence[Account],
     selection: Selection,
     *,
     timeout: float,
     with_messages: bool,
-    walked: Callable[[str, int], None],
-    tick: Callable[[], None],
-) -> list[Walk]:
-    """List the tasks of several accounts, all at the same time.
+    on_page: Callable[[str, int], None],
+    on_tick: Callable[[], None],
+) -> list[ListResult]:
+    """List the tasks of all accounts concurrently.
 
     Args:
-        accounts: Which.
-        selection: Which tasks are kept.
-        timeout: Seconds for each walk, retries included.
-        with_messages: Whether messages are read.
-        walked: Told an account and the number of tasks of each page, from the account's thread.
-        tick: Called now and then while it lasts.
+        accounts: The accounts.
+        selection: The filters.
+        timeout: Seconds for each account, including retries.
+        with_messages: Whether to decode messages.
+        on_page: Called with the account's name and the number of tasks on a page, in the account's thread.
+        on_tick: Called about ten times a second while requests are pending.
 
     Returns:
-        One per account, in their order.
+        One result per account, in the same order.
     """
 
-    def list_all(account: Account, client: Client) -> Walk:
+    def list_account(account: Account, client: Client) -> ListResult:
         try:
-            return Walk(account, list_tasks(account, client))
+            return ListResult(account, read_pages(account, client))
         except ApiError as error:
-            return Walk(account, error)
+            return ListResult(account, error)
 
-    def list_tasks(account: Account, client: Client) -> Listed:
+    def read_pages(account: Account, client: Client) -> Listing:
         pages = client.list_tasks(time.monotonic() + timeout)
+        # The clock offset is known once the first page has arrived.
         first = next(pages)
-        return take_records(
-            _counted(chain([first], pages), partial(walked, account.name)),
+        return select_records(
+            _report_pages(chain([first], pages), partial(on_page, account.name)),
             account=account.name,
             now=_server_time(client),
             limit=account.tasks.limit,
@@ -138,118 +139,119 @@ def walk(
             with_messages=with_messages,
         )
 
-    return _ask(accounts, list_all, tick)
+    return _for_each_account(accounts, list_account, on_tick)
 
 
-def look_up(
-    accounts: Sequence[Account], status_ids: Sequence[str], *, timeout: float, tick: Callable[[], None]
-) -> list[Finding]:
-    """Look ids up in several accounts, all at the same time; of each account, one after the other.
+def get_tasks(accounts: Sequence[Account], status_ids: Sequence[str], *, timeout: float) -> list[TaskResult]:
+    """Look up ids in all accounts concurrently; in one account, one after the other.
 
     Args:
-        accounts: Which.
-        status_ids: Which.
-        timeout: Seconds for each account, retries included.
-        tick: As for :func:`walk`.
+        accounts: The accounts.
+        status_ids: The ids.
+        timeout: Seconds for each account, including retries.
 
     Returns:
-        One for every account and id, in their order; with a record where there is one.
+        One result for each account and id, in the same order.
     """
 
-    def get_all(account: Account, client: Client) -> list[Finding]:
+    def get_account(account: Account, client: Client) -> list[TaskResult]:
         deadline = time.monotonic() + timeout
-        return list(_one_by_one(account, status_ids, partial(_record, account, client, deadline=deadline)))
+        get = partial(_get_record, account, client, deadline=deadline)
+        return list(_for_each_id(account, status_ids, get))
 
-    return list(chain.from_iterable(_ask(accounts, get_all, tick)))
+    return list(chain.from_iterable(_for_each_account(accounts, get_account, lambda: None)))
 
 
-def delete(
+def delete_tasks(
     account: Account,
     status_ids: Sequence[str],
     *,
     timeout: float,
-    report: Callable[[Finding], None],
-    tick: Callable[[], None],
+    on_result: Callable[[TaskResult], None],
+    on_tick: Callable[[], None],
 ) -> None:
-    """Delete the status records of one account, one after the other.
+    """Delete status records of one account, one after the other.
 
     Args:
-        account: Which.
-        status_ids: Which.
-        timeout: Seconds for all of them, retries included.
-        report: Told each id, with None where it is deleted, from the account's thread.
-        tick: As for :func:`walk`.
+        account: The account.
+        status_ids: The ids.
+        timeout: Seconds for all of them, including retries.
+        on_result: Called with each result, in the account's thread.
+        on_tick: Called about ten times a second, and once at the end.
     """
 
-    def delete_all(account: Account, client: Client) -> None:
+    def delete_account(account: Account, client: Client) -> None:
         deadline = time.monotonic() + timeout
-        for finding in _one_by_one(account, status_ids, partial(client.delete_task, deadline=deadline)):
-            report(finding)
+        for result in _for_each_id(account, status_ids, partial(client.delete_task, deadline=deadline)):
+            on_result(result)
 
-    _ask([account], delete_all, tick)
+    _for_each_account([account], delete_account, on_tick)
 
 
-def _ask(
-    accounts: Sequence[Account], question: Callable[[Account, Client], Given], tick: Callable[[], None]
-) -> list[Given]:
+def _for_each_account(
+    accounts: Sequence[Account], request: Callable[[Account, Client], Result], on_tick: Callable[[], None]
+) -> list[Result]:
     stop = threading.Event()
-    futures: list[Future[Given]] = []
+    futures: list[Future[Result]] = []
     try:
         for account in accounts:
-            future: Future[Given] = Future()
+            future: Future[Result] = Future()
             futures.append(future)
             client = Client(account, telemetry=Telemetry(), stop=stop)
-            threading.Thread(target=_answer, args=(future, account, client, question), daemon=True).start()
+            # Not an executor: the interpreter waits for an executor's threads at exit.
+            threading.Thread(target=_run, args=(future, account, client, request), daemon=True).start()
         while wait(futures, timeout=_TICK_SECONDS).not_done:
-            tick()
+            on_tick()
     finally:
         stop.set()
-    tick()
+    on_tick()
     return [future.result() for future in futures]
 
 
-def _answer(
-    future: Future[Given],
+def _run(
+    future: Future[Result],
     account: Account,
     client: Client,
-    question: Callable[[Account, Client], Given],
+    request: Callable[[Account, Client], Result],
 ) -> None:
     try:
         with closing(client):
-            given = question(account, client)
-    except BaseException as error:  # noqa: BLE001 it is raised where the result is asked for
+            result = request(account, client)
+    except BaseException as error:  # noqa: BLE001 future.result() raises it
         future.set_exception(error)
     else:
-        future.set_result(given)
+        future.set_result(result)
 
 
-def _one_by_one(
-    account: Account, status_ids: Sequence[str], act: Callable[[str], TaskRecord | None]
-) -> Iterator[Finding]:
-    trouble: ApiError | None = None
+def _for_each_id(
+    account: Account, status_ids: Sequence[str], request: Callable[[str], TaskRecord | None]
+) -> Iterator[TaskResult]:
+    account_error: ApiError | None = None
     for status_id in status_ids:
-        given: TaskRecord | ApiError | None = trouble
-        if trouble is None:
+        value: TaskRecord | ApiError | None = account_error
+        if account_error is None:
             try:
-                given = act(status_id)
+                value = request(status_id)
             except ApiError as error:
-                given = error
-                trouble = error if isinstance(error, _OF_THE_WHOLE_ACCOUNT) else None
-        yield Finding(account, status_id, given)
+                value = error
+                account_error = error if isinstance(error, _ACCOUNT_ERRORS) else None
+        yield TaskResult(account, status_id, value)
 
 
-def _record(account: Account, client: Client, status_id: str, *, deadline: float) -> TaskRecord:
+def _get_record(account: Account, client: Client, status_id: str, *, deadline: float) -> TaskRecord:
     found = client.get_task(status_id, deadline)
     if found.task is None:
         return TaskRecord(
             account=account.name, status_id=status_id, status="COMPLETED", product=found.location
         )
-    record = record_of(found.task, account=account.name, now=_server_time(client), limit=account.tasks.limit)
+    record = make_record(
+        found.task, account=account.name, now=_server_time(client), limit=account.tasks.limit
+    )
     return msgspec.structs.replace(
         record,
         status_id=record.status_id or status_id,
-        message=found.task.message_text or None,
-        description=description_of(found.body) or None,
+        message=found.task.message or None,
+        description=found.task.description or None,
     )
 
 
@@ -257,7 +259,7 @@ def _server_time(client: Client) -> float:
     return time.time() + (client.clock_offset or 0.0)
 
 
-def _counted(pages: Iterator[Page], count: Callable[[int], None]) -> Iterator[Page]:
+def _report_pages(pages: Iterator[Page], on_page: Callable[[int], None]) -> Iterator[Page]:
     for page in pages:
-        count(len(page.tasks))
+        on_page(len(page.tasks))
         yield page

@@ -1,35 +1,35 @@
-"""One task as whoever is on call sees it, and which tasks they ask for."""
+"""One task as the commands show it, and the filters of ``tasks list``."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from math import inf
 
 import msgspec
 
 from exporter.datarobot.models import WAITING_OR_RUNNING, Page, Status, Task
 
 
-_FOR_EVER: Final = float("inf")
-
 Limit = Callable[[Status, str], float]
 """Seconds after which an open task of a status and type is stuck."""
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A task at the moment it was asked for; of one that finished well, only the end is known.
+    """A task at the time of the request.
+
+    For a COMPLETED task that was looked up by id, the API returns the location of its product only.
 
     Attributes:
-        account: Name of the account that it was found in.
-        status_id: As the API spells it; None where the record has none.
-        task_type: Likewise, `none` where a task has none; None where it was not told.
-        status: In the exporter's vocabulary.
-        api_status: The API's own word; None where it was not told.
-        created: Unix seconds on the server's clock; None where it was not told, or is no time.
+        account: Name of the account.
+        status_id: As the API returns it; None if the record has none.
+        task_type: The task type, `none` if the task has none; None if the API did not return it.
+        status: The normalized status.
+        api_status: The status as the API spells it; None if the API did not return it.
+        created: Unix seconds on the server's clock; None if missing or invalid.
         age: Seconds since then on the server's clock, never negative.
-        stuck_after: Seconds after which it counts as stuck; None once it has ended.
-        code: The API's; 0 for none, None where it was not told.
-        message: The API's; None where there is none, or it was not asked for.
-        description: Likewise.
-        product: Where the product of a task is that finished well; nobody has been there.
+        stuck_after: Seconds after which it counts as stuck; None for a finished task.
+        code: The API's `code`, 0 for no error; None if the API did not return it.
+        message: None if empty or not requested.
+        description: None if empty or not requested.
+        product: Location of the product of a COMPLETED task; it is never requested.
     """
 
     account: str
@@ -47,18 +47,18 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stuck(self) -> bool:
-        """Whether it has waited or run longer than its limit."""
+        """Whether it is open and older than its limit."""
         return self.age is not None and self.stuck_after is not None and self.age > self.stuck_after
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks are asked for; by default all.
+    """Filters; a task must match all of them.
 
     Attributes:
-        statuses: One of these; empty for any.
-        types: One of these, without regard to case; empty for any.
-        older_than: Seconds of age. Tasks whose age is not known are not taken.
-        stuck: Only those past their limit.
+        statuses: Any of these; empty for all.
+        types: Any of these, in lower case; empty for all.
+        older_than: Minimum age in seconds. Tasks of unknown age do not match.
+        stuck: Only stuck tasks.
     """
 
     statuses: frozenset[str] = frozenset()
@@ -66,8 +66,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     older_than: float | None = None
     stuck: bool = False
 
-    def takes(self, record: TaskRecord) -> bool:
-        """Whether this task is asked for."""
+    def matches(self, record: TaskRecord) -> bool:
+        """Return whether a task matches."""
         return (
             (not self.statuses or record.status in self.statuses)
             and (not self.types or (record.task_type or "").casefold() in self.types)
@@ -76,26 +76,26 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Listed(msgspec.Struct, frozen=True):
-    """What a walk gave.
+class Listing(msgspec.Struct, frozen=True):
+    """The tasks of one account.
 
     Attributes:
-        records: The tasks asked for, each once, in the order of the listing.
-        skipped: Entries of the listing that were no tasks at all.
+        records: Tasks that match the selection, without duplicates, in the order of the API.
+        skipped: Number of entries that were not task objects.
     """
 
     records: list[TaskRecord]
     skipped: int
 
 
-def record_of(task: Task, *, account: str, now: float, limit: Limit) -> TaskRecord:
-    """Say what a record of the API means at a moment.
+def make_record(task: Task, *, account: str, now: float, limit: Limit) -> TaskRecord:
+    """Make a record from a task of the API.
 
     Args:
-        task: The record.
+        task: The task.
         account: Name of its account.
         now: Unix seconds on the server's clock.
-        limit: Of the account.
+        limit: Limits of the account.
     """
     status, task_type, created = task.outcome, task.task_type, task.created_timestamp
     return TaskRecord(
@@ -107,11 +107,11 @@ def record_of(task: Task, *, account: str, now: float, limit: Limit) -> TaskReco
         created=created,
         age=None if created is None else max(0.0, now - created),
         stuck_after=limit(status, task_type) if status in WAITING_OR_RUNNING else None,
-        code=task.code,
+        code=task.code or 0,
     )
 
 
-def take_records(
+def select_records(
     pages: Iterable[Page],
     *,
     account: str,
@@ -119,16 +119,16 @@ def take_records(
     limit: Limit,
     selection: Selection,
     with_messages: bool,
-) -> Listed:
-    """Take the tasks asked for from a listing.
+) -> Listing:
+    """Read all pages of a listing and keep the tasks that match.
 
     Args:
-        pages: Of one walk; what their iterator raises is passed on.
-        account: As for :func:`record_of`.
-        now: Likewise.
-        limit: Likewise.
-        selection: Which.
-        with_messages: Whether messages are read too.
+        pages: Pages of one listing; errors of the iterator are passed on.
+        account: Name of the account.
+        now: Unix seconds on the server's clock.
+        limit: Limits of the account.
+        selection: The filters.
+        with_messages: Whether to decode messages too.
     """
     records: list[TaskRecord] = []
     seen: set[str | None] = set()
@@ -140,13 +140,13 @@ def take_records(
                 continue
             if task.status_id:
                 seen.add(task.status_id)
-            record = record_of(task, account=account, now=now, limit=limit)
-            if selection.takes(record):
-                message = (task.message_text or None) if with_messages else None
+            record = make_record(task, account=account, now=now, limit=limit)
+            if selection.matches(record):
+                message = (task.message or None) if with_messages else None
                 records.append(msgspec.structs.replace(record, message=message) if message else record)
-    return Listed(records, skipped)
+    return Listing(records, skipped)
 
 
 def oldest_first(records: Iterable[TaskRecord]) -> list[TaskRecord]:
-    """Sort by creation, those without one last; otherwise the order stays."""
-    return sorted(records, key=lambda record: _FOR_EVER if record.created is None else record.created)
+    """Sort by creation time; tasks without one come last. The sort is stable."""
+    return sorted(records, key=lambda record: inf if record.created is None else record.created)

@@ -1,4 +1,4 @@
-"""`tasks list` and `tasks show`: the accounts asked by a person, not by a poll."""
+"""The commands `tasks list` and `tasks show`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,27 +7,29 @@ from typing import get_args
 import click
 from click.shell_completion import CompletionItem
 
-from exporter.commands.delete import delete_tasks
-from exporter.commands.flags import ENDING, chosen_accounts, duration, flag, of_all, with_flags
-from exporter.commands.output import COLUMNS, DETAILS, as_csv, as_json, details, rows
-from exporter.commands.queries import explained, look_up, not_found, troubles, walk
-from exporter.commands.records import Listed, Selection, TaskRecord, oldest_first
-from exporter.commands.terminal import WalkProgress, complain, write, write_table
+from exporter.commands.delete import tasks_delete
+from exporter.commands.flags import common_flags, duration_value, epilog, flag, select_accounts, with_flags
+from exporter.commands.output import COLUMNS, DETAIL_COLUMNS, as_csv, as_json, details, rows
+from exporter.commands.queries import (
+    ListResult,
+    describe_error,
+    describe_errors,
+    describe_not_found,
+    get_tasks,
+    list_tasks,
+)
+from exporter.commands.records import Listing, Selection, TaskRecord, oldest_first
+from exporter.commands.terminal import ListProgress, print_error, write, write_table
 from exporter.datarobot.models import DOCUMENTED_TYPES, Status
 
 
 @click.group("tasks")
 def tasks() -> None:
-    """Ask the configured accounts for their tasks, and delete status records.
+    """List, show and delete tasks.
 
-    The commands ask DataRobot themselves: the exporter need not run, and does not notice. They read the
-    same configuration.
-
-    \b
-    Examples:
-      datarobot-exporter tasks list --stuck
-      datarobot-exporter --config.file config.yaml tasks show 6f1c2b7a-90aa-4a7c-8f0e-3f6f1c2b7a90
-    """  # noqa: D301 click's mark for what is not to be filled
+    These commands send requests to DataRobot. They use the exporter's configuration, but do not need a
+    running exporter.
+    """
 
 
 def _complete_types(
@@ -37,7 +39,7 @@ def _complete_types(
     return [CompletionItem(name) for name in DOCUMENTED_TYPES if name.casefold().startswith(start)]
 
 
-@tasks.command("list", epilog=ENDING)
+@tasks.command("list", epilog=epilog("tasks list"))
 @with_flags(
     flag(
         "status",
@@ -47,7 +49,7 @@ def _complete_types(
         type=click.Choice(get_args(Status), case_sensitive=False),
         metavar="STATUS",
         show_default="all",
-        help=f"Only tasks of this status, in any case; again for more. One of {', '.join(get_args(Status))}.",
+        help=f"{', '.join(get_args(Status)[:-1])} or {get_args(Status)[-1]}, in any case (repeatable).",
     ),
     flag(
         "type",
@@ -57,31 +59,30 @@ def _complete_types(
         metavar="TYPE",
         shell_complete=_complete_types,
         show_default="all",
-        help="Only tasks of this type, in any case, none for those without one; again for more.",
+        help="Task type, in any case; none for tasks without one (repeatable).",
     ),
     flag(
         "older-than",
         command="tasks list",
-        type=duration,
+        type=duration_value,
         metavar="DURATION",
         show_default="any age",
-        help="Only tasks created longer ago than this, such as 90s, 1h30m or 7d.",
+        help="Minimum age, such as 90s, 1h30m or 7d.",
     ),
     flag(
         "stuck",
         command="tasks list",
         is_flag=True,
-        show_default="off",
-        help="Only tasks that wait or run for longer than their limit (tasks.stuck_after).",
+        help="Only open tasks older than their limit (tasks.stuck_after).",
     ),
     flag(
         "limit",
-        "most",
+        "maximum",
         command="tasks list",
         type=click.IntRange(min=1),
         metavar="N",
         show_default="all",
-        help="Only the N oldest of them; how many were left out is told on standard error.",
+        help="Show only the N oldest.",
     ),
     flag(
         "output",
@@ -89,12 +90,12 @@ def _complete_types(
         type=click.Choice(["table", "json", "csv"]),
         default="table",
         show_default=True,
-        help="The form; json and csv have the messages too.",
+        help="Output format; json and csv include messages.",
     ),
 )
-@of_all("tasks list")
+@common_flags("tasks list")
 @click.pass_context
-def list_tasks(
+def tasks_list(
     context: click.Context,
     /,
     *,
@@ -103,66 +104,63 @@ def list_tasks(
     types: Sequence[str],
     older_than: float | None,
     stuck: bool,
-    most: int | None,
+    maximum: int | None,
     output: str,
     timeout: float,
-    file: Path | None,  # noqa: ARG001 see _configuration
+    file: Path | None,  # noqa: ARG001 select_accounts reads it from the context
 ) -> None:
-    """List tasks, the oldest first.
-
-    All accounts are asked at the same time. One that cannot be asked is told on standard error, and the
-    others are shown. Ages count from the creation of a task, on DataRobot's clock. On a terminal the table
-    is fitted and coloured; elsewhere it has one whole line per task.
+    """List tasks, oldest first.
 
     \b
     Examples:
       datarobot-exporter tasks list --stuck
-      datarobot-exporter tasks list --account production --status error --older-than 1h
-      datarobot-exporter tasks list --output json | jq -r '.[] | select(.code != 0) | .id'
-    """  # noqa: D301 click's mark for what is not to be filled
-    accounts = chosen_accounts(context, names)
+      datarobot-exporter tasks list --status error --older-than 1h
+      datarobot-exporter tasks list --output json | jq -r '.[].id'
+    """  # noqa: D301 click's mark for text that it must not wrap
+    accounts = select_accounts(context, names)
     selection = Selection(
         statuses=frozenset(statuses),
         types=frozenset(map(str.casefold, types)),
         older_than=older_than,
         stuck=stuck,
     )
-    with WalkProgress(account.name for account in accounts) as progress:
-        walks = walk(
+    with ListProgress(account.name for account in accounts) as progress:
+        results = list_tasks(
             accounts,
             selection,
             timeout=timeout,
             with_messages=output != "table",
-            walked=progress.walked,
-            tick=progress.tick,
+            on_page=progress.add_tasks,
+            on_tick=progress.refresh,
         )
-    records: list[TaskRecord] = []
-    failed = False
-    for each in walks:
-        if isinstance(each.given, Listed):
-            records += each.given.records
-            if each.given.skipped:
-                complain(
-                    f"account {each.account.name}: {each.given.skipped} entries of the listing are no tasks "
-                    "and were left out"
-                )
-        else:
-            failed = True
-            complain(explained(each.account, each.given))
-    records = oldest_first(records)
-    left_out = 0 if most is None else len(records) - most
-    if left_out > 0:
-        complain(f"{left_out} more of {len(records)} tasks are not shown (--limit {most})")
-        records = records[:most]
+    records = _records(results, maximum)
     if output == "table":
         write_table(COLUMNS, rows(records))
     else:
         write(as_json(records) if output == "json" else as_csv(records))
-    if failed:
+    if not all(isinstance(result.value, Listing) for result in results):
         context.exit(1)
 
 
-@tasks.command("show", epilog=ENDING)
+def _records(results: Sequence[ListResult], maximum: int | None) -> list[TaskRecord]:
+    """Return the oldest records of all accounts; print errors and what is left out to standard error."""
+    records: list[TaskRecord] = []
+    for result in results:
+        if not isinstance(result.value, Listing):
+            print_error(describe_error(result.account, result.value))
+            continue
+        records += result.value.records
+        if result.value.skipped:
+            print_error(
+                f"account {result.account.name}: skipped {result.value.skipped} entries that are not tasks"
+            )
+    records = oldest_first(records)
+    if maximum is not None and len(records) > maximum:
+        print_error(f"{len(records) - maximum} of {len(records)} tasks are not shown (--limit {maximum})")
+    return records[:maximum]
+
+
+@tasks.command("show", epilog=epilog("tasks show"))
 @click.argument("status_id", metavar="ID")
 @with_flags(
     flag(
@@ -171,12 +169,12 @@ def list_tasks(
         type=click.Choice(["table", "json"]),
         default="table",
         show_default=True,
-        help="The form.",
+        help="Output format.",
     ),
 )
-@of_all("tasks show")
+@common_flags("tasks show")
 @click.pass_context
-def show_task(
+def tasks_show(
     context: click.Context,
     /,
     *,
@@ -184,31 +182,31 @@ def show_task(
     names: Sequence[str],
     output: str,
     timeout: float,
-    file: Path | None,  # noqa: ARG001 see _configuration
+    file: Path | None,  # noqa: ARG001 select_accounts reads it from the context
 ) -> None:
-    """Show one task: how it ended, since when it exists, its message, where its product is.
+    """Show one task.
 
-    The id is looked up in all accounts, or in those that are given. Of a task that has COMPLETED, DataRobot
-    only says where its product is; that is shown and not followed.
+    The id is looked up in all accounts unless --account is given. For a COMPLETED task, DataRobot only
+    returns the location of its product; it is shown, not downloaded.
 
     \b
     Examples:
       datarobot-exporter tasks show 6f1c2b7a-90aa-4a7c-8f0e-3f6f1c2b7a90
-      datarobot-exporter tasks show --output json 6f1c2b7a-90aa-4a7c-8f0e-3f6f1c2b7a90 | jq -r '.[].message'
-    """  # noqa: D301 click's mark for what is not to be filled
-    findings = look_up(chosen_accounts(context, names), [status_id], timeout=timeout, tick=lambda: None)
-    records = [finding.given for finding in findings if isinstance(finding.given, TaskRecord)]
-    for trouble in troubles(findings):
-        complain(trouble)
+      datarobot-exporter tasks show --output json ID | jq -r '.[].message'
+    """  # noqa: D301 click's mark for text that it must not wrap
+    results = get_tasks(select_accounts(context, names), [status_id], timeout=timeout)
+    records = [result.value for result in results if isinstance(result.value, TaskRecord)]
+    for message in describe_errors(results):
+        print_error(message)
     if output == "json":
         write(as_json(records, detailed=True))
     else:
         for number, record in enumerate(records):
             write(["\n"] if number else [])
-            write_table(DETAILS, details(record))
+            write_table(DETAIL_COLUMNS, details(record))
     if not records:
-        complain(not_found(status_id, findings))
+        print_error(describe_not_found(status_id, results))
         context.exit(1)
 
 
-tasks.add_command(delete_tasks)
+tasks.add_command(tasks_delete)

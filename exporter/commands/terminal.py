@@ -1,4 +1,4 @@
-"""Standard output and error as a person or a pipe reads them: text that steers nothing, tables, progress."""
+"""Writes text, tables and progress to standard output and standard error, for terminals and for pipes."""
 
 import os
 import sys
@@ -17,45 +17,46 @@ from exporter.logs import without_secrets
 
 
 _GAP: Final = "  "
-_WIDEST_PADDED: Final = 64
-# A table of rich takes half a millisecond per row, and nobody reads more of them on a screen.
-_MOST_COLOURED: Final = 2_000
-_WIDE: Final = 2
-_LONG_SECONDS: Final = 1.0
-_NAMED: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MAX_PADDED_WIDTH: Final = 64
+# rich takes half a millisecond per row.
+_MAX_COLORED_ROWS: Final = 2_000
+# A column is kept on one line if it takes at most half of the terminal.
+_NO_WRAP_SHARE: Final = 2
+_PROGRESS_DELAY_SECONDS: Final = 1.0
+_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of a table; all but the name matters on a terminal only.
+    """A column of a table. All fields but the name apply to terminals only.
 
     Attributes:
-        name: Shown above it.
-        styles: Styles of rich by cell.
-        whole: Its cells are kept in one line as long as the terminal is two and a half times as wide.
-        expendable: It is left out where the terminal is too narrow for all.
+        name: The header.
+        styles: rich styles by cell text.
+        no_wrap: Keep cells on one line if they take at most half of the terminal's width.
+        optional: Leave the column out if the terminal is too narrow for all columns.
     """
 
     name: str
     styles: Mapping[str, str] = {}
-    whole: bool = False
-    expendable: bool = False
+    no_wrap: bool = False
+    optional: bool = False
 
 
-def safe(text: str) -> str:
-    """Text in one line that neither steers a terminal nor turns its direction, and holds no secret."""
+def sanitize(text: str) -> str:
+    """Return the text on one line, without secrets, and with control and bidirectional characters escaped."""
     text = without_secrets(text)
-    return text if text.isprintable() else "".join(map(_spelt, text))
+    return text if text.isprintable() else "".join(map(_escape, text))
 
 
 def write(lines: Iterable[str], *, error: bool = False) -> None:
-    """Write lines, until nobody reads them any more; then what follows goes nowhere.
+    """Write lines. After a broken pipe, this and all later output is discarded.
 
     Args:
-        lines: With their line feeds.
-        error: To standard error.
+        lines: Each ends with a line feed.
+        error: Write to standard error.
 
     Raises:
-        OSError: They cannot be written for another reason.
+        OSError: Writing failed for another reason.
     """
     stream = sys.stderr if error else sys.stdout
     if stream is None:
@@ -69,37 +70,37 @@ def write(lines: Iterable[str], *, error: bool = False) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def complain(sentence: str) -> None:
-    """Say something on standard error."""
-    write([f"{safe(sentence)}\n"], error=True)
+def print_error(message: str) -> None:
+    """Write one line to standard error."""
+    write([f"{sanitize(message)}\n"], error=True)
 
 
 def is_terminal(*, error: bool = False) -> bool:
-    """Whether a person reads standard output, or standard error."""
+    """Return whether standard output (or standard error) is a terminal."""
     stream = sys.stderr if error else sys.stdout
     return stream is not None and stream.isatty()
 
 
 def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, error: bool = False) -> None:
-    """Write a table: on a terminal fitted and coloured, else one whole line per row.
+    """Write a table: fitted and colored on a terminal, else one line per row.
 
     Args:
-        columns: Without a line of names where they have none.
-        rows: Of as many cells.
-        error: To standard error.
+        columns: If no column has a name, there is no header.
+        rows: One cell per column.
+        error: Write to standard error.
     """
-    safe_rows = [tuple(map(safe, row)) for row in rows]
-    if is_terminal(error=error) and len(rows) <= _MOST_COLOURED:
+    clean_rows = [tuple(map(sanitize, row)) for row in rows]
+    if is_terminal(error=error) and len(rows) <= _MAX_COLORED_ROWS:
         console = _console(error=error)
         with console.capture() as captured:
-            console.print(_fitted(columns, safe_rows, console.width))
+            console.print(_fit(columns, clean_rows, console.width))
         write([captured.get()], error=error)
     else:
         header = tuple(column.name for column in columns)
-        write(_aligned([header, *safe_rows] if any(header) else safe_rows), error=error)
+        write(_align([header, *clean_rows] if any(header) else clean_rows), error=error)
 
 
-def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
+def _fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
     table = Table(
         box=None,
         pad_edge=False,
@@ -113,18 +114,18 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     ]
     shown = list(range(len(columns)))
     for index, column in reversed([*enumerate(columns)]):
-        if column.expendable and sum(widths[one] + len(_GAP) for one in shown) - len(_GAP) > width:
+        if column.optional and sum(widths[each] + len(_GAP) for each in shown) - len(_GAP) > width:
             shown.remove(index)
     for index in shown:
-        whole = columns[index].whole and widths[index] * _WIDE <= width
-        table.add_column(columns[index].name, overflow="fold", no_wrap=whole)
+        no_wrap = columns[index].no_wrap and widths[index] * _NO_WRAP_SHARE <= width
+        table.add_column(columns[index].name, overflow="fold", no_wrap=no_wrap)
     for row in rows:
         table.add_row(*(Text(row[index], columns[index].styles.get(row[index], "")) for index in shown))
     return table
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [min(_WIDEST_PADDED, max(map(_width, column))) for column in zip(*rows, strict=True)]
+def _align(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [min(_MAX_PADDED_WIDTH, max(map(_width, column))) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
         yield _GAP.join(padded).rstrip() + "\n"
@@ -134,14 +135,14 @@ def _width(text: str) -> int:
     return len(text) if text.isascii() else cell_len(text)
 
 
-def _spelt(character: str) -> str:
+def _escape(character: str) -> str:
     if character.isprintable():
         return character
-    return _NAMED.get(character) or character.encode("unicode_escape").decode()
+    return _ESCAPES.get(character) or character.encode("unicode_escape").decode()
 
 
 def _console(*, error: bool) -> Console:
-    # NO_COLOR leaves rich bold and underline, which it may as well do without.
+    # With NO_COLOR alone, rich would still write bold and underline.
     return Console(
         stderr=error,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
@@ -151,12 +152,12 @@ def _console(*, error: bool) -> Console:
     )
 
 
-class WalkProgress:
-    """A line per account on a terminal, on standard error, while a walk takes longer than a moment.
+class ListProgress:
+    """Shows one line per account on standard error, if it is a terminal and listing takes over a second.
 
     Args:
-        accounts: Their names.
-        monotonic: Seconds.
+        accounts: Names of the accounts.
+        monotonic: Clock in seconds.
     """
 
     def __init__(self, accounts: Iterable[str], *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -182,14 +183,14 @@ class WalkProgress:
         if self._lines:
             self._progress.stop()
 
-    def walked(self, account: str, tasks: int) -> None:
-        """Count the tasks of a page; from any thread, but one per account."""
+    def add_tasks(self, account: str, tasks: int) -> None:
+        """Count the tasks of a page. Each account must have a single thread."""
         self._tasks[account] += tasks
 
-    def tick(self) -> None:
-        """Show what there is to show."""
+    def refresh(self) -> None:
+        """Update the lines."""
         console = self._progress.console
-        if not self._lines and self._monotonic() - self._since >= _LONG_SECONDS:
+        if not self._lines and self._monotonic() - self._since >= _PROGRESS_DELAY_SECONDS:
             if not is_terminal(error=True) or console.is_dumb_terminal:
                 return
             self._lines = {name: self._progress.add_task(name, total=None) for name in self._tasks}

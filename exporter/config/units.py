@@ -15,6 +15,8 @@ _MILLISECONDS: Final = {
     "s": 1_000,
     "ms": 1,
 }
+# Seconds of the smallest unit shown, from a number of seconds on.
+_SMALLEST_UNITS: Final = ((3_600, 86_400), (60, 3_600))
 _ONLY_WHOLE: Final = ("y", "w")
 _LONGEST: Final = 100 * _MILLISECONDS["y"]
 _DURATION: Final = re.compile("".join(f"(?:([0-9]{{1,15}}){unit})?" for unit in _MILLISECONDS))
@@ -75,6 +77,19 @@ def format_duration(seconds: float) -> str:
         count, rest = divmod(rest, size)
         text += f"{count}{unit}" if count else ""
     return text or "0"
+
+
+def format_short_duration(seconds: float) -> str:
+    """Write a duration for people, in its two largest units, rounded down: ``1d3h``, ``1h34m``, ``12s``.
+
+    Args:
+        seconds: Zero or more; below one second the result is in milliseconds.
+    """
+    if seconds < 1:
+        text = format_duration(seconds)
+        return "0s" if text == "0" else text
+    smallest = next((unit for unit, largest in _SMALLEST_UNITS if seconds >= largest), 1)
+    return format_duration(seconds // smallest * smallest)
 
 
 def parse_size(text: str) -> int:

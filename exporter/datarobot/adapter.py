@@ -1,24 +1,46 @@
-"""requests' adapter with connections whose every read asks how long it may wait."""
+"""requests' adapter with connections that are bounded in all they do: connecting, TLS, every read."""
 
 import io
 import socket
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Iterable
 from functools import partial
-from http.client import HTTPResponse
-from typing import Any
+from http import HTTPStatus
+from http.client import HTTPResponse, parse_headers
+from typing import Any, NamedTuple, cast
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import check_header_validity
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Timeout
+
+from exporter.datarobot.proxies import credentials_of
+
+
+_BUFFER_BYTES = 64 * 1024
+
+
+class Network(NamedTuple):
+    """What connections do not decide themselves.
+
+    Attributes:
+        connect: Opens a socket to a host and a port, with socket options.
+        wait: Called before every read of a socket; sets how long the read may take.
+        allow: Gives a socket all the time that is left, for what `wait` is not called for.
+        context: Gives the TLS settings of a new connection to the API.
+        proxy_context: The same for a proxy.
+    """
+
+    connect: Callable[[str, int, Iterable[tuple[int, int, int]]], socket.socket]
+    wait: Callable[[socket.socket], None]
+    allow: Callable[[socket.socket], None]
+    context: Callable[[], ssl.SSLContext]
+    proxy_context: Callable[[], ssl.SSLContext]
 
 
 class _BoundedReader(io.RawIOBase):
-    """The reading side of a socket; `wait` is asked before every read."""
+    """The reading side of a socket; `wait` is called before every read."""
 
     def __init__(self, sock: socket.socket, wait: Callable[[socket.socket], None]) -> None:
         self._sock = sock
@@ -42,74 +64,83 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
-def _bounded_response(
-    wait: Callable[[socket.socket], None],
-    sock: socket.socket,
-    *args: Any,  # noqa: ANN401 http.client's
-    **kwargs: Any,  # noqa: ANN401 likewise
-) -> HTTPResponse:
-    response = HTTPResponse(sock, *args, **kwargs)
-    response.fp.close()
-    response.fp = io.BufferedReader(_BoundedReader(sock, wait))
-    return response
+class _BoundedFiles(NamedTuple):
+    """A socket reduced to what `HTTPResponse` needs of it."""
+
+    sock: socket.socket
+    wait: Callable[[socket.socket], None]
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_BoundedReader(self.sock, self.wait), _BUFFER_BYTES)
+
+
+class _BoundedResponse(HTTPResponse):
+    """A response that is read through `wait`, and past any number of interim ones (103 Early Hints)."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
+            if not 100 <= status < 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004 HTTP's
+                return version, status, reason
+            parse_headers(self.fp)
+
+
+class _Bounded:
+    """Mixed into urllib3's connections."""
+
+    def __init__(self, network: Network, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 the parent's
+        self.network = network
+        super().__init__(*args, **kwargs)
+
+    def _new_conn(self) -> socket.socket:
+        own: Any = self
+        sock = self.network.connect(own._dns_host, own.port, own.socket_options or ())  # noqa: SLF001 its parent's
+        self.network.allow(sock)
+        return sock
+
+    def _tunnel(self) -> None:
+        own: Any = super()
+        own._tunnel()  # noqa: SLF001 its parent's
+        # A TLS handshake follows; the last read of the proxy's response has left its own limit behind.
+        self.network.allow(cast("Any", self).sock)
+
+    def response_class(self, sock: socket.socket, **kwargs: Any) -> HTTPResponse:  # noqa: ANN401 http.client's
+        files: Any = _BoundedFiles(sock, self.network.wait)
+        return _BoundedResponse(files, **kwargs)
+
+
+class _PlainConnection(_Bounded, HTTPConnection):  # type: ignore[misc] # a method instead of a class
+    """Without TLS."""
+
+
+class _SecureConnection(_Bounded, HTTPSConnection):  # type: ignore[misc] # likewise
+    """With TLS, to the API or to a proxy; its settings are read when it is opened."""
+
+    def connect(self) -> None:
+        self.ssl_context = self.network.context()
+        if self.proxy_config is not None and self.proxy is not None and self.proxy.scheme == "https":
+            self.proxy_config = self.proxy_config._replace(ssl_context=self.network.proxy_context())
+        super().connect()
 
 
 class BoundedAdapter(HTTPAdapter):
-    """An adapter whose connections, direct or through a proxy, read through `wait`."""
+    """An adapter whose connections, direct or through a proxy, are those of a network."""
 
-    def __init__(self, wait: Callable[[socket.socket], None]) -> None:
-        response_class = staticmethod(partial(_bounded_response, wait))
-        namespace = {"response_class": response_class}
-        self._pools = {
-            "http": type(
-                "BoundedHTTPConnectionPool",
-                (HTTPConnectionPool,),
-                {"ConnectionCls": type("BoundedHTTPConnection", (HTTPConnection,), namespace)},
-            ),
-            "https": type(
-                "BoundedHTTPSConnectionPool",
-                (HTTPSConnectionPool,),
-                {"ConnectionCls": type("BoundedHTTPSConnection", (HTTPSConnection,), namespace)},
-            ),
-        }
-        self._routes: dict[str, tuple[Any, str]] = {}
+    def __init__(self, network: Network) -> None:
+        self._network = network
         super().__init__(max_retries=0)
 
-    def open(
-        self, method: str, url: str, headers: Mapping[str, str], timeout: float, options: Mapping[str, Any]
-    ) -> BaseHTTPResponse:
-        """Send a request and read the head of the response.
+    def pool_for(self, url: str, *, proxy: str | None, verify: bool) -> tuple[HTTPConnectionPool, str]:
+        """Return the pool of connections for a URL, and how the target of a request begins.
 
-        What :meth:`send` finds out for each request, it finds out once for each origin: the URL in its
-        normal form, proxy, certificates and pool of connections.
+        Args:
+            url: Up to where the targets of requests differ.
+            proxy: URL of the proxy, None for direct connections.
+            verify: Whether the server's certificate must be valid.
         """
-        for header in headers.items():
-            check_header_validity(header)
-        scheme, _, rest = url.partition("://")
-        host, _, path = rest.partition("/")
-        origin = f"{scheme}://{host}/"
-        if origin not in self._routes:
-            self._routes[origin] = self._route(origin, options)
-        pool, start = self._routes[origin]
-        response: BaseHTTPResponse = pool.urlopen(
-            method,
-            start + path,
-            headers=headers,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-            retries=self.max_retries,
-            timeout=Timeout(connect=timeout, read=timeout),
-        )
-        return response
-
-    def _route(self, origin: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-        """The pool of connections to an origin, and how a request's target begins there."""
-        request = requests.Request("GET", origin).prepare()
-        proxies, verify, cert = (options[name] for name in ("proxies", "verify", "cert"))
-        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
-        self.cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
+        request = requests.Request("GET", url).prepare()
+        proxies = {"http": proxy, "https": proxy} if proxy else {}
+        pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies)
         return pool, self.request_url(request, proxies)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 the parent's
@@ -123,7 +154,27 @@ class BoundedAdapter(HTTPAdapter):
         self._bound(manager)
         return manager
 
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """Return the headers that a proxy gets, and the API does not."""
+        credentials = credentials_of(proxy)
+        return {"Proxy-Authorization": f"Basic {credentials}"} if credentials else {}
+
     def _bound(self, manager: PoolManager) -> None:
-        manager.pool_classes_by_scheme = self._pools
+        makers: Any = {
+            "http": partial(self._pool, HTTPConnectionPool, _PlainConnection),
+            "https": partial(self._pool, HTTPSConnectionPool, _SecureConnection),
+        }
+        manager.pool_classes_by_scheme = makers
         # Left alone, a pool's connections stay open until the garbage collector finds it.
         manager.pools.dispose_func = HTTPConnectionPool.close
+
+    def _pool(
+        self,
+        pool_class: type[HTTPConnectionPool],
+        connection_class: type[_Bounded],
+        *args: Any,  # noqa: ANN401 the pool's
+        **kwargs: Any,  # noqa: ANN401 likewise
+    ) -> HTTPConnectionPool:
+        pool: Any = pool_class(*args, **kwargs)
+        pool.ConnectionCls = partial(connection_class, self._network)
+        return pool  # type: ignore[no-any-return]

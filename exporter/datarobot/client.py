@@ -1,37 +1,33 @@
-"""The status API: list, get and delete, with retries in one place and a token that stays at home.
+"""The status API: list, get and delete, with retries in one place and a token that never leaves its origin.
 
 Nothing is ever followed as it stands. Of a page's `next` only offset and limit are taken, of a 307 only the
-id, and both are asked of the configured endpoint; so no response can send the token anywhere else.
+id, and both are requested from the configured endpoint; so no response can send the token anywhere else.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Final, NamedTuple
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+from typing import Final, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    wait_exponential,
-    wait_random,
-)
 
 from exporter.config import Account
-from exporter.datarobot.models import Page, Task, decode_page, decode_task
-from exporter.datarobot.responses import Response, described, failure, http_date
-from exporter.datarobot.transport import Transport
-from exporter.errors import ApiError, Interrupted, Malformed, NotFound, RequestTimedOut, Unauthorized
-from exporter.logs import SHORTEST_SECRET, hide
+from exporter.datarobot.models import DetailedTask, Page, decode_page, decode_task
+from exporter.datarobot.paging import Listing
+from exporter.datarobot.responses import Response, described
+from exporter.datarobot.session import Session
+from exporter.errors import Malformed, NotFound
+from exporter.logs import without_secrets
 from exporter.telemetry import Telemetry
-from exporter.version import VERSION
 
 
 _MOST_POINTERS: Final = 5
+_API_PATH: Final = "/api/v2"
+_DECODABLE: Final = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION)
+
+Decoded = TypeVar("Decoded")
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -40,19 +36,10 @@ class Lookup(msgspec.Struct, frozen=True):
     Attributes:
         task: The record, or None where the response was 303: the task is COMPLETED.
         location: Where its product is, on 303.
-        body: The record as it came, for what `task` leaves out.
     """
 
-    task: Task | None
+    task: DetailedTask | None
     location: str | None = None
-    body: bytes = b""
-
-
-class _Range(NamedTuple):
-    """The part of a listing that one page covers, as the API's parameters name it."""
-
-    offset: int
-    limit: int
 
 
 class Client:
@@ -64,6 +51,9 @@ class Client:
         stop: When set, calls end at once with :class:`Interrupted`.
         clock: Unix seconds.
         monotonic: Seconds; the clock of all deadlines.
+
+    Attributes:
+        clock_offset: Server clock minus local clock in seconds; None until a valid response has shown it.
     """
 
     def __init__(
@@ -75,76 +65,66 @@ class Client:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._base = account.endpoint
-        self._authorization = account.authorization
-        self._limits = account.poll
-        self._telemetry = telemetry
-        self._stop = stop
-        self._clock = clock
-        self._monotonic = monotonic
-        self._backoff = wait_exponential(multiplier=0.25, max=8.0) + wait_random(0, 0.25)
-        tls = account.tls_config
-        self._transport = Transport(
-            account.endpoint,
-            verify=False if tls.insecure_skip_verify else tls.ca_file,
-            certificate=(tls.cert_file, tls.key_file) if tls.cert_file and tls.key_file else None,
-            proxy_url=account.proxy_url,
-            stop=stop,
-            monotonic=monotonic,
-        )
         self.clock_offset: float | None = None
-        """Server clock minus local clock in seconds; None until the server told."""
+        self._page_size = account.poll.page_size
+        self._hint = _hint(account.endpoint)
+        self._session = Session(account, telemetry=telemetry, stop=stop, clock=clock, monotonic=monotonic)
 
     def list_tasks(self, deadline: float) -> Iterator[Page]:
-        """Walk all pages, in order.
+        """Yield all pages, in order.
 
         Args:
-            deadline: For the whole walk, on the monotonic clock.
+            deadline: For all of them, on the monotonic clock.
 
         Raises:
-            ApiError: The walk is incomplete; what it gave so far is no listing.
+            ApiError: The listing is incomplete; the pages so far are no listing.
             Interrupted: The exporter is stopping.
         """
-        page = _Range(0, self._limits.page_size)
+        listing = Listing(self._page_size)
         while True:
-            response = self._request("list", "GET", f"status/?{urlencode(page._asdict())}", deadline)
-            if response.status != HTTPStatus.OK:
-                raise Malformed(f"the listing answered {described(response)}")
-            decoded = decode_page(response.body)
-            yield decoded
-            if decoded.next is None:
+            offset, limit = listing.range
+            target = f"status/?offset={offset}&limit={limit}"
+            try:
+                response = self._session.request("list", "GET", target, deadline)
+            except NotFound as error:
+                raise NotFound(f"{error}{self._hint}") from error
+            page = self._decoded("listing", response, decode_page)
+            yield page
+            if page.next is None:
                 return
-            following = _range(decoded.next, page.limit)
-            if following.offset <= page.offset:
-                raise Malformed(
-                    f"the listing loops: the page at offset {page.offset} "
-                    f"names {following.offset} as the next"
-                )
-            page = following
+            listing.turn(page, page.next)
 
-    def get_task(self, status_id: str, deadline: float) -> Lookup:
-        """Look one task up.
+    def get_task(self, status_id: str, deadline: float, *, retry: bool = True) -> Lookup:
+        """Look up one task.
 
         Args:
             status_id: As listed.
             deadline: On the monotonic clock.
+            retry: Whether a failed request is repeated.
 
         Raises:
             NotFound: There is no such record.
             ApiError: Nothing was learnt.
             Interrupted: The exporter is stopping.
         """
+        current = status_id
         for _ in range(_MOST_POINTERS):
-            response = self._request("get", "GET", _path(status_id), deadline)
+            response = self._session.request("get", "GET", _path(current), deadline, retry=retry)
             location = response.headers.get("Location")
             if response.status == HTTPStatus.SEE_OTHER:
                 return Lookup(None, location)
             if response.status != HTTPStatus.TEMPORARY_REDIRECT:
                 break
-            status_id = _pointed_id(location)
-        if response.status != HTTPStatus.OK:
-            raise Malformed(f"the lookup answered {described(response)}")
-        return Lookup(decode_task(response.body), body=response.body)
+            current = _pointed_id(location)
+        task = self._decoded("lookup", response, decode_task)
+        # An id that holds the token comes without it.
+        expected = {None, status_id, current, without_secrets(status_id), without_secrets(current)}
+        if task.status_id not in expected:
+            # It may belong to another request of this connection, and the next response to this one.
+            self._session.reset()
+            found = f"the lookup of {status_id} returned the record of {task.status_id}"
+            raise Malformed(without_secrets(found))
+        return Lookup(task)
 
     def delete_task(self, status_id: str, deadline: float) -> None:
         """Delete a status record; the work behind it may go on.
@@ -158,115 +138,51 @@ class Client:
             ApiError: It may or may not be deleted.
             Interrupted: The exporter is stopping.
         """
-        response = self._request("delete", "DELETE", _path(status_id), deadline)
+        response = self._session.request("delete", "DELETE", _path(status_id), deadline)
         if not 200 <= response.status < 300:  # noqa: PLR2004 the range of success is HTTP's
-            raise Malformed(f"the deletion answered {described(response)}")
+            raise Malformed(f"the deletion returned {described(response)}")
 
     def close(self) -> None:
-        """Close all connections."""
-        self._transport.close()
+        """Close all connections, and forget the token."""
+        self._session.close()
 
-    def _request(self, operation: str, method: str, path: str, deadline: float) -> Response:
-        """Send a request until a response below 400 comes, or another attempt would not help.
+    def _decoded(self, what: str, response: Response, decode: Callable[[bytes], Decoded]) -> Decoded:
+        """Decode a response, and learn the server's clock from one that is valid.
 
         Raises:
-            ApiError: Of the last attempt.
-            Interrupted: The exporter is stopping.
+            Malformed: It is not what DataRobot sends.
         """
-        retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, ApiError) and error.retryable),
-            wait=self._wait,
-            stop=lambda state: self._gives_up(state, deadline),
-            sleep=sleep_using_event(self._stop),
-            before_sleep=lambda state: self._count_retry(_error(state)),
-            reraise=True,
-        )
         try:
-            response: Response = retrying(self._attempt, operation, method, path, deadline)
-        except Unauthorized as error:
-            if not self._authorization.credentials.reload():
-                raise
-            self._count_retry(error)
-            response = retrying(self._attempt, operation, method, path, deadline)
-        return response
+            if response.status not in _DECODABLE:
+                raise Malformed(f"the {what} returned {described(response)}")  # noqa: TRY301 one hint for all
+            decoded = decode(response.body)
+        except Malformed as error:
+            self._session.reset()
+            page = f"the {what} returned a web page; " if response.is_web_page() else ""
+            raise Malformed(f"{page}{error}{self._hint}") from error
+        self._read_clock(response)
+        return decoded
 
-    def _wait(self, state: RetryCallState) -> float:
-        """Seconds until the next attempt: what the server asked for, else longer from time to time."""
-        asked: float | None = getattr(_error(state), "retry_after", None)
-        return self._backoff(state) if asked is None else asked
-
-    def _gives_up(self, state: RetryCallState, deadline: float) -> bool:
-        return (
-            state.attempt_number > self._limits.retries
-            or self._monotonic() + state.upcoming_sleep >= deadline
-        )
-
-    def _count_retry(self, error: ApiError) -> None:
-        self._telemetry.retries[error.reason] += 1
-
-    def _attempt(self, operation: str, method: str, path: str, deadline: float) -> Response:
-        if self._stop.is_set():
-            raise Interrupted("the exporter is stopping")
-        started, sent_at = self._monotonic(), self._clock()
-        if started >= deadline:
-            raise RequestTimedOut("no time was left for the request")
-        token = self._authorization.credentials.token()
-        hide(token)
-        try:
-            response = self._transport.send(
-                method,
-                f"{self._base}/{path}",
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "gzip",
-                    "Authorization": f"{self._authorization.type} {token}",
-                    "User-Agent": f"datarobot-exporter/{VERSION}",
-                },
-                deadline=min(deadline, started + self._limits.request_timeout),
-                max_size=self._limits.max_response_size,
-            )
-        finally:
-            code = str(self._transport.status or "none")
-            self._telemetry.request_ended(operation, code, self._monotonic() - started)
-        # A response that repeats the token must not bring it into a label, the state or a message.
-        if len(token) >= SHORTEST_SECRET:
-            response = response.without(token)
-        self._read_clock(response.headers.get("Date"), sent_at)
-        if response.status >= HTTPStatus.BAD_REQUEST:
-            raise failure(response, secret=token, now=self._clock() + (self.clock_offset or 0.0))
-        return response
-
-    def _read_clock(self, date: str | None, sent_at: float) -> None:
-        """Learn the server's clock, which was at `date` or up to a second past it meanwhile."""
-        server = http_date(date)
+    def _read_clock(self, response: Response) -> None:
+        """Learn the server's clock, which was at the response's time or up to a second past it meanwhile."""
+        server = response.time()
         if server is not None:
-            least, most = server - self._clock(), server + 1.0 - sent_at
+            least, most = server - self._session.received_at, server + 1.0 - self._session.sent_at
             self.clock_offset = 0.0 if least <= 0.0 <= most else (least + most) / 2
 
 
-def _error(state: RetryCallState) -> ApiError:
-    error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, ApiError):
-        raise TypeError("only failed attempts are repeated")
-    return error
+def _hint(endpoint: str) -> str:
+    """What to say of an endpoint that does not end as DataRobot's do; empty for one that does."""
+    if urlsplit(endpoint).path.endswith(_API_PATH):
+        return ""
+    base = endpoint.removesuffix("/api").removesuffix("/api/v1")
+    return f"; the endpoint {endpoint} does not end in {_API_PATH}: try {base}{_API_PATH}"
 
 
 def _path(status_id: str) -> str:
     if status_id in {"", ".", ".."}:
-        raise NotFound(f"{status_id!r} is no status id")
+        raise NotFound(f"{status_id!r} is not a status id")
     return f"status/{quote(status_id, safe='')}/"
-
-
-def _range(pointer: str, limit: int) -> _Range:
-    """Offset and limit that a page's `next` names; the limit may be left out."""
-    try:
-        query = parse_qs(urlsplit(pointer).query)
-        following = _Range(int(query["offset"][-1]), int(query.get("limit", [str(limit)])[-1]))
-    except (ValueError, KeyError) as error:
-        raise Malformed("the page's `next` names no offset") from error
-    if min(following) < 0:
-        raise Malformed("the page's `next` names a negative offset or limit")
-    return following
 
 
 def _pointed_id(location: str | None) -> str:
@@ -276,5 +192,5 @@ def _pointed_id(location: str | None) -> str:
     except ValueError:
         steps = []
     if len(steps) < 2 or steps[-2] != "status":  # noqa: PLR2004 …/status/{id}
-        raise Malformed("the look-up was sent to something that is no status URL")
+        raise Malformed("the lookup was sent to something that is no status URL")
     return unquote(steps[-1])

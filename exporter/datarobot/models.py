@@ -1,13 +1,9 @@
-"""The API's words: a task, its status, a page of tasks, as `GET status/` and `GET status/{id}/` give them.
-
-A page that is as documented is decoded in one go. One that is not is read again, record by record and
-tolerantly, so that a single odd record costs its own odd field and not the whole listing.
-"""
+"""The status API's words: a task, its status, a page of tasks."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import msgspec
 
@@ -41,30 +37,30 @@ _STATUS_OF_WORD: Final[dict[str, Status]] = {status: status for status in DOCUME
 }
 
 
-def status_of(word: str) -> Status:
-    """Say which status an API word means, without regard to case; words we do not know are UNKNOWN."""
-    return _STATUS_OF_WORD.get(word) or _STATUS_OF_WORD.get(word.upper(), "UNKNOWN")
+def status_of(word: str | None) -> Status:
+    """Return the status that an API word means, without regard to case; UNKNOWN for any other word."""
+    return _STATUS_OF_WORD.get((word or "").upper(), "UNKNOWN")
 
 
 class Task(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
-    """One record of the status API.
+    """One record of the status API. A field that is missing, null or of another type is None.
 
     Attributes:
-        status_id: Opaque; None where the record has none.
-        status: The API's own word; empty where the record has none. See :attr:`outcome`.
+        status_id: Opaque.
+        status: The API's own word. See :attr:`outcome`.
         type: As the API spells it; ``status_type`` is its older name.
-        created: None where it is missing or no timestamp. Without an offset it is UTC.
+        created: An RFC 3339 timestamp, not parsed. See :attr:`created_timestamp`.
         code: 0 for none; says nothing about failure.
-        message: Text, None, or undecoded JSON. See :attr:`message_text`.
+        message: What the API says about the task.
     """
 
-    status: str
-    created: datetime | None
     status_id: str | None = None
+    status: str | None = None
     type: str | None = None
     status_type: str | None = None
-    code: int = 0
-    message: object = None
+    created: str | None = None
+    code: int | None = None
+    message: str | None = None
 
     @property
     def outcome(self) -> Status:
@@ -78,17 +74,26 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=True):
 
     @property
     def created_timestamp(self) -> float | None:
-        """Unix seconds."""
-        created = self.created
-        if created is None:
-            return None
-        return (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()
+        """Unix seconds; None if there is no valid time. Without an offset it is UTC.
 
-    @property
-    def message_text(self) -> str:
-        """The message as text; empty where there is none."""
-        message = self.message
-        return _text(_lenient_json(bytes(message)) if isinstance(message, msgspec.Raw) else message) or ""
+        A time at or before the Unix epoch is the zero value of some language, and no time either.
+        """
+        try:
+            created = msgspec.convert(self.created, datetime)
+        except msgspec.ValidationError:
+            return None
+        timestamp = (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()
+        return timestamp if timestamp > 0 else None
+
+
+class DetailedTask(Task, frozen=True, gc=False, rename="camel", kw_only=True):
+    """The record that `GET status/{id}/` gives.
+
+    Attributes:
+        description: Of the work, as the API describes it.
+    """
+
+    description: str | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -96,136 +101,98 @@ class Page(msgspec.Struct, frozen=True):
 
     Attributes:
         tasks: In the order of the page.
-        next: The API's pointer to the next page, or None on the last one.
-        skipped: Entries of the page that were no objects at all.
+        next: The API's pointer to the next page; None on the last one.
+        skipped: Entries of the page that were no objects.
     """
 
     tasks: list[Task]
     next: str | None
     skipped: int = 0
 
-    def timestamps(self) -> Iterable[float | None]:
-        """Unix seconds at which each task was created."""
-        times = [task.created for task in self.tasks]
-        zones = {None if time is None else time.tzinfo for time in times}
-        if None in zones:
-            return [task.created_timestamp for task in self.tasks]
-        return map(datetime.timestamp, cast("list[datetime]", times))
 
-
-class _StrictTask(Task, frozen=True, gc=False, rename="camel", kw_only=True):
-    status_id: str
-    created: datetime
-    message: str | None = None
-
-
-class _StrictPage(msgspec.Struct, frozen=True):
-    data: list[_StrictTask]
+class _PageBody(msgspec.Struct):
+    data: list[Task]
     next: str | None
 
 
-_strict_page: Final = msgspec.json.Decoder(_StrictPage)
-_strict_task: Final = msgspec.json.Decoder(_StrictTask)
+Decoded = TypeVar("Decoded")
+
+_pages: Final = msgspec.json.Decoder(_PageBody)
+_tasks: Final = msgspec.json.Decoder(DetailedTask)
+_FIELD_TYPES: Final[Mapping[str, type]] = {
+    **dict.fromkeys(("statusId", "status", "type", "statusType", "created", "message", "description"), str),
+    "code": int,
+}
 
 
 def decode_page(body: bytes) -> Page:
     """Decode the body of `GET status/`.
 
     Raises:
-        Malformed: It is no JSON, or no object with a list ``data`` and a pointer ``next``.
+        Malformed: It is not UTF-8, not JSON, or no object with a list ``data`` and a pointer ``next``.
     """
     _check_encoding(body)
     try:
-        page = _strict_page.decode(body)
+        page = _pages.decode(body)
     except (ValueError, RecursionError):
-        return _tolerant_page(body)
-    return Page(tasks=list[Task](page.data), next=page.next or None)
+        return _odd_page(_json(body))
+    return Page(page.data, page.next or None)
 
 
-def decode_task(body: bytes) -> Task:
+def decode_task(body: bytes) -> DetailedTask:
     """Decode the body of `GET status/{id}/`.
 
     Raises:
-        Malformed: It is no JSON object.
+        Malformed: It is not UTF-8, not JSON, or no object.
     """
     _check_encoding(body)
     try:
-        return _strict_task.decode(body)
+        return _tasks.decode(body)
     except (ValueError, RecursionError):
-        record = _json(body)
-    if not isinstance(record, dict):
-        raise Malformed(f"the record is {_kind(record)} where an object belongs")
-    return _tolerant_task(record)
-
-
-def description_of(body: bytes) -> str:
-    """The description in the body of `GET status/{id}/`; empty where there is none."""
-    record = _lenient_json(body)
-    return (_text(record.get("description")) if isinstance(record, dict) else None) or ""
+        document = _json(body)
+    record = _well_typed(document) if isinstance(document, dict) else document
+    return _convert(_tasks, record, name="record")
 
 
 def _check_encoding(body: bytes) -> None:
-    """Refuse what is no UTF-8, also where it is in a field that is skipped: something garbled it."""
+    """Refuse a body that is not UTF-8, even in a field that is skipped: something garbled it."""
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise Malformed(f"the body is no UTF-8: {error.reason} at byte {error.start}") from error
+            raise Malformed(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _tolerant_page(body: bytes) -> Page:
-    page = _json(body)
-    if not isinstance(page, dict):
-        raise Malformed(f"the page is {_kind(page)} where an object belongs")
-    data = page.get("data")
-    if not isinstance(data, list):
-        raise Malformed(f"the page's `data` is {_kind(data)} where a list belongs")
-    pointer = page.get("next", ...)
-    if pointer is ... or not (pointer is None or isinstance(pointer, str)):
-        raise Malformed("the page's `next` is missing or no text: the walk cannot go on")
-    tasks = [_tolerant_task(record) for record in data if isinstance(record, dict)]
-    return Page(tasks=tasks, next=pointer or None, skipped=len(data) - len(tasks))
+def _odd_page(document: object) -> Page:
+    """Read a page that is not as documented: an odd field of a record costs that field only."""
+    skipped = 0
+    if isinstance(document, dict):
+        document = {name: document[name] for name in ("data", "next") if name in document}
+        if isinstance(entries := document.get("data"), list):
+            records = [_well_typed(entry) for entry in entries if isinstance(entry, dict)]
+            document["data"], skipped = records, len(entries) - len(records)
+    page = _convert(_pages, document, name="page")
+    return Page(page.data, page.next or None, skipped)
 
 
-def _tolerant_task(record: Mapping[str, Any]) -> Task:
-    code = record.get("code")
-    return Task(
-        status=_text(record.get("status")) or "",
-        created=_timestamp(record.get("created")),
-        status_id=_text(record.get("statusId")) or None,
-        type=_text(record.get("type")),
-        status_type=_text(record.get("statusType")),
-        code=code if type(code) is int else 0,
-        message=record.get("message"),
-    )
+def _well_typed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the documented fields that have their documented type."""
+    return {name: value for name, value in record.items() if type(value) is _FIELD_TYPES.get(name)}
 
 
-def _timestamp(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
+def _convert(decoder: msgspec.json.Decoder[Decoded], document: object, *, name: str) -> Decoded:
+    """Decode plain data; a lone surrogate, which JSON can spell and UTF-8 cannot, becomes a question mark."""
     try:
-        return msgspec.convert(value, datetime)
-    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter for a lone surrogate
-        return None
+        return decoder.decode(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the {name} is not as documented: {error}") from error
 
 
-def _text(value: object) -> str | None:
-    """Text that can be written out again: a lone surrogate, which JSON can spell, cannot."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
-
-
-def _json(body: bytes) -> Any:  # noqa: ANN401 the shape is what the callers find out
+def _json(body: bytes) -> Any:  # noqa: ANN401 the shape is checked by the callers
     try:
         return json.loads(body, parse_constant=_refuse_constant, parse_int=_integer)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"the body is no JSON: {error or 'nested too deeply'}") from error
-
-
-def _lenient_json(body: bytes) -> Any:  # noqa: ANN401 likewise
-    try:
-        return _json(body)
-    except Malformed:
-        return None
+        raise Malformed(f"the body is not JSON: {error or 'nested too deeply'}") from error
 
 
 def _integer(digits: str) -> int:
@@ -238,14 +205,3 @@ def _integer(digits: str) -> int:
 
 def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number")
-
-
-def _kind(value: object) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "a truth value",
-        type(None): "null or missing",
-    }
-    return names.get(type(value), "a number")

@@ -2,22 +2,31 @@
 
 requests' timeout is per socket read, so a server that drips a byte a second would hold a poll for ever.
 Here every read from the socket, those of the status line and the headers too, waits only for what is left
-of the attempt, and looks up often enough to give way when the exporter stops.
+of the attempt, and looks up often enough to end when the exporter stops.
 """
 
+import os
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from typing import Any, Final
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
+from requests.utils import check_header_validity
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.response import BaseHTTPResponse
+from urllib3.util import Timeout
 
-from exporter.datarobot.adapter import BoundedAdapter
+from exporter.config import TlsConfig
+from exporter.config.trust import TrustError, client_context
+from exporter.datarobot.adapter import BoundedAdapter, Network
+from exporter.datarobot.addresses import connect
+from exporter.datarobot.proxies import credentials_of, port_of, proxy_for
 from exporter.datarobot.responses import Response
 from exporter.errors import (
     ApiError,
@@ -28,93 +37,153 @@ from exporter.errors import (
     TlsFailed,
     TooLarge,
 )
-from exporter.logs import hide, without_secrets
+from exporter.logs import hide, release, without_secrets
 
 
 _SLICE_SECONDS: Final = 0.25
 _CHUNK_BYTES: Final = 256 * 1024
 _ERROR_BODY_BYTES: Final = 64 * 1024
 _ERROR_BODY_SECONDS: Final = 1.0
+# Of a request that is sent on a connection that is open; all else has its own limits.
+_SENDING: Final = Timeout(10.0)
 _FOREIGN_ERRORS: Final = (
     requests.exceptions.RequestException,
     urllib3.exceptions.HTTPError,
     OSError,
-    UnicodeEncodeError,
 )
+_UNKNOWN_ISSUER: Final = frozenset({18, 19, 20, 21})
 
 
 class Transport:
-    """A kept session with one API.
+    """A kept session with one API, for one thread at a time.
 
     Args:
         base: The API's URL; decides which of the environment's proxies apply.
-        verify: Path of a CA bundle, False for no verification at all, or None for what the environment
-            says (``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``), else the usual authorities.
-        certificate: Paths of the client's certificate and key.
+        tls: Whom to trust, and what to show.
         proxy_url: Instead of the environment's proxies.
-        stop: When set, reading ends at once; connecting goes on to its deadline.
+        stop: When set, connecting and reading end at once; a TLS handshake goes on to its deadline.
         monotonic: Seconds; the clock of all deadlines.
+
+    Attributes:
+        status: HTTP status of the last request, even if its body failed; None if no response came.
     """
 
     def __init__(
         self,
         base: str,
         *,
-        verify: str | bool | None,
-        certificate: tuple[str, str] | None,
+        tls: TlsConfig,
         proxy_url: str | None,
         stop: threading.Event,
         monotonic: Callable[[], float],
     ) -> None:
+        self.status: int | None = None
+        self._base = base
+        self._tls = tls
+        self._proxy_url = proxy_url
+        self._proxy: str | None = None
         self._stop = stop
         self._monotonic = monotonic
         self._deadline = monotonic()
-        self.status: int | None = None
-        """HTTP status of the last request, even if its body failed; None if no response came."""
-        self._session = requests.Session()
-        proxies = {"http": proxy_url, "https": proxy_url} if proxy_url else {}
-        self._options: dict[str, Any] = {
-            **self._session.merge_environment_settings(
-                base, proxies, stream=True, verify=verify, cert=certificate
-            )
-        }
-        if verify is False:
+        self._route: tuple[HTTPConnectionPool, str] | None = None
+        self._valid: Mapping[str, str] | None = None
+        self._hidden: list[str] = []
+        if tls.insecure_skip_verify:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        self._adapter = BoundedAdapter(self._wait_readable)
+        proxy_tls = TlsConfig(ca_file=tls.ca_file, insecure_skip_verify=tls.insecure_skip_verify)
+        self._adapter = BoundedAdapter(
+            Network(
+                connect=self._connect,
+                wait=self._wait_readable,
+                allow=self._allow,
+                context=lambda: client_context(tls, os.environ),
+                proxy_context=lambda: client_context(proxy_tls, os.environ),
+            )
+        )
+        self._session = requests.Session()
         self._session.mount("http://", self._adapter)
         self._session.mount("https://", self._adapter)
-        for proxy in self._options["proxies"].values():
-            self._hide_password(proxy)
+
+    @property
+    def place(self) -> str:
+        """Host and port of the API, and those of the proxy if there is one."""
+        through = f" through the proxy {_place(self._proxy)}" if self._proxy else ""
+        return f"{_place(self._base)}{through}"
 
     def send(
-        self, method: str, url: str, *, headers: Mapping[str, str], deadline: float, max_size: int
+        self, method: str, target: str, *, headers: Mapping[str, str], deadline: float, max_size: int
     ) -> Response:
         """Send a request and read the whole response.
 
         Args:
             method: HTTP method.
-            url: Where to.
+            target: What comes after the API's URL and a slash.
             headers: All of them; nothing is added but what HTTP itself needs.
-            deadline: On the monotonic clock, for everything from connecting to the last byte.
+            deadline: On the monotonic clock, for everything from resolving the name to the last byte.
             max_size: Bytes of body, decompressed.
 
         Raises:
             Interrupted: The exporter is stopping.
             RequestTimedOut, ConnectionFailed, TlsFailed, TooLarge, Malformed: As they say.
         """
-        left = max(0.001, deadline - self._monotonic())
         self._deadline = deadline
         self.status = None
-        with (
-            _translated(),
-            closing(self._adapter.open(method, url, headers, left, self._options)) as response,
-        ):
-            self.status = response.status
-            success = 200 <= response.status < 300  # noqa: PLR2004 the range of success is HTTP's
-            body = b"".join(_chunks(response, max_size)) if success else self._quotable(response)
-            return Response(response.status, response.headers, body)
+        try:
+            pool, start = self._route or self._find_route()
+            self._check(headers)
+            response = pool.urlopen(
+                method,
+                start + target,
+                headers=headers,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+                retries=self._adapter.max_retries,
+                timeout=_SENDING,
+            )
+            with closing(response):
+                self.status = response.status
+                success = 200 <= response.status < 300  # noqa: PLR2004 the range of success is HTTP's
+                body = _whole(response, max_size) if success else self._start_of(response)
+                return Response(response.status, response.headers, body)
+        except TrustError as error:
+            raise TlsFailed(f"{self.place}: {error}") from error
+        except _FOREIGN_ERRORS as error:
+            raise self._translate(error) from error
 
-    def _quotable(self, response: BaseHTTPResponse) -> bytes:
+    def reset(self) -> None:
+        """Close all connections; the next request opens a new one."""
+        self._route = None
+        self._session.close()
+
+    def close(self) -> None:
+        """Close all connections for good."""
+        self.reset()
+        while self._hidden:
+            release(self._hidden.pop())
+
+    def _find_route(self) -> tuple[HTTPConnectionPool, str]:
+        """Find out once what all requests have in common: proxy, connections, how their target begins."""
+        self._proxy = proxy_for(self._base, self._proxy_url)
+        if self._proxy and not self._hidden:
+            # A proxy may repeat its password in a refusal: as the URL spells it, decoded, or as it was sent.
+            password = urlsplit(self._proxy).password or ""
+            self._hidden = [password, unquote(password), credentials_of(self._proxy)]
+            for secret in self._hidden:
+                hide(secret)
+        verify = not self._tls.insecure_skip_verify
+        self._route = self._adapter.pool_for(f"{self._base}/", proxy=self._proxy, verify=verify)
+        return self._route
+
+    def _check(self, headers: Mapping[str, str]) -> None:
+        """Refuse headers that would break their line, once for each set of them."""
+        if headers is not self._valid:
+            for header in headers.items():
+                check_header_validity(header)
+            self._valid = headers
+
+    def _start_of(self, response: BaseHTTPResponse) -> bytes:
         """The start of a body whose status says enough; nothing if it is garbage, cut off or slow."""
         self._deadline = min(self._deadline, self._monotonic() + _ERROR_BODY_SECONDS)
         try:
@@ -122,30 +191,61 @@ class Transport:
         except (urllib3.exceptions.HTTPError, OSError):
             return b""
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._session.close()
+    def _connect(self, host: str, port: int, options: Iterable[tuple[int, int, int]]) -> socket.socket:
+        return connect(host, port, options=options, patience=self._patience)
 
-    def _hide_password(self, proxy: str) -> None:
-        """A proxy may repeat its password in a refusal: as the URL spells it, decoded, or as it was sent."""
-        with suppress(ValueError):  # of the environment, and no URL; the first request tells
-            url = proxy if "://" in proxy else f"http://{proxy}"
-            hide(urlsplit(url).password or "")
-            hide(requests.utils.get_auth_from_url(url)[1])
-            hide(self._adapter.proxy_headers(url).get("Proxy-Authorization", "").removeprefix("Basic "))
+    def _allow(self, sock: socket.socket) -> None:
+        sock.settimeout(max(0.001, self._deadline - self._monotonic()))
 
     def _wait_readable(self, sock: socket.socket) -> None:
         """Give a socket the time that its next read may take."""
+        sock.settimeout(self._patience("the response was not complete in time"))
+
+    def _patience(self, problem: str) -> float:
+        """Seconds to wait before this must be called again; see :data:`addresses.Patience`."""
         if self._stop.is_set():
             raise Interrupted("the exporter is stopping")
         left = self._deadline - self._monotonic()
         if left <= 0:
-            raise TimeoutError("the response was not complete in time")
-        sock.settimeout(min(left, _SLICE_SECONDS))
+            raise TimeoutError(problem)
+        return min(left, _SLICE_SECONDS)
+
+    def _translate(self, error: Exception) -> ApiError:
+        """Turn an error of requests, urllib3 or the socket into one of ours, which names host and port."""
+        chain = list(_chain(error))
+        root = without_secrets(_text(chain[-1]))
+        kinds = tuple(type(link) for link in chain)
+
+        def caused_by(*types: type[BaseException]) -> bool:
+            return any(issubclass(kind, types) for kind in kinds)
+
+        if caused_by(urllib3.exceptions.DecodeError):
+            return Malformed(f"the body cannot be decompressed: {root}")
+        if self._proxy and caused_by(urllib3.exceptions.ProxyError):
+            return ConnectionFailed(f"the proxy {_place(self._proxy)} does not work: {root}")
+        text = f"{self.place}: {root}"
+        # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it.
+        if caused_by(ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
+            return ConnectionFailed(text)
+        if caused_by(TimeoutError, urllib3.exceptions.TimeoutError):
+            return RequestTimedOut(text)
+        if caused_by(ssl.SSLError):
+            return TlsFailed(text)
+        return ConnectionFailed(text)
+
+
+def _whole(response: BaseHTTPResponse, limit: int) -> bytes:
+    """The decompressed body.
+
+    Raises:
+        TooLarge: It has more than `limit` bytes.
+    """
+    if "Content-Encoding" not in response.headers and (response.length_remaining or limit + 1) <= limit:
+        return response.read()
+    return b"".join(_chunks(response, limit))
 
 
 def _chunks(response: BaseHTTPResponse, limit: int) -> Iterator[bytes]:
-    """The decompressed body; past `limit` bytes it is refused."""
     size = 0
     while chunk := response.read(min(_CHUNK_BYTES, limit + 1), decode_content=True):
         size += len(chunk)
@@ -154,44 +254,25 @@ def _chunks(response: BaseHTTPResponse, limit: int) -> Iterator[bytes]:
         yield chunk
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the errors of requests, urllib3 and the socket into our own."""
-    try:
-        yield
-    except ApiError:
-        raise
-    except _FOREIGN_ERRORS as error:
-        raise _translate(error) from error
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return f"[{host}]:{port_of(url)}" if ":" in host else f"{host}:{port_of(url)}"
 
 
-def _translate(error: Exception) -> ApiError:
-    chain = list(_chain(error))
-    root = without_secrets(str(chain[-1])) or type(chain[-1]).__name__
-    kinds = tuple(type(link) for link in chain)
-
-    def caused_by(*types: type[BaseException]) -> bool:
-        return any(issubclass(kind, types) for kind in kinds)
-
-    if caused_by(urllib3.exceptions.DecodeError):
-        return Malformed(f"the body cannot be decompressed: {root}")
-    if UnicodeEncodeError in kinds:
-        root = "its user or password holds a character beyond Latin-1"
-    if caused_by(UnicodeEncodeError, requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return ConnectionFailed(f"the proxy does not work: {root}")
-    # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it; and an
-    # unknown host or network is none that took too long, though urllib3 derives its error from that one.
-    if caused_by(
-        ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError, urllib3.exceptions.NewConnectionError
-    ):
-        return ConnectionFailed(root)
-    if caused_by(TimeoutError, urllib3.exceptions.TimeoutError, requests.exceptions.Timeout):
-        return RequestTimedOut(root)
-    # requests looks for its files itself, and has no error of its own for a missing one.
-    missing = "TLS CA certificate bundle" in root or "TLS certificate file" in root
-    if missing or caused_by(ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError):
-        return TlsFailed(root)
-    return ConnectionFailed(root)
+def _text(error: BaseException) -> str:
+    """What an error says, without the numbers and source lines of the system and of OpenSSL."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"certificate verify failed: {error.verify_message.rstrip('.')}"
+        hint = "; a private CA is named in tls_config.ca_file" if error.verify_code in _UNKNOWN_ISSUER else ""
+        return text + hint
+    if isinstance(error, socket.gaierror):
+        return f"the host name cannot be resolved: {error.strerror or error}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return re.sub(r"\(?_ssl\.c:\d+\)?:? ?", "", str(error)) or type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

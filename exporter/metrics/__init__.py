@@ -1,7 +1,7 @@
 """The metrics of ``/metrics``.
 
-``catalogue`` has one row per metric, ``collector`` feeds it with the accounts, ``exposition`` writes the
-text.
+``catalogue`` has one row per metric, ``samples`` the functions that return their samples, ``collector``
+collects them from all accounts, ``exposition`` writes the text.
 """
 
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView

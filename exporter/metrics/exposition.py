@@ -1,8 +1,8 @@
-"""The exposition: the client library's own text, without writing everything anew at every scrape.
+"""Renders metrics as the client library does, byte for byte, but faster.
 
-The client library sorts, names and escapes the labels of every sample at every scrape, and that takes most of
-the time. Here it writes each line once, and then only the number at its end is written again. Families that
-are not ours, and escapings of names that few ask for, go through the client library whole.
+The client library formats and escapes the labels of every sample at every scrape, which takes most of the
+time. Here the text of each series up to its value is cached; only the value is formatted again. Families of
+other collectors, and rarely used escaping schemes, are rendered by the client library.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,53 +25,53 @@ from exporter.telemetry import Histogram
 
 
 Sample: TypeAlias = tuple[tuple[str, ...], float | Histogram]
-"""Values of a row's own labels, and the number or histogram."""
+"""Label values without `account`, and the value."""
 
 Type: TypeAlias = Literal["gauge", "counter", "histogram"]
 
-Starts: TypeAlias = dict[tuple[object, ...], tuple[str, ...]]
-"""The lines of each series up to their numbers, by the values of its own labels and the bounds of buckets."""
+Prefixes: TypeAlias = dict[tuple[object, ...], tuple[str, ...]]
+"""Cached lines of a series up to the value, by label values and, for a histogram, bucket bounds."""
 
 Encode: TypeAlias = Callable[[Collector], bytes]
-"""One of the client library's functions that write a whole registry."""
+"""A function of the client library that renders a registry."""
 
 _FAMILIES: Final = {
     "gauge": GaugeMetricFamily,
     "counter": CounterMetricFamily,
     "histogram": HistogramMetricFamily,
 }
-# Under these, names without any odd letter are spelled in another way too.
-_UNUSUAL_ESCAPINGS: Final = ("escaping=dots", "escaping=values")
+# These schemes change all names, also plain ones.
+_UNCACHED_ESCAPINGS: Final = ("escaping=dots", "escaping=values")
 _END: Final = "# EOF\n"
-_SMALL: Final = 1_000_000
+_MAX_FAST_INTEGER: Final = 1_000_000
 
 
 class Source:
-    """Where a family has some of its samples from.
+    """Source of some samples of a family.
 
     Args:
-        values: Of its first labels, the same for all samples.
-        samples: Gives the samples; may be asked more than once.
-        starts: Beginnings of lines that were written before, for these values and this family; grows.
+        values: Values of the first labels, the same for all samples.
+        samples: Returns the samples; called more than once.
+        prefixes: Cache for these label values and this family.
     """
 
     def __init__(
-        self, values: tuple[str, ...], samples: Callable[[], Iterable[Sample]], starts: Starts
+        self, values: tuple[str, ...], samples: Callable[[], Iterable[Sample]], prefixes: Prefixes
     ) -> None:
         self.values = values
         self.samples = samples
-        self.starts = starts
+        self.prefixes = prefixes
 
 
 class Family(Metric):
-    """A family as the client library knows it, whose samples are made only if they are asked for.
+    """A metric family of the client library with lazy samples.
 
     Args:
-        name: As exposed.
-        kind: Of the metric.
-        documentation: One sentence.
-        labels: Names, those that sources have in common first.
-        sources: Of its samples.
+        name: Name as exposed.
+        kind: Metric type.
+        documentation: HELP text.
+        labels: Label names; those with values in the sources come first.
+        sources: Sources of the samples.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Family(Metric):
         del self.samples
 
     def __bool__(self) -> bool:
-        """Whether it has any sample."""
+        """Return whether there is any sample."""
         return any(True for source in self._sources for _ in source.samples())
 
     @cached_property
     def samples(self) -> list[LibrarySample]:  # type: ignore[override]
-        """All samples, as the client library makes them."""
+        """The samples as objects of the client library."""
         family = self._empty()
         for source in self._sources:
             for values, value in source.samples():
@@ -104,48 +104,48 @@ class Family(Metric):
         return samples
 
     def lines(self) -> str:
-        """The lines of all samples, as both formats have them."""
+        """Return the sample lines, which are the same in both formats."""
         lines: list[str] = []
         for source in self._sources:
-            starts = source.starts
+            prefixes = source.prefixes
             for values, value in source.samples():
                 if isinstance(value, Histogram):
                     key = (*values, *value.bounds)
-                    several = starts.get(key) or self._write(source, key, values, value)
-                    lines += map(str.__add__, several, map(_ended, _numbers(value)))
+                    line_prefixes = prefixes.get(key) or self._cache(source, key, values, value)
+                    lines += map(str.__add__, line_prefixes, map(_line_end, _numbers(value)))
                 else:
-                    (start,) = starts.get(values) or self._write(source, values, values, value)
-                    lines.append(start + _ended(value))
+                    (prefix,) = prefixes.get(values) or self._cache(source, values, values, value)
+                    lines.append(prefix + _line_end(value))
         return "".join(lines)
 
     def head(self, encode: Encode) -> str:
-        """Its lines before the samples."""
+        """Return the HELP and TYPE lines."""
         return _encoded(encode, self._empty())
 
     def _empty(self) -> Any:  # noqa: ANN401 the client library's classes differ in add_metric
         return _FAMILIES[self._kind](self._exposed, self.documentation, labels=self._labels)
 
-    def _write(
+    def _cache(
         self, source: Source, key: tuple[object, ...], values: tuple[str, ...], value: float | Histogram
     ) -> tuple[str, ...]:
-        """Have the client library write the lines of one series, and keep their beginnings."""
+        """Cache and return the prefixes of one series, taken from the client library's output."""
         family = self._empty()
         _add(family, (*source.values, *values), value)
         lines = _encoded(generate_latest, family).split("\n")
-        starts = tuple(line[: line.rindex(" ") + 1] for line in lines if line and not line.startswith("#"))
-        source.starts[key] = starts
-        return starts
+        prefixes = tuple(line[: line.rindex(" ") + 1] for line in lines if line and not line.startswith("#"))
+        source.prefixes[key] = prefixes
+        return prefixes
 
 
 def render(registry: CollectorRegistry | RestrictedRegistry, encode: Encode, content_type: str) -> bytes:
-    """What the encoder would make of the registry, sooner.
+    """Render a registry; the result is that of the encoder.
 
     Args:
-        registry: All metrics or some.
-        encode: The client library's encoder of some format and escaping.
-        content_type: Of what it makes.
+        registry: The registry, or a selection of its metrics.
+        encode: The client library's encoder for a format and an escaping scheme.
+        content_type: Its content type.
     """
-    if any(escaping in content_type for escaping in _UNUSUAL_ESCAPINGS):
+    if any(escaping in content_type for escaping in _UNCACHED_ESCAPINGS):
         return encode(registry)
     parts = []
     for family in registry.collect():
@@ -157,7 +157,7 @@ def render(registry: CollectorRegistry | RestrictedRegistry, encode: Encode, con
 
 
 class _Families:
-    """A registry of some families."""
+    """A registry of these families."""
 
     def __init__(self, *families: Metric) -> None:
         self._families = families
@@ -167,7 +167,7 @@ class _Families:
 
 
 def _encoded(encode: Encode, family: Metric) -> str:
-    """The text of one family, without what marks the end of the whole."""
+    """Return the text of one family, without the end mark of OpenMetrics."""
     return encode(_Families(family)).decode().removesuffix(_END)
 
 
@@ -179,15 +179,15 @@ def _add(family: Any, values: Sequence[str], value: float | Histogram) -> None: 
         family.add_metric(values, value)
 
 
-def _ended(number: float) -> str:
-    """A number and the end of its line; small counts, which most numbers are, by a short cut."""
-    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _SMALL:
+def _line_end(number: float) -> str:
+    """Return a value and the line feed. Small integers, which are most values, have a fast path."""
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < _MAX_FAST_INTEGER:
         return f"{number}.0\n"
     text: str = floatToGoString(number)  # type: ignore[no-untyped-call]
     return f"{text}\n"
 
 
 def _numbers(histogram: Histogram) -> Sequence[float]:
-    """The numbers of a histogram's lines: buckets, count, sum."""
+    """Return the values of a histogram's lines: buckets, count, sum."""
     counts = [count for _, count in histogram.buckets()]
     return (*counts, counts[-1], histogram.sum)

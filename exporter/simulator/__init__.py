@@ -1,6 +1,6 @@
-"""A DataRobot account that lives, and the server that shows it: for the demo, for tests, for load.
+"""A simulated DataRobot, for the demo, for tests and for load.
 
 ::
 
-    profiles → simulation (journal) → answers (faults, failures, messages) → server, console
+    profiles → simulation (records, journal) → responses (faults, failures, messages) → server, console
 """

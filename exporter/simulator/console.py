@@ -1,9 +1,9 @@
-"""What the operator of a simulation may ask and command over HTTP, below ``/simulator/``; no token is needed.
+"""The HTTP interface to control a simulation, below ``/simulator/``, without authentication.
 
 ::
 
-    GET    /simulator/truth      the truth of every account
-    GET    /simulator/requests   the requests seen so far
+    GET    /simulator/truth      ground truth of all accounts
+    GET    /simulator/requests   requests received so far
     POST   /simulator/faults     {"kind": "rate_limited", "times": 2, "retry_after": 5}
     DELETE /simulator/faults
     POST   /simulator/tasks      {"do": "submit", "type": "Dataset", "runs_for": 60}
@@ -17,24 +17,24 @@ import msgspec
 
 from exporter.simulator.faults import Fault, Faults
 from exporter.simulator.journal import Truth
-from exporter.simulator.messages import Answer, json_answer
+from exporter.simulator.messages import Response, json_response
 from exporter.simulator.simulation import SimulatedAccount
 
 
 PATH = "/simulator/"
 
-_LATEST = 1000
+_MAX_SHOWN = 1000
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
-    """A request that came; never its token.
+class LoggedRequest(msgspec.Struct, frozen=True, gc=False):
+    """A request, without its token.
 
     Attributes:
         operation: ``list``, ``get``, ``delete``, ``version`` or ``other``.
         method: In upper case.
         target: Path and query.
-        account: Name, or None without a valid token.
-        authorized: Whether there was an ``Authorization`` header, valid or not.
+        account: Name; None without a valid token.
+        authorized: Whether it had an ``Authorization`` header, valid or not.
     """
 
     operation: str
@@ -45,35 +45,35 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class RequestLog:
-    """The requests that came: counted for ever, the latest kept.
+    """Counts requests and keeps the latest.
 
     Attributes:
-        operations: Requests by operation.
-        authorized: Requests with an ``Authorization`` header.
-        latest: Oldest first.
+        operations: Number of requests by operation.
+        authorized: Number of requests with an ``Authorization`` header.
+        latest: The latest requests, oldest first.
     """
 
     def __init__(self) -> None:
         self.operations: Counter[str] = Counter()
         self.authorized = 0
-        self.latest: deque[Seen] = deque(maxlen=100_000)
+        self.latest: deque[LoggedRequest] = deque(maxlen=100_000)
 
-    def add(self, seen: Seen) -> None:
-        """Note one more."""
-        self.operations[seen.operation] += 1
-        self.authorized += seen.authorized
-        self.latest.append(seen)
+    def add(self, request: LoggedRequest) -> None:
+        """Add a request."""
+        self.operations[request.operation] += 1
+        self.authorized += request.authorized
+        self.latest.append(request)
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something to do to an account; see the method of this name of ``SimulatedAccount``.
+    """A command for an account; see the methods of ``SimulatedAccount``.
 
     Attributes:
-        do: Which method.
-        account: Name; may be left out if there is only one.
-        id: Of the task; ``submit`` makes one up if there is none.
-        count: For ``populate``.
-        type: For ``submit``, like the rest; some are for ``finish`` and ``change``, too.
+        do: Name of the method.
+        account: Name; optional if there is only one.
+        id: Id of the task; ``submit`` generates one by default.
+        count: Argument of ``populate``.
+        type: Argument of ``submit``, like all below; some are arguments of ``finish`` and ``change`` too.
     """
 
     do: Literal["submit", "finish", "change", "stick", "hide", "unhide", "vanish", "delete", "populate"]
@@ -90,15 +90,15 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     record_for: float | None = None
     message: str | None = None
 
-    def act(self, account: SimulatedAccount) -> str | None:
-        """Do it.
+    def run(self, account: SimulatedAccount) -> str | None:
+        """Run the command.
 
         Returns:
             The id of the task.
 
         Raises:
             KeyError: There is no such task.
-            ValueError: It cannot be done.
+            ValueError: The command is invalid.
         """
         status_id = self.id or ""
         match self.do:
@@ -142,12 +142,12 @@ _COMMAND = msgspec.json.Decoder(Command)
 
 
 class Console:
-    """The operator's side of a simulation.
+    """Handles the requests below ``/simulator/``.
 
     Args:
-        accounts: All of them.
-        faults: What is switched on.
-        log: What was seen.
+        accounts: The accounts.
+        faults: The active faults.
+        log: The logged requests.
     """
 
     def __init__(self, accounts: Iterable[SimulatedAccount], faults: Faults, log: RequestLog) -> None:
@@ -155,56 +155,58 @@ class Console:
         self._faults = faults
         self._log = log
 
-    def answer(self, method: str, path: str, body: bytes, *, now: float) -> Answer:
-        """Answer a request; ``path`` begins with ``/simulator/``, ``now`` is in Unix seconds."""
+    def respond(self, method: str, path: str, body: bytes, *, now: float) -> Response:
+        """Handle a request; ``path`` starts with ``/simulator/``, ``now`` is in Unix seconds."""
         try:
             match method, path.rstrip("/").removeprefix(PATH):
                 case "GET", "truth":
-                    truths = {name: plain(account.truth(now)) for name, account in self._accounts.items()}
-                    given = json_answer(200, truths)
+                    truths = {
+                        name: truth_to_json(account.truth(now)) for name, account in self._accounts.items()
+                    }
+                    response = json_response(200, truths)
                 case "GET", "requests":
-                    given = json_answer(200, self._seen())
+                    response = json_response(200, self._requests())
                 case "POST", "faults":
                     self._faults.inject(_FAULT.decode(body))
-                    given = Answer(code=204)
+                    response = Response(code=204)
                 case "DELETE", "faults":
                     self._faults.clear()
-                    given = Answer(code=204)
+                    response = Response(code=204)
                 case "POST", "tasks":
-                    given = self._command(_COMMAND.decode(body), now)
+                    response = self._command(_COMMAND.decode(body), now)
                 case _:
-                    given = json_answer(404, {"message": f"The simulator has no {method} {path}."})
+                    response = json_response(404, {"message": f"Unknown path: {method} {path}."})
         except ValueError as error:
-            given = json_answer(400, {"message": str(error)})
-        return given
+            response = json_response(400, {"message": str(error)})
+        return response
 
-    def _command(self, command: Command, now: float) -> Answer:
+    def _command(self, command: Command, now: float) -> Response:
         names = [command.account] if command.account is not None else list(self._accounts)
         if len(names) != 1 or names[0] not in self._accounts:
-            raise ValueError(f"Name one of these accounts: {', '.join(self._accounts)}.")
+            raise ValueError(f"account must be one of {', '.join(self._accounts)}.")
         account = self._accounts[names[0]]
         account.advance(now)
         try:
-            return json_answer(200, {"id": command.act(account)})
+            return json_response(200, {"id": command.run(account)})
         except KeyError:
-            return json_answer(404, {"message": f"There is no task {command.id} in {account.name}."})
+            return json_response(404, {"message": f"No task {command.id} in {account.name}."})
 
-    def _seen(self) -> dict[str, Any]:
+    def _requests(self) -> dict[str, Any]:
         return {
             "count": self._log.operations.total(),
             "operations": self._log.operations,
             "authorized": self._log.authorized,
-            "latest": list(self._log.latest)[-_LATEST:],
+            "latest": list(self._log.latest)[-_MAX_SHOWN:],
         }
 
 
-def plain(truth: Truth) -> dict[str, Any]:
-    """A truth for JSON, which has no pairs as keys: lists of rows instead, and the latest endings only."""
+def truth_to_json(truth: Truth) -> dict[str, Any]:
+    """Return a truth with lists of rows instead of dicts, since JSON keys cannot be pairs."""
     return {
         "now": truth.now,
         "tasks": [{"status": s, "task_type": t, "count": n} for (s, t), n in truth.tasks.items()],
         "oldest": [{"status": s, "task_type": t, "created": at} for (s, t), at in truth.oldest.items()],
         "submitted": truth.submitted,
         "finished": [{"status": s, "task_type": t, "count": n} for (s, t), n in truth.finished.items()],
-        "endings": truth.endings[-_LATEST:],
+        "outcomes": truth.outcomes[-_MAX_SHOWN:],
     }

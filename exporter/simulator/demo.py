@@ -1,4 +1,4 @@
-"""A simulated DataRobot with a few living accounts, alone or with the exporter on it."""
+"""The simulated DataRobot of the commands ``demo`` and ``simulate``."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,17 +16,17 @@ from exporter.simulator.simulation import SimulatedAccount
 
 
 DEMO_ACCOUNTS: Final = {"production": "steady", "training": "busy", "staging": "troubled"}
-"""Profile by account name."""
+"""Profiles by account name."""
 
 DEMO_ADDRESS: Final = "127.0.0.1:10072"
-"""Where the demo serves unless it is told."""
+"""Default listen address of the demo."""
 
 _POLL_SECONDS: Final = 2.0
 _STUCK_AFTER: Final = {"INITIALIZED": 120.0, "RUNNING": 600.0}
 
 
 def simulated_token(account: str) -> str:
-    """The token of a simulated account; no secret, as what it opens is made up."""
+    """Return the token of a simulated account. It is not a secret."""
     return f"simulated-{account}"
 
 
@@ -40,25 +40,25 @@ def make_simulator(
     """Make a simulator.
 
     Args:
-        accounts: Names of profiles by names of accounts.
-        address: Host and port; port 0 takes a free one.
-        seed: The same seed lives the same life.
+        accounts: Profile names by account name.
+        address: Host and port; port 0 for a free one.
+        seed: Seed for reproducible runs.
         clock: Unix seconds.
 
     Raises:
-        ConfigError: There is no such profile, or the address cannot be used.
+        ConfigError: A profile does not exist, or the address cannot be used.
     """
     unknown = sorted(set(accounts.values()) - PROFILES.keys())
     if unknown:
         raise ConfigError(
-            f"--account: there is no profile {name}; take one of {', '.join(PROFILES)}" for name in unknown
+            f"--account: unknown profile {name}; expected one of {', '.join(PROFILES)}" for name in unknown
         )
-    living = {
+    by_token = {
         simulated_token(name): SimulatedAccount(name, seed=seed, start=clock(), profile=PROFILES[profile])
         for name, profile in accounts.items()
     }
     try:
-        return Simulator(living, clock=clock, address=address, seed=seed)
+        return Simulator(by_token, clock=clock, address=address, seed=seed)
     except (OSError, OverflowError) as error:
         host, port = address
         raise ConfigError(
@@ -67,14 +67,14 @@ def make_simulator(
 
 
 def demo_config(simulator: Simulator, overrides: Mapping[str, object]) -> Config:
-    """The exporter's configuration for a simulator of the demo's accounts: the defaults, but livelier.
+    """Return the exporter's configuration for the demo, with short intervals and limits.
 
     Args:
-        simulator: Where its accounts are.
-        overrides: By dotted key; without one for the address, it listens on loopback only.
+        simulator: The simulator.
+        overrides: Values by dotted key; the default listen address is on loopback.
 
     Raises:
-        ConfigError: An override is wrong.
+        ConfigError: An override is invalid.
     """
     base = config.load(
         None, {"DATAROBOT_API_TOKEN": "simulated"}, {"web.listen_address": DEMO_ADDRESS, **overrides}

@@ -1,4 +1,4 @@
-"""What faults make of an answer: another one altogether, or strange records in it."""
+"""The effects of faults: other responses, and altered records."""
 
 import email.utils
 import functools
@@ -9,14 +9,20 @@ from typing import Any
 import msgspec
 
 from exporter.simulator.faults import Fault
-from exporter.simulator.messages import MOVED, Answer, Request, json_answer
+from exporter.simulator.messages import MOVED, Request, Response, json_response
 
 
-# An origin that cannot exist.
-ELSEWHERE = "https://datarobot.invalid"
+# An origin that does not exist.
+OTHER_ORIGIN = "https://datarobot.invalid"
 
 _EMPTY_PAGE = b'{"count":0,"data":[],"next":null,"previous":null'
-_WRONG: dict[str, Any] = {"statusId": 12345, "created": 1.5, "status": 7, "type": ["Dataset"], "code": "none"}
+_WRONG_TYPES: dict[str, Any] = {
+    "statusId": 12345,
+    "created": 1.5,
+    "status": 7,
+    "type": ["Dataset"],
+    "code": "none",
+}
 _ERRORS: dict[str, tuple[int, dict[str, Any]]] = {
     "unauthorized": (401, {"message": "Invalid credentials"}),
     "forbidden": (403, {"message": "You do not have permission to do this"}),
@@ -28,39 +34,39 @@ _ERRORS: dict[str, tuple[int, dict[str, Any]]] = {
 _MAINTENANCE = "<html><body>Zur Zeit nicht verfügbar, wir räumen auf.</body></html>".encode("latin-1")
 
 
-def replacement(request: Request, fault: Fault, *, origin: str, now: float) -> Answer:
-    """The answer that a fault gives instead of the ordinary one.
+def replacement(request: Request, fault: Fault, *, origin: str, now: float) -> Response:
+    """Return the response of a fault that ``replaces`` the documented one.
 
     Args:
-        request: What was asked for.
-        fault: One that ``replaces``.
-        origin: Scheme, host and port that absolute URLs name.
-        now: Unix seconds on the server's clock; ``Retry-After`` dates count from here.
+        request: The request.
+        fault: The fault.
+        origin: Scheme, host and port of absolute URLs.
+        now: Unix seconds on the server's clock, the base of ``Retry-After`` dates.
     """
     match fault.kind:
         case "unavailable":
-            given = Answer(code=503, headers={"Content-Type": "text/html"}, body=_MAINTENANCE)
+            response = Response(code=503, headers={"Content-Type": "text/html"}, body=_MAINTENANCE)
         case "redirect":
             query = request.query and f"?{request.query}"
-            target = f"{fault.location or ELSEWHERE}{request.path}{query}"
-            given = Answer(code=302, headers={"Location": target})
+            target = f"{fault.location or OTHER_ORIGIN}{request.path}{query}"
+            response = Response(code=302, headers={"Location": target})
         case "moved":
             path = f"{request.path.removesuffix('/')}{MOVED}/"
-            given = Answer(code=307, headers={"Location": f"{fault.location or origin}{path}"})
+            response = Response(code=307, headers={"Location": f"{fault.location or origin}{path}"})
         case "reset" | "close" | "hang" | "drip_headers" | "drip_body":
-            given = Answer(code=200, delivery=fault.kind, interval=fault.seconds)
+            response = Response(code=200, delivery=fault.kind, interval=fault.seconds)
         case kind if kind in _ERRORS:
-            given = json_answer(*_ERRORS[kind])
+            response = json_response(*_ERRORS[kind])
         case _:
-            given = _strange_body(fault)
+            response = _invalid_body(fault)
     if fault.retry_after is not None:
         date = email.utils.formatdate(now + fault.retry_after, usegmt=True)
-        given.headers["Retry-After"] = date if fault.retry_after_as_date else str(fault.retry_after)
-    return given
+        response.headers["Retry-After"] = date if fault.retry_after_as_date else str(fault.retry_after)
+    return response
 
 
-def spoilt(row: Any, fault: Fault) -> Any:  # noqa: ANN401 -- any JSON value
-    """What a fault makes of a record; the record itself if it is about something else."""
+def alter_record(row: Any, fault: Fault) -> Any:  # noqa: ANN401 -- any JSON value
+    """Return the record as altered by a fault; unchanged if the fault does not alter records."""
     record = msgspec.to_builtins(row)
     if not isinstance(record, dict):
         return row
@@ -68,11 +74,11 @@ def spoilt(row: Any, fault: Fault) -> Any:  # noqa: ANN401 -- any JSON value
         case "missing_field":
             record.pop(fault.field, None)
         case "wrong_type":
-            record[fault.field] = fault.given(_WRONG.get(fault.field or "", {"unexpected": True}))
+            record[fault.field] = fault.value_or(_WRONG_TYPES.get(fault.field or "", {"unexpected": True}))
         case "no_object":
-            return fault.given("surprise")
+            return fault.value_or("surprise")
         case "unknown_status":
-            record["status"] = fault.given("PAUSED")
+            record["status"] = fault.value_or("PAUSED")
         case "lower_case_status":
             record["status"] = record["status"].lower()
         case "created_offset":
@@ -81,32 +87,32 @@ def spoilt(row: Any, fault: Fault) -> Any:  # noqa: ANN401 -- any JSON value
         case "created_naive":
             record["created"] = record["created"].removesuffix("Z")
         case "created_bad":
-            record["created"] = fault.given("yesterday")
+            record["created"] = fault.value_or("yesterday")
         case _:
             return row
     return record
 
 
-def _strange_body(fault: Fault) -> Answer:
-    given = Answer(code=200, headers={"Content-Type": "application/json"})
+def _invalid_body(fault: Fault) -> Response:
+    response = Response(code=200, headers={"Content-Type": "application/json"})
     padding = max(0, fault.size - len(_EMPTY_PAGE) - 1)
     match fault.kind:
         case "bad_json":
-            given.body = b'{"count": 1, "data": [{"statusId": '
+            response.body = b'{"count": 1, "data": [{"statusId": '
         case "deep_json":
-            given.body = b"[" * fault.size + b"]" * fault.size
+            response.body = b"[" * fault.size + b"]" * fault.size
         case "invalid_utf8":
-            given.body = _EMPTY_PAGE + b',"message":"\xff\xfe"}'
+            response.body = _EMPTY_PAGE + b',"message":"\xff\xfe"}'
         case "huge_body":
-            given.body, given.padding, given.tail = _EMPTY_PAGE, padding, b"}"
+            response.body, response.padding, response.tail = _EMPTY_PAGE, padding, b"}"
         case _:
-            given.headers["Content-Encoding"] = "gzip"
-            given.body = _bomb(padding)
-    return given
+            response.headers["Content-Encoding"] = "gzip"
+            response.body = _gzip_bomb(padding)
+    return response
 
 
 @functools.lru_cache(maxsize=4)
-def _bomb(padding: int) -> bytes:
-    inflated = Answer(code=200, body=_EMPTY_PAGE, padding=padding, tail=b"}")
+def _gzip_bomb(padding: int) -> bytes:
+    inflated = Response(code=200, body=_EMPTY_PAGE, padding=padding, tail=b"}")
     gzip = zlib.compressobj(wbits=31)
     return b"".join(gzip.compress(chunk) for chunk in inflated.chunks()) + gzip.flush()

@@ -1,4 +1,4 @@
-"""What can go wrong with an answer, and for which requests it does."""
+"""Faults: what goes wrong with responses, and with which requests."""
 
 import random
 from typing import Any, Literal, get_args
@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 
-# Each of these is the whole answer; of those that apply to a request, the one injected first is given.
+# Each of these replaces the response. If several apply, the first one injected is used.
 Replacement = Literal[
     "unauthorized",
     "forbidden",
@@ -29,7 +29,7 @@ Replacement = Literal[
     "huge_body",
     "gzip_bomb",
 ]
-# Each of these changes the ordinary answer; all that apply are applied.
+# Each of these changes the documented response. If several apply, all are used.
 Change = Literal[
     "slow",
     "clock_skew",
@@ -52,52 +52,52 @@ Change = Literal[
     "completed_as_200",
 ]
 _REPLACEMENTS = frozenset(get_args(Replacement))
-_MOST_BYTES = 1 << 33
-_MOST_LEVELS = 10_000_000
+_MAX_BYTES = 1 << 33
+_MAX_LEVELS = 10_000_000
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing that goes wrong, and for which requests.
+    """A fault, and the requests that it applies to.
 
-    The kinds, and what they read besides:
+    The kinds and their arguments:
 
     - ``unauthorized`` (401), ``forbidden`` (403), ``not_found`` (404), ``unprocessable`` (422),
       ``server_error`` (500): JSON. ``rate_limited`` (429) and ``unavailable`` (503, HTML in Latin-1) send
-      ``Retry-After`` if ``retry_after`` is given.
-    - ``redirect``: 302 to the same path at ``location``. ``moved``: 307 to another status URL, here or, if it
-      is given, at ``location``.
-    - ``reset`` (RST), ``close`` (without an answer), ``hang`` (never an answer). ``drip_headers``,
-      ``drip_body``: one byte every ``seconds``, for ever. ``cut_body``: half of the promised body, no more.
+      ``Retry-After`` if ``retry_after`` is set.
+    - ``redirect``: 302 to the same path at ``location``. ``moved``: 307 to another status URL, at
+      ``location`` if it is set.
+    - ``reset`` (RST), ``close`` (no response), ``hang`` (no response, connection open). ``drip_headers``,
+      ``drip_body``: one byte every ``seconds``, without end. ``cut_body``: half of the body, then close.
     - ``bad_json``, ``invalid_utf8``, ``deep_json`` (``size`` levels), ``huge_body`` (a valid page of ``size``
       bytes), ``gzip_bomb`` (a small body that inflates to it).
-    - ``slow``: ``seconds`` late. ``clock_skew``: ``Date`` is ``seconds`` ahead.
-    - ``wrong_shape``: ``value`` instead of the object (``[]`` if not given), or the object without ``field``.
-    - ``looping_next``: the page names itself. ``foreign_next``: a page at ``location``, without offset and
-      limit. ``proxied_next``: the right page, but at ``location``. ``empty_next``: "" at the end.
-    - ``shifting_list``: from page to page the rows move ``rows`` places to the back (seen twice), or, below
-      zero, to the front (missed). ``capped_limit``: at most ``rows`` rows, whatever was asked for.
-    - ``missing_field``, ``wrong_type``: of ``field``, the latter replaced by ``value``. ``no_object``: a
-      record that is ``value``. ``unknown_status``, ``created_bad``: ``value`` there. ``lower_case_status``.
-      ``created_offset`` (the same instant in +02:00), ``created_naive``.
-    - ``completed_as_200``: a 200 where a 303 is due.
+    - ``slow``: a delay of ``seconds``. ``clock_skew``: ``Date`` is ``seconds`` ahead.
+    - ``wrong_shape``: ``value`` instead of the object (default ``[]``), or the object without ``field``.
+    - ``looping_next``: a link to the same page. ``foreign_next``: a link to ``location``, without offset and
+      limit. ``proxied_next``: the right page at ``location``. ``empty_next``: "" on the last page.
+    - ``shifting_list``: with each page the rows shift by ``rows`` to the end (some are listed twice), or if
+      negative, to the start (some are missed). ``capped_limit``: at most ``rows`` rows per page.
+    - ``missing_field``: no ``field``. ``wrong_type``: ``value`` in ``field``. ``no_object``: ``value`` for
+      a record. ``unknown_status``, ``created_bad``: ``value`` there. ``lower_case_status``.
+      ``created_offset`` (the same time in +02:00), ``created_naive`` (without offset).
+    - ``completed_as_200``: 200 instead of 303.
 
     Attributes:
-        kind: Which.
-        operation: The operation it applies to.
-        account: Name of the account it applies to; None for any, and for requests without a valid token.
-        offset: Only the page that begins there; None for every.
-        page: Only the page of this number, from 1; None for every.
-        times: How many requests it spoils; None until cleared.
-        probability: With which it applies to a request that fits.
-        seconds: A delay, an interval or a skew.
-        retry_after: Seconds; None for no such header.
-        retry_after_as_date: Whether that is sent as an HTTP date.
-        size: Bytes or levels.
-        rows: A number of rows.
-        row: Only the row of this index on its page, from 0; None for every.
-        field: Name in the API's spelling.
+        kind: The kind.
+        operation: Only requests of this operation.
+        account: Only this account; None for all, and for requests without a valid token.
+        offset: Only the page with this offset; None for all.
+        page: Only the page with this number, from 1; None for all.
+        times: Number of requests until it is used up; None for no limit.
+        probability: Probability that it applies to a matching request.
+        seconds: Delay, interval or clock skew.
+        retry_after: Seconds; None for no header.
+        retry_after_as_date: Whether to send an HTTP date.
+        size: Number of bytes or levels.
+        rows: Number of rows.
+        row: Only the row with this index on its page, from 0; None for all.
+        field: Field name of the API.
         value: Any JSON value.
-        location: An origin, such as ``http://127.0.0.1:8080``.
+        location: Origin, such as ``http://127.0.0.1:8080``.
     """
 
     kind: Replacement | Change
@@ -118,72 +118,72 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     location: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.size <= _MOST_BYTES:
-            raise ValueError(f"size is between 0 and {_MOST_BYTES}, not {self.size}")
-        if self.kind == "deep_json" and self.size > _MOST_LEVELS:
-            raise ValueError(f"deep_json has at most {_MOST_LEVELS} levels, not {self.size}")
+        if not 0 <= self.size <= _MAX_BYTES:
+            raise ValueError(f"size must be between 0 and {_MAX_BYTES}, got {self.size}")
+        if self.kind == "deep_json" and self.size > _MAX_LEVELS:
+            raise ValueError(f"deep_json: size must be at most {_MAX_LEVELS}, got {self.size}")
         if self.kind != "clock_skew" and self.seconds < 0:
-            raise ValueError(f"seconds is not below 0 for {self.kind}, as {self.seconds} is")
+            raise ValueError(f"{self.kind}: seconds must not be negative, got {self.seconds}")
         if self.kind in {"missing_field", "wrong_type"} and self.field is None:
-            raise ValueError(f"{self.kind} needs a field")
+            raise ValueError(f"{self.kind}: field is required")
 
     @property
     def replaces(self) -> bool:
-        """Whether it is the whole answer, rather than a change of the ordinary one."""
+        """Whether it replaces the response, rather than changing it."""
         return self.kind in _REPLACEMENTS
 
-    def given(self, default: object) -> object:
-        """``value``, or ``default`` if there is none."""
+    def value_or(self, default: object) -> object:
+        """Return ``value``, or ``default`` if it is not set."""
         return default if self.value is UNSET else self.value
 
 
 class Faults:
-    """The faults that are switched on. Not safe for threads.
+    """The active faults. Not thread-safe.
 
     Args:
-        seed: For the faults that come with a probability.
+        seed: Seed for faults with a probability.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
-        self._chance = random.Random(seed)  # noqa: S311 -- to be repeated, not to be secret
-        self._left: list[tuple[Fault, int | None]] = []
+        self._random = random.Random(seed)  # noqa: S311 -- reproducible, not secret
+        self._active: list[tuple[Fault, int | None]] = []
 
     def inject(self, fault: Fault) -> None:
-        """Switch one more on."""
-        self._left.append((fault, fault.times))
+        """Activate a fault."""
+        self._active.append((fault, fault.times))
 
     def clear(self) -> None:
-        """Switch all off."""
-        self._left.clear()
+        """Deactivate all faults."""
+        self._active.clear()
 
-    def draw(self, operation: str, *, account: str | None, offset: int | None, page: int) -> list[Fault]:
-        """The faults that spoil a request, which uses each of them up by one.
+    def select(self, operation: str, *, account: str | None, offset: int | None, page: int) -> list[Fault]:
+        """Return the faults that apply to a request, and count it for each of them.
 
         Args:
-            operation: ``list``, ``get`` or ``delete``; nothing else is ever spoilt.
-            account: Name, or None without a valid token.
-            offset: Of a listing; None otherwise.
-            page: Number of the page of a listing, from 1.
+            operation: Faults apply to ``list``, ``get`` and ``delete`` only.
+            account: Name; None without a valid token.
+            offset: Offset of a page; None for other operations.
+            page: Page number, from 1.
 
         Returns:
-            In the order of injection; one that replaces the answer at most.
+            The faults in the order of injection; at most one of them replaces the response.
         """
-        drawn: list[Fault] = []
-        left: list[tuple[Fault, int | None]] = []
-        for fault, times in self._left:
-            fits = (
+        selected: list[Fault] = []
+        remaining: list[tuple[Fault, int | None]] = []
+        for fault, times in self._active:
+            matches = (
                 operation in {"list", "get", "delete"}
                 and fault.operation in {"any", operation}
                 and fault.account in {None, account}
                 and fault.offset in {None, offset}
                 and fault.page in {None, page}
-                and not (fault.replaces and any(other.replaces for other in drawn))
-                and self._chance.random() < fault.probability
+                and not (fault.replaces and any(other.replaces for other in selected))
+                and self._random.random() < fault.probability
             )
-            if fits and times != 0:
-                drawn.append(fault)
-                times = times and times - 1  # noqa: PLW2901 -- what is left of it
+            if matches and times != 0:
+                selected.append(fault)
+                times = times and times - 1  # noqa: PLW2901 -- one less
             if times != 0:
-                left.append((fault, times))
-        self._left = left
-        return drawn
+                remaining.append((fault, times))
+        self._active = remaining
+        return selected

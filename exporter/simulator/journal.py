@@ -1,4 +1,4 @@
-"""What a simulated account knows about its tasks, and the truth that an exporter of it ought to find."""
+"""Tasks of a simulated account, and the ground truth that an exporter of it should find."""
 
 import math
 from collections import Counter, deque
@@ -13,18 +13,18 @@ _OPEN = ("INITIALIZED", "RUNNING")
 
 
 class Task(msgspec.Struct, gc=False):
-    """A task and its record; one account may hold a million, hence plain and small.
+    """A task and its record. Small, since an account may have a million.
 
     Attributes:
-        number: Its place in the order of submission.
+        number: Position in the order of submission.
         status_id: UUID-like.
-        type: As the API spells it.
-        status: As the API spells it, stages of running included.
-        created: Unix seconds, exact to the microsecond.
-        message: What the API says about it; None while there is nothing to say.
-        ended: Unix seconds, or None while it is open.
-        listed: Whether the listing shows it.
-        plan: Number of the plan it follows; events of an older plan are void.
+        type: As the API returns it.
+        status: As the API returns it, including worker stages.
+        created: Unix seconds with microseconds.
+        message: As the API returns it.
+        ended: Unix seconds; None while it is open.
+        listed: Whether it is in the listing.
+        plan: Number of the current plan; events of an older plan are ignored.
     """
 
     number: int
@@ -39,12 +39,12 @@ class Task(msgspec.Struct, gc=False):
 
     @property
     def task_type(self) -> str:
-        """The type as the exporter labels it."""
+        """The value of the exporter's label."""
         return self.type or "none"
 
 
-class Ending(msgspec.Struct, frozen=True, gc=False):
-    """One line of the journal: a task ended, ``at`` in Unix seconds; UNKNOWN if no record says how."""
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """The outcome of a task, ``at`` in Unix seconds; UNKNOWN if there is no record of it."""
 
     status_id: str
     status: str
@@ -54,15 +54,15 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
 
 
 class Truth(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exporter of this account ought to find.
+    """The ground truth: what an exporter of this account should find.
 
     Attributes:
         now: Unix seconds.
-        tasks: Listed tasks by (status, task type), in the exporter's vocabulary.
-        oldest: ``created`` in Unix seconds of the oldest listed task by (INITIALIZED or RUNNING, task type).
-        submitted: Tasks ever submitted, by task type; the warm-up counts.
-        finished: Tasks ever ended, by (one of the four endings or UNKNOWN, task type).
-        endings: The latest endings, oldest first.
+        tasks: Number of listed tasks by (normalized status, task type).
+        oldest: ``created`` of the oldest listed task by (INITIALIZED or RUNNING, task type).
+        submitted: Total number of submitted tasks by task type, including the warm-up.
+        finished: Total number of finished tasks by (finished status or UNKNOWN, task type).
+        outcomes: The latest outcomes, oldest first.
     """
 
     now: float
@@ -70,36 +70,36 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     oldest: dict[tuple[str, str], float]
     submitted: dict[str, int]
     finished: dict[tuple[str, str], int]
-    endings: tuple[Ending, ...]
+    outcomes: tuple[Outcome, ...]
 
 
 class Journal:
-    """What happened to the tasks: counted for ever, the latest endings one by one.
+    """Counts submissions and outcomes, and keeps the latest outcomes.
 
     Args:
-        length: How many endings are remembered.
+        length: Number of outcomes to keep.
     """
 
     def __init__(self, length: int) -> None:
         self._submitted: Counter[str] = Counter()
         self._finished: Counter[tuple[str, str]] = Counter()
-        self._endings: deque[Ending] = deque(maxlen=length)
+        self._outcomes: deque[Outcome] = deque(maxlen=length)
 
-    def came(self, task: Task) -> None:
-        """Note that a task was submitted."""
+    def add_submission(self, task: Task) -> None:
+        """Count a submission."""
         self._submitted[task.task_type] += 1
 
-    def ended(self, task: Task, status: str, at: float) -> None:
-        """Note how a task ended, or UNKNOWN, and when, in Unix seconds."""
+    def add_outcome(self, task: Task, status: str, at: float) -> None:
+        """Record an outcome: a finished status or UNKNOWN, and the time in Unix seconds."""
         self._finished[status, task.task_type] += 1
-        self._endings.append(Ending(task.status_id, status, task.task_type, task.created, at))
+        self._outcomes.append(Outcome(task.status_id, status, task.task_type, task.created, at))
 
     def truth(self, listed: Iterable[Task], now: float) -> Truth:
-        """What is so at ``now`` (Unix seconds), when these tasks are listed."""
+        """Return the ground truth at ``now`` (Unix seconds) for these listed tasks."""
         tasks: Counter[tuple[str, str]] = Counter()
         oldest: dict[tuple[str, str], float] = {}
         for task in listed:
-            key = (vocabulary(task.status), task.task_type)
+            key = (normalize_status(task.status), task.task_type)
             tasks[key] += 1
             if key[0] in _OPEN:
                 oldest[key] = min(oldest.get(key, math.inf), task.created)
@@ -109,12 +109,12 @@ class Journal:
             oldest=oldest,
             submitted=dict(self._submitted),
             finished=dict(self._finished),
-            endings=tuple(self._endings),
+            outcomes=tuple(self._outcomes),
         )
 
 
-def vocabulary(status: str) -> str:
-    """The status that the exporter counts a literal of the API as."""
+def normalize_status(status: str) -> str:
+    """Return the status as which the exporter counts a status of the API."""
     known = status.upper()
     if known in STAGES:
         return "RUNNING"

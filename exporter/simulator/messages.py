@@ -1,4 +1,4 @@
-"""A request to the simulated API and an answer of it, as far as both sides need to know them."""
+"""Requests to the simulated API, and its responses."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -13,10 +13,10 @@ API = "/api/v2"
 STATUS = f"{API}/status/"
 VERSION = f"{API}/version/"
 
-# What a record's path ends in, once a 307 has moved it.
+# Suffix of the id in the Location of a 307.
 MOVED = "-moved"
 
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 _CHUNK = b" " * 65_536
 
 Operation = Literal["list", "get", "delete", "version", "other"]
@@ -24,16 +24,16 @@ Delivery = Literal["whole", "cut", "reset", "close", "hang", "drip_headers", "dr
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for.
+    """A request.
 
     Attributes:
         method: In upper case.
         path: Without the query.
         query: Without the question mark.
-        operation: ``other`` for whatever the API does not have.
-        account: None without a valid token.
+        operation: ``other`` for unknown paths and methods.
+        account: The account of the token; None without a valid one.
         status_id: For ``get`` and ``delete``.
-        offset: For ``list``, like ``limit``; None if it is missing or no number that the API takes.
+        offset: For ``list``, like ``limit``; None if missing or invalid.
         limit: 0 for all.
     """
 
@@ -48,21 +48,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def page(self) -> int:
-        """Number of the page, from 1."""
+        """Page number, from 1."""
         return (self.offset or 0) // self.limit + 1 if self.limit else 1
 
 
-class Answer(msgspec.Struct, kw_only=True):
-    """What is sent back, and how.
+class Response(msgspec.Struct, kw_only=True):
+    """A response, and how it is sent.
 
     Attributes:
         code: The HTTP status.
         headers: Besides ``Date`` and ``Content-Length``.
-        body: The bytes, or their beginning if there is padding.
-        padding: Spaces that follow the body.
-        tail: Bytes that follow the padding.
-        delivery: How it goes wrong on the wire.
-        interval: Seconds between two bytes that drip.
+        body: The body; with padding, its beginning.
+        padding: Number of spaces after the body.
+        tail: The bytes after the padding.
+        delivery: Whether it is sent as a whole, or the fault of the connection.
+        interval: Seconds between single bytes, for ``drip_headers`` and ``drip_body``.
         delay: Seconds before anything is sent.
         skew: Seconds by which ``Date`` is ahead.
     """
@@ -83,39 +83,39 @@ class Answer(msgspec.Struct, kw_only=True):
         return len(self.body) + self.padding + len(self.tail)
 
     def chunks(self) -> Iterator[bytes]:
-        """The body, in pieces that fit into memory."""
+        """Yield the body in chunks."""
         yield self.body
         for _ in range(self.padding // len(_CHUNK)):
             yield _CHUNK
         yield _CHUNK[: self.padding % len(_CHUNK)] + self.tail
 
 
-def read(method: str, target: str, account: SimulatedAccount | None) -> Request:
-    """Understand a request line.
+def parse_request(method: str, target: str, account: SimulatedAccount | None) -> Request:
+    """Parse a request line.
 
     Args:
         method: In upper case.
         target: Path and query.
-        account: Whose token came along; None without a valid one.
+        account: The account of the token; None without a valid one.
     """
     path, _, query = target.partition("?")
-    kind: Operation = "other"
+    operation: Operation = "other"
     status_id = ""
     offset = limit = None
     if path == VERSION and method == "GET":
-        kind = "version"
+        operation = "version"
     elif path == STATUS and method == "GET":
-        kind = "list"
-        asked = parse_qs(query, keep_blank_values=True)
-        offset, limit = (_number(asked.get(name, [""])[-1]) for name in ("offset", "limit"))
+        operation = "list"
+        parameters = parse_qs(query, keep_blank_values=True)
+        offset, limit = (_parse_number(parameters.get(name, [""])[-1]) for name in ("offset", "limit"))
     elif is_record(path) and method in {"GET", "DELETE"}:
-        kind = "get" if method == "GET" else "delete"
+        operation = "get" if method == "GET" else "delete"
         status_id = unquote(path.removeprefix(STATUS)[:-1].removesuffix(MOVED))
     return Request(
         method=method,
         path=path,
         query=query,
-        operation=kind,
+        operation=operation,
         account=account,
         status_id=status_id,
         offset=offset,
@@ -123,9 +123,9 @@ def read(method: str, target: str, account: SimulatedAccount | None) -> Request:
     )
 
 
-def json_answer(code: int, value: object, **headers: str) -> Answer:
-    """An answer whose body is this value."""
-    return Answer(
+def json_response(code: int, value: object, **headers: str) -> Response:
+    """Return a response with this value as JSON."""
+    return Response(
         code=code,
         headers={"Content-Type": "application/json", **headers},
         body=msgspec.json.encode(value),
@@ -133,10 +133,10 @@ def json_answer(code: int, value: object, **headers: str) -> Answer:
 
 
 def is_record(path: str) -> bool:
-    """Whether this is the path of one task."""
+    """Return whether this is the path of a status record."""
     rest = path.removeprefix(STATUS)
     return rest != path and rest.endswith("/") and rest.count("/") == 1 and len(rest) > 1
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else None
+def _parse_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS else None

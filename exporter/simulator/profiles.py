@@ -1,90 +1,94 @@
-"""What a simulated account is like: how often each kind of task comes, how long it takes, how it ends."""
+"""Profiles of simulated accounts: which tasks are submitted, how long they take and how they end."""
 
 import msgspec
 
 
-class Habit(msgspec.Struct, frozen=True, gc=False):
-    """One kind of task.
+class Workload(msgspec.Struct, frozen=True, gc=False):
+    """Tasks of one type.
 
     Attributes:
-        task_type: The API's ``type``, or None for tasks without one.
-        per_minute: Mean rate of submissions.
-        waits: Median seconds in INITIALIZED.
-        runs: Median seconds from there to the end.
+        task_type: The API's ``type``; None for tasks without one.
+        per_minute: Mean number of submissions per minute.
+        queue_seconds: Median time in INITIALIZED.
+        run_seconds: Median time from there to the end.
     """
 
     task_type: str | None
     per_minute: float
-    waits: float
-    runs: float
+    queue_seconds: float
+    run_seconds: float
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """The habits of an account and its chances; every probability is between 0 and 1.
+    """Workloads and probabilities of an account; every probability is between 0 and 1.
 
     Attributes:
-        habits: The kinds of tasks; none for an account where nothing ever happens.
-        endings: Relative weights of COMPLETED, ERROR, ABORTED and EXPIRED.
+        workloads: The workloads; none for an account without submissions.
+        outcomes: Relative weights of COMPLETED, ERROR, ABORTED and EXPIRED.
         worker_stages: Probability of passing through RUNNING_TO_WORKERS and STARTED_ON_WORKER.
-        stuck_waiting: Probability of never leaving INITIALIZED.
-        stuck_running: Probability of never leaving RUNNING.
-        stuck_at_most: How many may be stuck at once; one more, and the oldest expires.
-        gone_at_once: Probability that a task leaves the listing in the moment it ends.
-        lingers: Mean seconds that the others stay listed after their end.
-        recordless: Probability that no record is left of a task that leaves the listing when it ends.
-        record_ttl: Seconds after the end during which the record can still be looked up.
-        shortest: Seconds from a task's submission to its end at least, so that none can be missed by polls
-            that are closer together.
-        warm_up: Seconds of life before the account is first seen.
+        stuck_initialized: Probability of staying in INITIALIZED.
+        stuck_running: Probability of staying in RUNNING.
+        max_stuck: Maximum number of stuck tasks; above it, the oldest expires.
+        unlisted_at_once: Probability of leaving the listing at the end of the task.
+        listed_seconds: Mean time that the other tasks stay listed after their end.
+        without_record: Probability that a task that leaves the listing at its end leaves no record.
+        record_seconds: Time after the end during which the record can be looked up.
+        min_seconds: Minimum time from submission to end, so that frequent polls see every task.
+        warm_up: Simulated seconds before the start.
     """
 
-    habits: tuple[Habit, ...] = ()
-    endings: tuple[float, float, float, float] = (90, 6, 3, 1)
+    workloads: tuple[Workload, ...] = ()
+    outcomes: tuple[float, float, float, float] = (90, 6, 3, 1)
     worker_stages: float = 0.3
-    stuck_waiting: float = 0.002
+    stuck_initialized: float = 0.002
     stuck_running: float = 0.001
-    stuck_at_most: int = 8
-    gone_at_once: float = 0.3
-    lingers: float = 40
-    recordless: float = 0.02
-    record_ttl: float = 3600
-    shortest: float = 0
+    max_stuck: int = 8
+    unlisted_at_once: float = 0.3
+    listed_seconds: float = 40
+    without_record: float = 0.02
+    record_seconds: float = 3600
+    min_seconds: float = 0
     warm_up: float = 7200
 
 
 STEADY = Profile(
-    habits=(
-        Habit("Dataset", 8, 2, 20),
-        Habit("Testing", 5, 1, 8),
-        Habit("CustomModelFeatureImpact", 3, 4, 45),
-        Habit("CustomModelBlueprintBuild", 2, 5, 60),
-        Habit("customModelWaitForServer", 3, 3, 30),
-        Habit("ManagedImageBuild", 2, 8, 150),
-        Habit("LongRunningServiceControllerOperation", 2, 3, 90),
-        Habit("ProjectPermanentDeletion", 1, 2, 12),
-        Habit(None, 2, 1, 10),
-        Habit("LearningSession", 2, 2, 25),
+    workloads=(
+        Workload("Dataset", 8, 2, 20),
+        Workload("Testing", 5, 1, 8),
+        Workload("CustomModelFeatureImpact", 3, 4, 45),
+        Workload("CustomModelBlueprintBuild", 2, 5, 60),
+        Workload("customModelWaitForServer", 3, 3, 30),
+        Workload("ManagedImageBuild", 2, 8, 150),
+        Workload("LongRunningServiceControllerOperation", 2, 3, 90),
+        Workload("ProjectPermanentDeletion", 1, 2, 12),
+        Workload(None, 2, 1, 10),
+        Workload("LearningSession", 2, 2, 25),
     )
 )
 
 BUSY = msgspec.structs.replace(
     STEADY,
-    habits=tuple(msgspec.structs.replace(habit, per_minute=habit.per_minute * 8) for habit in STEADY.habits),
-    stuck_waiting=0.0005,
+    workloads=tuple(
+        msgspec.structs.replace(workload, per_minute=workload.per_minute * 8) for workload in STEADY.workloads
+    ),
+    stuck_initialized=0.0005,
     stuck_running=0.0005,
     warm_up=3600,
 )
 
 TROUBLED = msgspec.structs.replace(
     STEADY,
-    habits=tuple(
-        msgspec.structs.replace(habit, waits=habit.waits * 15, runs=habit.runs * 3) for habit in STEADY.habits
+    workloads=tuple(
+        msgspec.structs.replace(
+            workload, queue_seconds=workload.queue_seconds * 15, run_seconds=workload.run_seconds * 3
+        )
+        for workload in STEADY.workloads
     ),
-    endings=(50, 35, 10, 5),
-    stuck_waiting=0.02,
+    outcomes=(50, 35, 10, 5),
+    stuck_initialized=0.02,
     stuck_running=0.02,
-    stuck_at_most=60,
-    recordless=0.1,
+    max_stuck=60,
+    without_record=0.1,
 )
 
 EMPTY = Profile(warm_up=0)

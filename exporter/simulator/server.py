@@ -1,7 +1,7 @@
-"""A server that answers as DataRobot does, for accounts that live, and fails on command.
+"""The HTTP server of simulated accounts, with faults.
 
-It stands on the standard library's server, because the faults need the bare socket: resets, headers that
-drip, bodies that end early.
+It uses the standard library's server, since some faults need access to the socket: resets, slow headers,
+truncated bodies.
 """
 
 import contextlib
@@ -16,39 +16,39 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Self, cast
 
-from exporter.simulator.answers import answer
-from exporter.simulator.console import PATH, Console, RequestLog, Seen
+from exporter.simulator.console import PATH, Console, LoggedRequest, RequestLog
 from exporter.simulator.faults import Fault, Faults
-from exporter.simulator.messages import API, Answer, json_answer, read
+from exporter.simulator.messages import API, Response, json_response, parse_request
+from exporter.simulator.responses import respond
 from exporter.simulator.simulation import SimulatedAccount
 
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
-_MOST_BODY = 1 << 20
+_LINGER_ZERO = struct.pack("ii", 1, 0)
+_MAX_BODY = 1 << 20
 _POLL_SECONDS = 0.02
 
-# The standard library's word for it; over TCP it is always the former.
+# The type in the standard library; with TCP it is always a socket.
 _Connection = socket.socket | tuple[bytes, socket.socket]
 
 
 class Simulator:
-    """A DataRobot on a port of this machine, from ``start`` (or ``with``) to ``close``.
+    """A simulated DataRobot on a local port, from ``start`` (or ``with``) to ``close``.
 
     Args:
-        accounts: By token; a token is taken as ``Bearer`` and as ``Token``.
-        clock: Gives Unix seconds; the accounts live by it, and ``Date`` tells it.
-        address: Host and port; port 0 takes a free one.
-        ssl_context: Serve https with it.
-        max_limit: Rows that a page has at most, whatever is asked for; 0 for no such limit.
-        seed: For faults that come with a probability.
+        accounts: Accounts by token; ``Bearer`` and ``Token`` are both accepted.
+        clock: Unix seconds, for the accounts and the ``Date`` header.
+        address: Host and port; port 0 for a free one.
+        ssl_context: Serve HTTPS with this context.
+        max_limit: Maximum number of rows per page; 0 for no limit.
+        seed: Seed for faults with a probability.
 
     Attributes:
-        lock: Held for each request; hold it around calls of the accounts while the simulator serves them.
-        url: What a client takes as its endpoint.
-        origin: Scheme, host and port of it.
+        lock: Held during each request; hold it when calling methods of the accounts.
+        url: The endpoint for clients.
+        origin: Its scheme, host and port.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: Cannot listen on the address.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class Simulator:
         return "http" if self._server.ssl_context is None else "https"
 
     def start(self) -> None:
-        """Serve, from a thread."""
+        """Start serving in a thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop at once: every connection is cut, hung ones too, and every thread has ended."""
+        """Close all connections at once, hanging ones too, and wait for all threads."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
-        self._server.end()
+        self._server.close_all()
 
     def __enter__(self) -> Self:
         self.start()
@@ -98,46 +98,46 @@ class Simulator:
         self.close()
 
     @property
-    def requests(self) -> tuple[Seen, ...]:
-        """The latest requests, at most 100,000, oldest first; those to ``/simulator/`` left out."""
+    def requests(self) -> tuple[LoggedRequest, ...]:
+        """The latest requests, at most 100,000, oldest first, without those to ``/simulator/``."""
         with self.lock:
             return tuple(self._log.latest)
 
     def inject(self, fault: Fault) -> None:
-        """Switch a fault on."""
+        """Activate a fault."""
         with self.lock:
             self._faults.inject(fault)
 
     def clear(self) -> None:
-        """Switch all faults off; what hangs already goes on hanging."""
+        """Deactivate all faults; hanging requests keep hanging."""
         with self.lock:
             self._faults.clear()
 
-    def handle(self, method: str, target: str, authorization: str | None, body: bytes, host: str) -> Answer:
-        """Answer one request; its ``Authorization`` header is looked at and forgotten."""
+    def handle(self, method: str, target: str, authorization: str | None, body: bytes, host: str) -> Response:
+        """Return the response to a request; its ``Authorization`` header is not stored."""
         with self.lock:
             now = self._clock()
             path = target.partition("?")[0]
             if path.startswith(PATH):
-                return self._console.answer(method, path, body, now=now)
+                return self._console.respond(method, path, body, now=now)
             account = self._accounts.get(_token(authorization))
-            request = read(method, target, account)
+            request = parse_request(method, target, account)
             name = None if account is None else account.name
-            self._log.add(Seen(request.operation, method, target, name, authorization is not None))
+            self._log.add(LoggedRequest(request.operation, method, target, name, authorization is not None))
             if account is not None:
                 account.advance(now)
-            faults = self._faults.draw(
+            faults = self._faults.select(
                 request.operation, account=name, offset=request.offset, page=request.page
             )
-            return answer(
+            return respond(
                 request, faults, origin=f"{self.scheme}://{host}", now=now, max_limit=self.max_limit
             )
 
-    def head(self, given: Answer) -> bytes:
-        """The status line and the headers of an answer, up to the length of the body."""
-        lines = [f"HTTP/1.1 {given.code} {HTTPStatus(given.code).phrase}"]
-        lines.append(f"Date: {email.utils.formatdate(self._clock() + given.skew, usegmt=True)}")
-        lines += [f"{name}: {value}" for name, value in given.headers.items()]
+    def head(self, response: Response) -> bytes:
+        """Return the status line and headers of a response, without ``Content-Length``."""
+        lines = [f"HTTP/1.1 {response.code} {HTTPStatus(response.code).phrase}"]
+        lines.append(f"Date: {email.utils.formatdate(self._clock() + response.skew, usegmt=True)}")
+        lines += [f"{name}: {value}" for name, value in response.headers.items()]
         return "\r\n".join([*lines, ""]).encode("latin-1")
 
 
@@ -147,7 +147,7 @@ def _token(authorization: str | None) -> str:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Knows its connections, so that all of them can be cut."""
+    """Keeps track of its connections, to close all of them."""
 
     request_queue_size = 512
     daemon_threads = True
@@ -157,18 +157,18 @@ class _Server(http.server.ThreadingHTTPServer):
     ) -> None:
         self.simulator = simulator
         self.ssl_context = ssl_context
-        self.ended = threading.Event()
+        self.stopped = threading.Event()
         self._connections: dict[_Connection, threading.Thread] = {}
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks its name up in the DNS, which can take seconds, for nothing.
+        # HTTPServer.server_bind resolves the host name, which can take seconds.
         socketserver.TCPServer.server_bind(self)
 
     def get_request(self) -> tuple[socket.socket, object]:
         connection, client = super().get_request()
         if self.ssl_context is not None:
-            # The handshake is for the thread of this connection; here it would hold up all others.
+            # The handshake is done in the thread of the connection; here it would block all others.
             connection = self.ssl_context.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
@@ -185,42 +185,40 @@ class _Server(http.server.ThreadingHTTPServer):
         super().shutdown_request(request)
         self._connections.pop(request, None)
 
-    def end(self) -> None:
-        """Cut all connections and wait for their threads; nothing is accepted any more."""
-        self.ended.set()
+    def close_all(self) -> None:
+        """Stop accepting, close all connections and wait for their threads."""
+        self.stopped.set()
         self.server_close()
         for connection, thread in list(self._connections.items()):
             with contextlib.suppress(OSError):
-                # Not SSLSocket's own, which takes the session away from the thread that reads.
+                # Not SSLSocket.shutdown, which would drop the TLS session while the thread reads.
                 socket.socket.shutdown(cast("socket.socket", connection), socket.SHUT_RDWR)
             thread.join()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """One connection."""
+    """Handles one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        # A client that goes away, and a handshake that fails, are the client's affair.
+        # The client may disconnect, or fail the handshake.
         with contextlib.suppress(OSError):
             if isinstance(self.connection, ssl.SSLSocket):
                 self.connection.do_handshake()
             super().handle()
 
     def handle_one_request(self) -> None:
-        self.raw_requestline = self.rfile.readline(_MOST_BODY)
-        # parse_request answers bad requests itself.
+        self.raw_requestline = self.rfile.readline(_MAX_BODY)
+        # parse_request responds to bad requests.
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal() or int(length) > _MOST_BODY:
+        if not length.isdecimal() or int(length) > _MAX_BODY:
             self.close_connection = True
-            self._send(
-                json_answer(400, {"message": f"A body has at most {_MOST_BODY} bytes, and says how many."})
-            )
+            self._send(json_response(400, {"message": f"Content-Length must be at most {_MAX_BODY}."}))
             return
         self._send(
             self._simulator.handle(
@@ -233,7 +231,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it
-        """Say nothing: an exporter's log is what is looked at."""
+        """Do not log."""
 
     @property
     def _simulator(self) -> Simulator:
@@ -243,52 +241,52 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _own_server(self) -> _Server:
         return cast("_Server", self.server)
 
-    def _send(self, given: Answer) -> None:
-        if given.delay and self._own_server.ended.wait(given.delay):
+    def _send(self, response: Response) -> None:
+        if response.delay and self._own_server.stopped.wait(response.delay):
             self.close_connection = True
             return
-        head = self._simulator.head(given)
-        match given.delivery:
+        head = self._simulator.head(response)
+        match response.delivery:
             case "whole":
-                self._send_whole(head, given)
+                self._send_whole(head, response)
             case "cut":
                 self.close_connection = True
-                promised = max(1, given.length)
-                self.wfile.write(
-                    head + b"Content-Length: %d\r\n\r\n" % promised + given.body[: promised // 2]
-                )
+                length = max(1, response.length)
+                self.wfile.write(head + b"Content-Length: %d\r\n\r\n" % length + response.body[: length // 2])
             case "hang":
                 self.close_connection = True
                 while self.rfile.read(1):
                     pass
             case "reset":
                 self.close_connection = True
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-                # Closed for good only when nothing reads from it, and before the server's polite goodbye.
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+                # The socket is closed only after its file object, and before the server would shut it down.
                 self.rfile.close()
                 self.connection.close()
             case "close":
                 self.close_connection = True
             case _:
                 self.close_connection = True
-                self._drip(head, given)
+                self._drip(head, response)
 
-    def _send_whole(self, head: bytes, given: Answer) -> None:
-        # A 204 has no length, not even 0.
+    def _send_whole(self, head: bytes, response: Response) -> None:
+        # A 204 has no Content-Length.
         start = head + (
-            b"\r\n" if given.code == HTTPStatus.NO_CONTENT else b"Content-Length: %d\r\n\r\n" % given.length
+            b"\r\n"
+            if response.code == HTTPStatus.NO_CONTENT
+            else b"Content-Length: %d\r\n\r\n" % response.length
         )
         if self.command == "HEAD":
             self.wfile.write(start)
-        elif not given.padding:
-            self.wfile.write(start + given.body + given.tail)
+        elif not response.padding:
+            self.wfile.write(start + response.body + response.tail)
         else:
             self.wfile.write(start)
-            for chunk in given.chunks():
+            for chunk in response.chunks():
                 self.wfile.write(chunk)
 
-    def _drip(self, head: bytes, given: Answer) -> None:
-        in_body = given.delivery == "drip_body"
+    def _drip(self, head: bytes, response: Response) -> None:
+        in_body = response.delivery == "drip_body"
         self.wfile.write(head + (b"Content-Type: application/json\r\n\r\n{" if in_body else b"X-Drip: "))
-        while not self._own_server.ended.wait(given.interval):
+        while not self._own_server.stopped.wait(response.interval):
             self.wfile.write(b" " if in_body else b"x")

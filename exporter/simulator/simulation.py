@@ -1,44 +1,40 @@
-"""A DataRobot account that lives: tasks come, wait, run, end, and leave the listing.
+"""A simulated DataRobot account: tasks are submitted, run, finish and leave the listing.
 
-Nothing here reads a clock. Life is a queue of events in Unix seconds, and ``advance`` works off those that
-are due, in order; so the same seed and the same ``now`` give the same account, in one step or in a thousand.
+Nothing here reads a clock. Changes are a queue of events in Unix seconds, and ``advance`` applies those that
+are due, in order. So the same seed and the same ``now`` give the same account, in one step or in many.
 """
 
-import bisect
 import heapq
-import math
-import operator
 import random
 from collections import deque
 
-from exporter.simulator.journal import FINISHED, STAGES, Journal, Task, Truth, vocabulary
-from exporter.simulator.profiles import STEADY, Habit, Profile
+from exporter.simulator.journal import FINISHED, Journal, Task, Truth, normalize_status
+from exporter.simulator.plans import Event, draw_plan, removal
+from exporter.simulator.profiles import STEADY, Profile, Workload
+from exporter.simulator.records import Records
 
 
 _DAY = 86_400
-_TEXTS = {
-    "ERROR": "The worker gave up: not enough memory.",
-    "ABORTED": "Cancelled by its user.",
-    "EXPIRED": "Nobody came for the result.",
+_MESSAGES = {
+    "ERROR": "The worker failed: out of memory.",
+    "ABORTED": "Cancelled by the user.",
+    "EXPIRED": "The result was not collected in time.",
 }
-_NUMBERS = 1 << 48
-_SCRAMBLE = 0x5DEECE66D
-_PREFIX_BITS = (32, 16, 12, 12)
-_by_number = operator.attrgetter("number")
+_ID_PREFIX_BITS = (32, 16, 12, 12)
 
 
 class SimulatedAccount:
-    """One user's tasks.
+    """The tasks of one user.
 
-    Not safe for threads; while a simulator serves the account, hold ``simulator.lock`` around every call.
+    Not thread-safe. While a simulator serves the account, hold ``simulator.lock`` around every call.
 
     Args:
-        name: Told apart by it; part of the seed.
-        seed: The same seed lives the same life.
-        start: Unix seconds at which the account is first seen; its warm-up ends then.
-        profile: What it is like.
-        newest_first: List the newest task first, so that rows shift whenever one comes.
-        journal: How many endings ``truth`` remembers one by one; the counts are for ever.
+        name: Name of the account; part of the seed.
+        seed: Seed for reproducible runs.
+        start: Unix seconds of the start, when the warm-up ends.
+        profile: Workloads and probabilities.
+        newest_first: List the newest task first, so that each submission shifts the rows.
+        journal: Number of outcomes that ``truth`` contains; counters include all.
     """
 
     def __init__(
@@ -53,60 +49,54 @@ class SimulatedAccount:
     ) -> None:
         self.name = name
         self.profile = profile
-        self.newest_first = newest_first
         self.now = start - profile.warm_up
-        self._chance = random.Random(f"{seed}/{name}")  # noqa: S311 -- a seeded life, no secret
-        self._prefix = "{:08x}-{:04x}-4{:03x}-8{:03x}".format(*map(self._chance.getrandbits, _PREFIX_BITS))
-        self._number = 0
-        self._tasks: dict[str, Task] = {}
-        self._listed: list[Task] = []
+        self._random = random.Random(f"{seed}/{name}")  # noqa: S311 -- reproducible, not secret
+        prefix = "{:08x}-{:04x}-4{:03x}-8{:03x}".format(*map(self._random.getrandbits, _ID_PREFIX_BITS))
+        self._records = Records(prefix, newest_first=newest_first)
         self._stuck: deque[str] = deque()
-        self._events: list[tuple[float, int, str, int, str | Habit]] = []
-        self._event = 0
+        self._events: list[tuple[float, int, str, int, str | Workload]] = []
+        self._event_number = 0
         self._journal = Journal(journal)
-        for habit in profile.habits:
-            self._expect(habit, self.now)
+        for workload in profile.workloads:
+            self._schedule_submission(workload, self.now)
         self.advance(start)
 
     def advance(self, now: float) -> None:
-        """Live until ``now`` (Unix seconds); a time that has passed already changes nothing."""
+        """Apply all events until ``now`` (Unix seconds); a time in the past changes nothing."""
         while self._events and self._events[0][0] <= now:
-            at, _, status_id, plan, step = heapq.heappop(self._events)
-            if isinstance(step, Habit):
-                self._come(step, at)
+            at, _, status_id, plan, event = heapq.heappop(self._events)
+            if isinstance(event, Workload):
+                self._submit_random(event, at)
                 continue
-            task = self._tasks.get(status_id)
+            task = self._records.get(status_id)
             if task is not None and task.plan == plan:
-                self._step(task, step, at)
+                self._apply(task, event, at)
         self.now = max(self.now, now)
 
-    # What the API shows
+    # What the API uses.
 
     def __len__(self) -> int:
-        return len(self._listed)
+        return len(self._records.listed)
 
     def page(self, offset: int, limit: int) -> list[Task]:
-        """At most ``limit`` listed tasks (0: all) after the first ``offset``, in the order of the listing."""
-        if self.newest_first:
-            stop = max(0, len(self._listed) - offset)
-            return self._listed[max(0, stop - limit) if limit else 0 : stop][::-1]
-        return self._listed[offset : offset + limit if limit else None]
+        """Return at most ``limit`` listed tasks (0: all) from ``offset`` on, in the order of the listing."""
+        return self._records.page(offset, limit)
 
     def get(self, status_id: str) -> Task | None:
-        """The record of a task, listed or not; None if there is none."""
-        return self._tasks.get(status_id)
+        """Return a task, listed or not; None if there is no record."""
+        return self._records.get(status_id)
 
     def delete(self, status_id: str) -> bool:
-        """Destroy a record; whether there was one. An open task's end is UNKNOWN from then on."""
-        task = self._tasks.get(status_id)
+        """Delete a record; return whether there was one. The outcome of an open task is UNKNOWN then."""
+        task = self._records.get(status_id)
         if task is None:
             return False
         if task.ended is None:
             self._end(task, "UNKNOWN", self.now)
-        self._forget(task)
+        self._records.remove(task)
         return True
 
-    # What a test or an operator commands. An id without a record is a KeyError.
+    # What tests and the console use. An unknown id raises KeyError.
 
     def submit(
         self,
@@ -122,54 +112,53 @@ class SimulatedAccount:
         status_id: str | None = None,
         message: str | None = None,
     ) -> str:
-        """Add a task, last in the order of submission, that does nothing unless told here or later.
+        """Add a task. By default it never changes.
 
         Args:
             task_type: The API's ``type``; None for null.
-            status: Any literal; one of the four endings makes a task that has ended just now.
+            status: Any text; with a finished status the task ends now.
             created: Unix seconds; None for now.
-            waits_for: Seconds after ``created`` when it becomes RUNNING.
-            runs_for: Seconds after ``created`` when it ends.
-            ends_as: How.
-            listed_for: Seconds after its end when it leaves the listing; None for never, 0 for at once.
-            record_for: Seconds after its end when its record goes; None for never.
-            status_id: None for a new one.
+            waits_for: Seconds after ``created`` until it is RUNNING.
+            runs_for: Seconds after ``created`` until it ends.
+            ends_as: The finished status.
+            listed_for: Seconds after its end until it leaves the listing; None for never.
+            record_for: Seconds after its end until its record is removed; None for never.
+            status_id: None to generate one.
             message: The API's ``message``.
 
         Returns:
             The id.
 
         Raises:
-            ValueError: The id is taken, or ``ends_as`` is not one of the four endings.
+            ValueError: The id exists, or ``ends_as`` is not a finished status.
         """
-        if status_id in self._tasks:
-            raise ValueError(f"There is a task {status_id} already.")
-        if ends_as not in FINISHED:
-            raise ValueError(f"A task ends as one of {', '.join(FINISHED)}, not {ends_as}.")
+        if status_id is not None and self._records.get(status_id) is not None:
+            raise ValueError(f"Task {status_id} already exists.")
+        _require_finished(ends_as)
         task = self._add(task_type, status, self.now if created is None else created, status_id)
         task.message = message
         end = None if runs_for is None else task.created + runs_for
-        if vocabulary(status) in FINISHED:
+        if normalize_status(status) in FINISHED:
             end = self.now
             self._end(task, status, end)
         elif waits_for is not None:
-            self._plan(task, task.created + waits_for, "RUNNING")
+            self._schedule(task, (task.created + waits_for, "RUNNING"))
         if end is not None and task.ended is None:
-            self._plan(task, end, ends_as)
+            self._schedule(task, (end, ends_as))
         if end is not None:
-            self._leave(task, end, listed_for, record_for)
+            self._schedule(task, *removal(end, listed_for, record_for))
         self.advance(self.now)
         return task.status_id
 
     def change(self, status_id: str, status: str) -> None:
-        """Give an open task another status, any literal, and void its plan.
+        """Set the status of an open task, and cancel its events.
 
         Raises:
-            ValueError: It has ended already, or ``status`` is an ending.
+            ValueError: It has finished, or ``status`` is a finished status.
         """
-        task = self._open(status_id)
-        if vocabulary(status) in FINISHED:
-            raise ValueError(f"{status} is an ending; finish the task instead.")
+        task = self._open_task(status_id)
+        if normalize_status(status) in FINISHED:
+            raise ValueError(f"{status} is a finished status; use finish.")
         task.plan += 1
         task.status = status
 
@@ -181,45 +170,41 @@ class SimulatedAccount:
         listed_for: float | None = None,
         record_for: float | None = None,
     ) -> None:
-        """End an open task now; the seconds are those of ``submit``.
+        """Finish an open task now; see ``submit`` for the arguments.
 
         Raises:
-            ValueError: It has ended already, or ``status`` is no ending.
+            ValueError: It has finished, or ``status`` is not a finished status.
         """
-        task = self._open(status_id)
-        if status not in FINISHED:
-            raise ValueError(f"A task ends as one of {', '.join(FINISHED)}, not {status}.")
+        task = self._open_task(status_id)
+        _require_finished(status)
         task.plan += 1
         self._end(task, status, self.now)
-        self._leave(task, self.now, listed_for, record_for)
+        self._schedule(task, *removal(self.now, listed_for, record_for))
         self.advance(self.now)
 
     def stick(self, status_id: str) -> None:
-        """Let a task stay as it is for ever."""
-        self._tasks[status_id].plan += 1
+        """Cancel the events of a task, so that it never changes."""
+        self._records[status_id].plan += 1
 
     def hide(self, status_id: str) -> None:
-        """Leave a task out of the listing, as an unlucky walk does; it lives on."""
-        self._unlist(self._tasks[status_id])
+        """Leave a task out of the listing, as happens when pages shift; its events continue."""
+        self._records.hide(self._records[status_id])
 
     def unhide(self, status_id: str) -> None:
-        """List a hidden task again, in its old place."""
-        task = self._tasks[status_id]
-        if not task.listed:
-            task.listed = True
-            bisect.insort(self._listed, task, key=_by_number)
+        """List a hidden task again, at its old position."""
+        self._records.unhide(self._records[status_id])
 
     def vanish(self, status_id: str) -> None:
-        """Remove a task from the listing and leave no record."""
+        """Remove a task from the listing together with its record."""
         if not self.delete(status_id):
             raise KeyError(status_id)
 
     def populate(self, count: int) -> None:
-        """List ``count`` more tasks that stay as they are: all types and statuses, created within a day."""
-        types = [habit.task_type for habit in STEADY.habits]
+        """Add ``count`` tasks of all types and statuses that never change, created within the last day."""
+        types = [workload.task_type for workload in STEADY.workloads]
         statuses = ("INITIALIZED", "RUNNING", "RUNNING", "RUNNING", "STARTED_ON_WORKER", *FINISHED)
         for index in range(count):
-            # 10 types against 9 statuses: every pair occurs.
+            # 10 types and 9 statuses: every pair occurs.
             status = statuses[index % len(statuses)]
             created = self.now - _DAY * (count - index) / count
             task = self._add(types[index % len(types)], status, created, None)
@@ -227,108 +212,74 @@ class SimulatedAccount:
                 self._end(task, status, self.now)
 
     def truth(self, now: float) -> Truth:
-        """Live until ``now`` and tell what is so."""
+        """Advance to ``now`` and return the ground truth."""
         self.advance(now)
-        return self._journal.truth(self._listed, self.now)
+        return self._journal.truth(self._records.listed, self.now)
 
-    # Life
+    # Events
 
-    def _expect(self, habit: Habit, now: float) -> None:
-        self._push(now + self._chance.expovariate(habit.per_minute / 60), "", 0, habit)
+    def _schedule_submission(self, workload: Workload, now: float) -> None:
+        self._push(now + self._random.expovariate(workload.per_minute / 60), "", 0, workload)
 
-    def _come(self, habit: Habit, at: float) -> None:
-        """A task of this habit is submitted; all that becomes of it is drawn now."""
-        chance, profile = self._chance, self.profile
-        self._expect(habit, at)
-        task = self._add(habit.task_type, "INITIALIZED", at, None)
-        running = at + chance.lognormvariate(math.log(habit.waits), 0.5)
-        end = max(running + chance.lognormvariate(math.log(habit.runs), 0.6), at + profile.shortest)
-        staged = chance.random() < profile.worker_stages
-        fate = chance.random()
-        ending = chance.choices(FINISHED, profile.endings)[0]
-        lingers = 0.0 if chance.random() < profile.gone_at_once else chance.expovariate(1 / profile.lingers)
-        recordless = chance.random() < profile.recordless
-        if fate < profile.stuck_waiting:
+    def _submit_random(self, workload: Workload, at: float) -> None:
+        """Submit a task of a workload and schedule all its events."""
+        self._schedule_submission(workload, at)
+        task = self._add(workload.task_type, "INITIALIZED", at, None)
+        plan = draw_plan(self._random, workload, self.profile, at)
+        self._schedule(task, *plan.events)
+        if plan.stuck:
             self._keep_stuck(task, at)
-            return
-        if staged:
-            self._plan(task, running, STAGES[0])
-            self._plan(task, running + (end - running) * 0.1, STAGES[1])
-            running += (end - running) * 0.2
-        self._plan(task, running, "RUNNING")
-        if fate < profile.stuck_waiting + profile.stuck_running:
-            self._keep_stuck(task, at)
-            return
-        if not lingers and recordless:
-            self._plan(task, end, "vanish")
-            return
-        self._plan(task, end, ending)
-        self._leave(task, end, lingers, profile.record_ttl)
 
     def _keep_stuck(self, task: Task, at: float) -> None:
         self._stuck.append(task.status_id)
-        if len(self._stuck) > self.profile.stuck_at_most:
-            oldest = self._tasks.get(self._stuck.popleft())
+        if len(self._stuck) > self.profile.max_stuck:
+            oldest = self._records.get(self._stuck.popleft())
             if oldest is not None and oldest.ended is None:
                 oldest.plan += 1
                 self._end(oldest, "EXPIRED", at)
-                self._leave(oldest, at, self.profile.lingers, self.profile.record_ttl)
+                self._schedule(oldest, *removal(at, self.profile.listed_seconds, self.profile.record_seconds))
 
-    def _leave(self, task: Task, end: float, listed_for: float | None, record_for: float | None) -> None:
-        if listed_for is not None:
-            self._plan(task, end + listed_for, "leave")
-        if record_for is not None:
-            self._plan(task, end + record_for, "forget")
+    def _schedule(self, task: Task, *events: Event) -> None:
+        for at, event in events:
+            self._push(at, task.status_id, task.plan, event)
 
-    def _plan(self, task: Task, at: float, step: str) -> None:
-        self._push(at, task.status_id, task.plan, step)
+    def _push(self, at: float, status_id: str, plan: int, event: str | Workload) -> None:
+        self._event_number += 1
+        heapq.heappush(self._events, (at, self._event_number, status_id, plan, event))
 
-    def _push(self, at: float, status_id: str, plan: int, step: str | Habit) -> None:
-        self._event += 1
-        heapq.heappush(self._events, (at, self._event, status_id, plan, step))
-
-    def _step(self, task: Task, step: str, at: float) -> None:
-        if step == "leave":
-            self._unlist(task)
-        elif step == "forget":
-            self._forget(task)
-        elif step == "vanish":
+    def _apply(self, task: Task, event: str, at: float) -> None:
+        if event == "hide":
+            self._records.hide(task)
+        elif event == "remove":
+            self._records.remove(task)
+        elif event == "vanish":
             self._end(task, "UNKNOWN", at)
-            self._forget(task)
-        elif step in FINISHED:
-            self._end(task, step, at)
+            self._records.remove(task)
+        elif event in FINISHED:
+            self._end(task, event, at)
         else:
-            task.status = step
+            task.status = event
 
     def _add(self, task_type: str | None, status: str, created: float, status_id: str | None) -> Task:
-        self._number += 1
-        if status_id is None:
-            status_id = f"{self._prefix}-{self._number * _SCRAMBLE % _NUMBERS:012x}"
-        task = Task(self._number, status_id, task_type, status, round(created, 6))
-        self._tasks[status_id] = task
-        self._listed.append(task)
-        self._journal.came(task)
+        task = self._records.add(task_type, status, created, status_id)
+        self._journal.add_submission(task)
         return task
 
     def _end(self, task: Task, status: str, at: float) -> None:
-        known = vocabulary(status)
+        normalized = normalize_status(status)
         task.ended = at
-        if known != "UNKNOWN":
+        if normalized != "UNKNOWN":
             task.status = status
-            task.message = task.message or _TEXTS.get(known)
-        self._journal.ended(task, known, at)
+            task.message = task.message or _MESSAGES.get(normalized)
+        self._journal.add_outcome(task, normalized, at)
 
-    def _unlist(self, task: Task) -> None:
-        if task.listed:
-            task.listed = False
-            del self._listed[bisect.bisect_left(self._listed, task.number, key=_by_number)]
-
-    def _forget(self, task: Task) -> None:
-        self._unlist(task)
-        del self._tasks[task.status_id]
-
-    def _open(self, status_id: str) -> Task:
-        task = self._tasks[status_id]
+    def _open_task(self, status_id: str) -> Task:
+        task = self._records[status_id]
         if task.ended is not None:
-            raise ValueError(f"The task {status_id} has ended already.")
+            raise ValueError(f"Task {status_id} has already finished.")
         return task
+
+
+def _require_finished(status: str) -> None:
+    if status not in FINISHED:
+        raise ValueError(f"{status} is not a finished status; expected one of {', '.join(FINISHED)}.")

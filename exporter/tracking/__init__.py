@@ -1,8 +1,9 @@
 """From pages of tasks to counts and outcomes.
 
-``poller`` runs one account's loop; ``listing`` and ``snapshot`` count a complete listing; ``ledger`` and
-``tracker`` follow single tasks to their outcome; ``task_log`` logs them; ``state_file`` keeps them across
-restarts; ``view`` is what a scrape and the status page may read.
+``poller`` runs one account's loop and publishes what a scrape and the status page may read (``view``).
+``tracker`` does the work of one poll: ``listing`` reads pages, ``inventory`` keeps the listed tasks and their
+``snapshot``, ``outcomes`` counts what became of tasks, ``state_file`` keeps all this across restarts,
+``task_log`` logs it.
 """
 
 from exporter.tracking.poller import Poller

@@ -1,270 +1,173 @@
-"""One complete listing: its snapshot, and task by task what the ledger needs to follow them."""
+"""One poll's listing while its pages are read.
 
-from array import array
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
-from itertools import islice, zip_longest
-from math import inf
-from operator import itemgetter
-from typing import Final, TypeAlias
+Most tasks are listed as they were by the poll before. Such a task costs a lookup, a comparison of its status
+and a mark: the number of the poll. Everything else goes the slow way, through :meth:`Listing._add`. A poll
+that fails leaves marks behind, and they mean nothing: no later poll has its number.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from exporter.datarobot.models import (
     FINISHED,
-    TYPE_NONE,
     WAITING_OR_RUNNING,
-    InvalidReason,
     Page,
     Status,
     Task,
     status_of,
 )
-from exporter.tracking.snapshot import Key, Snapshot, TypeLabels, TypeNames
+from exporter.tracking.reports import Details, details_of
+from exporter.tracking.snapshot import Key
+from exporter.tracking.task_types import TypeLabels
 
 
-_MOST_UNKNOWN_WORDS: Final = 100
-_LONGEST_WORD: Final = 100
-_SORTED_AT_ONCE: Final = 5_000
-LONGEST_MESSAGE: Final = 300
-MOST_OLDEST: Final = 20
-_MOST_CANDIDATES: Final = 1000
+Limit = Callable[[Status, str], float]
+"""Seconds after which an open task of a status and type is stuck."""
+
+Words = tuple[str | None, str]
+"""The API's words for the status and the type of a task."""
 
 
-class OpenTask(msgspec.Struct, gc=False, array_like=True):
-    """A task that is listed as not finished; there may be a million, hence so little.
+class Series(msgspec.Struct, eq=False, kw_only=True):
+    """The tasks that the API describes with the same words for status and type.
+
+    The type of a task is read when it is first listed, and again when its status changes.
 
     Attributes:
-        task_type: As in the label.
-        created: Unix seconds on the server's clock, or None if it is not known.
-        walk: Number of the last walk that listed it.
+        words: Those words.
+        status_word: The first of them.
+        key: Status and type as in the labels.
+        is_open: Whether its tasks have not finished, as far as we know.
+        is_folded: Whether the type has become `other`.
+        has_age: Whether its tasks are INITIALIZED or RUNNING, so that their age matters.
+        count: Listed tasks.
+        untimed: Those of them without a valid time of creation.
     """
 
-    task_type: str
+    words: Words
+    status_word: str | None
+    key: Key
+    is_open: bool
+    is_folded: bool
+    has_age: bool
+    count: int = 0
+    untimed: int = 0
+
+
+class TrackedTask(msgspec.Struct, eq=False, gc=False):
+    """One listed task; there may be a million.
+
+    Attributes:
+        series: Its status and type.
+        created: Unix seconds on the server's clock, or None if it is not known.
+        seen: Number of the last poll that listed it.
+    """
+
+    series: Series
     created: float | None
-    walk: int = 0
+    seen: int
 
 
-class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told of one task in the log and on the status page.
-
-    Attributes:
-        status_id: As listed.
-        status: In the exporter's vocabulary.
-        task_type: As in the label.
-        seconds: Its age, or how long it took; None if its creation is not known.
-        created: Unix seconds on the server's clock, or None if it is not known.
-        code: The API's; 0 for none.
-        message: The API's, cut at `LONGEST_MESSAGE` characters; empty for none.
-    """
-
-    status_id: str
-    status: Status
-    task_type: str
-    seconds: float | None
-    created: float | None = None
-    code: int = 0
-    message: str = ""
-
-
-class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """What one complete listing says of single tasks.
-
-    Attributes:
-        snapshot: All of them, counted.
-        open: Those not finished, by id, without those that were known just as they are.
-        finished: The finished ones, by id; None where the end was known before.
-        stuck: Open tasks past their limit that had not been reported.
-        walk: Number of the walk, which every known task that was listed now bears.
-        known: How many these are.
-        oldest: The tasks that wait or run and were created first, `MOST_OLDEST` at most, oldest first.
-    """
-
-    snapshot: Snapshot
-    open: dict[str, OpenTask]
-    finished: Mapping[str, TaskReport | None]
-    stuck: list[TaskReport]
-    walk: int
-    known: int
-    oldest: tuple[TaskReport, ...]
-
-
-class _Kind:
-    """The tasks of one listing that share status and type.
+class Listing:
+    """A listing that is being read.
 
     Args:
-        status: In the exporter's vocabulary.
-        task_type: As in the label.
-        stuck_before: Unix seconds; those created before are stuck, if they wait or run.
-
-    Attributes:
-        is_open: Whether they have not finished, as far as we know.
-        is_timed: Whether they wait or run, so that their age matters.
-        created: Unix seconds of those whose age matters and is known.
-        untimed: How many others there are.
-    """
-
-    __slots__ = ("created", "is_open", "is_timed", "status", "stuck_before", "task_type", "untimed")
-
-    def __init__(self, status: Status, task_type: str, stuck_before: float) -> None:
-        self.status = status
-        self.task_type = task_type
-        self.stuck_before = stuck_before
-        self.is_open = status not in FINISHED
-        self.is_timed = status in WAITING_OR_RUNNING
-        self.created: list[float] = []
-        self.untimed = 0
-
-
-class _Kinds(dict[tuple[str, str | None], _Kind]):
-    """The kinds of one listing, by a record's own words for status and type; and by key."""
-
-    def __init__(self, types: TypeNames, stuck_before: Callable[[Status, str], float]) -> None:
-        super().__init__()
-        self.labels = TypeLabels(types)
-        self.by_key: dict[Key, _Kind] = {}
-        self._stuck_before = stuck_before
-
-    def __missing__(self, words: tuple[str, str | None]) -> _Kind:
-        status, task_type = status_of(words[0]), self.labels[words[1] or TYPE_NONE]
-        key = (status, task_type)
-        if key not in self.by_key:
-            stuck_before = self._stuck_before(status, task_type) if status in WAITING_OR_RUNNING else -inf
-            self.by_key[key] = _Kind(status, task_type, stuck_before)
-        kind = self[words] = self.by_key[key]
-        return kind
-
-
-Candidate: TypeAlias = tuple[float, Task, _Kind]
-"""When a task was created, the task, and its kind."""
-
-
-def take_listing(  # noqa: C901, PLR0912, PLR0915 one loop: a call per task would cost as much as the loop
-    pages: Iterable[Page],
-    *,
-    now: float,
-    types: TypeNames,
-    limit: Callable[[Status, str], float],
-    settled: Container[str] = (),
-    reported: Container[str] = (),
-    known: Mapping[str, OpenTask] | None = None,
-    walk: int = -1,
-) -> Listing:
-    """Read a listing.
-
-    Args:
-        pages: All pages of one walk. What their iterator raises is passed on, and nothing is kept.
+        poll: Number of the poll; no poll had it before.
         now: Unix seconds on the server's clock.
-        types: The type names in use so far.
-        limit: Seconds after which an open task of a status and type is stuck.
-        settled: Ids whose end is known.
-        reported: Ids of tasks that were reported as stuck.
-        known: Tasks that were open before, by id; those that are listed are marked with the walk's number.
-        walk: That number; no walk had it before, complete or not.
+        tasks: The listed tasks so far, by id; only their marks change.
+        series: Their series.
+        labels: Gives the labels of types.
+        limit: Of the account.
+        watched: Ids of tasks whose details are needed, changed or not.
+
+    Attributes:
+        records: Tasks that are new, changed or watched, by id.
+        details: Of those that are watched, finished, or stuck although new.
+        anonymous: Tasks without an id.
+        listed: Different tasks with an id.
+        pages, duplicates, skipped: Pages read; rows whose id had been read; entries that were no objects.
     """
-    kinds = _Kinds(types, lambda status, task_type: now - limit(status, task_type))
-    invalid: Counter[InvalidReason] = Counter()
-    unknown_words: Counter[str] = Counter()
-    open_tasks: dict[str, OpenTask] = {}
-    finished: dict[str, TaskReport | None] = {}
-    stuck: list[TaskReport] = []
-    oldest: list[Candidate] = []
-    youngest = inf
-    walked = duplicates = fresh = 0
-    get_known = (known or {}).get
-    for page in pages:
-        walked += 1
-        invalid["record"] += page.skipped
-        for task, timestamp in zip(page.tasks, page.timestamps(), strict=True):
-            status_id = task.status_id or ""
-            before = get_known(status_id)
-            if before is None:
-                if status_id in open_tasks or status_id in finished:
-                    duplicates += 1
-                    continue
-                fresh += 1
-            elif before.walk == walk:
-                duplicates += 1
-                continue
+
+    def __init__(
+        self,
+        *,
+        poll: int,
+        now: float,
+        tasks: Mapping[str, TrackedTask],
+        series: Mapping[Words, Series],
+        labels: TypeLabels,
+        limit: Limit,
+        watched: Iterable[str] = (),
+    ) -> None:
+        self.poll = poll
+        self.now = now
+        self.labels = labels
+        self.records: dict[str, TrackedTask] = {}
+        self.details: dict[str, Details] = {}
+        self.anonymous: list[TrackedTask] = []
+        self.series = dict(series)
+        self.listed = self.pages = self.duplicates = self.skipped = 0
+        self._tasks = tasks
+        self._limit = limit
+        # Marked before they are listed, they do not pass as unchanged.
+        self._watched = {status_id for status_id in watched if status_id in tasks}
+        for status_id in self._watched:
+            tasks[status_id].seen = poll
+
+    def read(self, page: Page) -> None:
+        """Read the next page."""
+        self.pages += 1
+        self.skipped += page.skipped
+        self.listed += len(page.tasks)
+        poll = self.poll
+        find: Callable[[str | None], TrackedTask | None] = self._tasks.get  # type: ignore[assignment] # None finds none
+        for task in page.tasks:
+            known = find(task.status_id)
+            if known is not None and known.seen != poll and known.series.status_word == task.status:
+                known.seen = poll
             else:
-                before.walk = walk
-            kind = kinds[task.status, task.type or task.status_type]
-            if before and before.created == timestamp and before.task_type == kind.task_type and kind.is_open:
-                timestamp = before.created  # noqa: PLW2901 the same, and in memory already
-            elif not status_id:
-                invalid["no_id"] += 1
-            elif kind.is_open:
-                open_tasks[status_id] = OpenTask(kind.task_type, timestamp)
-            else:
-                finished[status_id] = None if status_id in settled else _report(task, kind, timestamp, now)
-            if timestamp is not None and kind.is_timed:
-                kind.created.append(timestamp)
-                if timestamp < youngest:
-                    oldest.append((timestamp, task, kind))
-                    if len(oldest) > _MOST_CANDIDATES:
-                        youngest = _keep_oldest(oldest)
-                if timestamp < kind.stuck_before and status_id and status_id not in reported:
-                    stuck.append(_report(task, kind, timestamp, now))
-            else:
-                kind.untimed += 1
-                invalid["created"] += timestamp is None
-                if kind.status == "UNKNOWN":
-                    unknown_words[task.status[:_LONGEST_WORD]] += 1
-    invalid["status"] = unknown_words.total()
-    by_key = kinds.by_key.items()
-    counts = {key: len(kind.created) + kind.untimed for key, kind in by_key}
-    tasks = sum(counts.values())
-    snapshot = Snapshot(
-        counts=counts,
-        created={key: array("d", _ascending(kind.created)) for key, kind in by_key if kind.created},
-        types=kinds.labels.names(),
-        folded_types=len(kinds.labels.folded),
-        pages=walked,
-        tasks=tasks,
-        duplicates=duplicates,
-        invalid=+invalid,
-        unknown_words=frozenset(islice(unknown_words, _MOST_UNKNOWN_WORDS)),
-    )
-    _keep_oldest(oldest)
-    return Listing(
-        snapshot=snapshot,
-        open=open_tasks,
-        finished=finished,
-        stuck=stuck,
-        walk=walk,
-        known=tasks - fresh,
-        oldest=tuple(_report(task, kind, created, now) for created, task, kind in oldest),
-    )
+                self._add(task, known)
 
+    def unlisted(self) -> set[str]:
+        """Return the watched ids that were not listed, in spite of their marks."""
+        return self._watched - self.records.keys()
 
-def _keep_oldest(candidates: list[Candidate]) -> float:
-    """Cut the candidates down to the oldest.
+    def series_of(self, status_word: str | None, task_type: str) -> Series:
+        """Return the series of tasks with these words, which may be new."""
+        words = (status_word, task_type)
+        series = self.series.get(words)
+        if series is None:
+            status, label = status_of(status_word), self.labels[task_type]
+            series = self.series[words] = Series(
+                words=words,
+                status_word=status_word,
+                key=(status, label),
+                is_open=status not in FINISHED,
+                is_folded=label != task_type,
+                has_age=status in WAITING_OR_RUNNING,
+            )
+        return series
 
-    Returns:
-        Creation of the youngest that is kept, Unix seconds: what is younger need not be a candidate.
-    """
-    candidates.sort(key=itemgetter(0))
-    del candidates[MOST_OLDEST:]
-    return candidates[-1][0] if candidates else inf
+    def _add(self, task: Task, known: TrackedTask | None) -> None:
+        status_id = task.status_id
+        watched = status_id in self._watched
+        if status_id in self.records or (known is not None and known.seen == self.poll and not watched):
+            self.listed -= 1
+            self.duplicates += 1
+            return
+        created = task.created_timestamp if known is None or known.created is None else known.created
+        record = TrackedTask(self.series_of(task.status, task.task_type), created, self.poll)
+        if not status_id:
+            self.listed -= 1
+            self.anonymous.append(record)
+            return
+        if known is not None:
+            known.seen = self.poll
+        self.records[status_id] = record
+        if watched or not record.series.is_open or self._is_stuck(record):
+            self.details[status_id] = details_of(task)
 
-
-def _ascending(times: list[float]) -> list[float]:
-    """Sort in steps: no scrape gets a word in while the interpreter sorts, and a million take long."""
-    runs = [sorted(times[start : start + _SORTED_AT_ONCE]) for start in range(0, len(times), _SORTED_AT_ONCE)]
-    nothing: list[float] = []
-    while len(runs) > 1:
-        pairs = zip_longest(runs[::2], runs[1::2], fillvalue=nothing)
-        runs = [sorted(one + other) for one, other in pairs]
-    return runs[0]
-
-
-def _report(task: Task, kind: _Kind, created: float | None, now: float) -> TaskReport:
-    return TaskReport(
-        status_id=task.status_id or "",
-        status=kind.status,
-        task_type=kind.task_type,
-        seconds=None if created is None else max(0.0, now - created),
-        created=created,
-        code=task.code,
-        message=task.message_text[:LONGEST_MESSAGE],
-    )
+    def _is_stuck(self, task: TrackedTask) -> bool:
+        series, created = task.series, task.created
+        return series.has_age and created is not None and self.now - created > self._limit(*series.key)

@@ -1,70 +1,57 @@
-"""One account's loop: at a fixed rhythm, walk the listing and publish what it says, whole or not at all."""
+"""One account's loop: polls the listing at a fixed interval and publishes what is known after each poll."""
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from itertools import chain
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 import structlog
 
 from exporter.config import Account
-from exporter.datarobot.models import Page
 from exporter.errors import ApiError, Interrupted
 from exporter.telemetry import Telemetry
-from exporter.tracking.listing import Listing, TaskReport, take_listing
-from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.state_file import StateFile
-from exporter.tracking.tracker import RecordSource, Tracker
+from exporter.tracking.tracker import TaskSource, Tracked, Tracker
 from exporter.tracking.view import AccountStatus, AccountView
 
 
 _GRACE_SECONDS: Final = 30.0
-_MOST_WORDS_LOGGED: Final = 1000
+_WAIT_SECONDS: Final = 0.1
+_SUMMARY_SECONDS: Final = 3_600.0
 # A poll that ends by its timeout, which may be the whole interval, is late by a moment.
 _JUST_MISSED: Final = 0.1
 
 log = structlog.get_logger()
 
 
-class TaskSource(RecordSource, Protocol):
-    """Where tasks come from; :class:`exporter.datarobot.client.Client` in earnest."""
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """What scrapes and the status page read until the next poll has ended.
 
+    Attributes:
+        tracked: What is known of the account's tasks.
+        telemetry: What the exporter counted; a copy.
+        clock_offset: Server clock minus local clock in seconds; None until known.
+        complete_at: When the last complete poll ended, on the monotonic clock; None before the first.
+    """
+
+    tracked: Tracked
+    telemetry: Telemetry
     clock_offset: float | None
-
-    def list_tasks(self, deadline: float) -> Iterable[Page]:
-        """All pages of the listing, until the deadline on the monotonic clock."""
-        ...
-
-    def close(self) -> None:
-        """Let connections go."""
-        ...
-
-
-class Published(msgspec.Struct, frozen=True):
-    """A complete listing as scrapes and the page see it, and when it was published on the monotonic clock."""
-
-    snapshot: Snapshot
-    oldest: tuple[TaskReport, ...]
-    at: float
+    complete_at: float | None
 
 
 class Poller:
-    """Polls one account and holds its last complete snapshot.
+    """Polls one account.
 
     Args:
         account: What to poll, how often and with which limits.
         source: Where the tasks come from.
         telemetry: Where polls are counted.
         stop: When set, the loop ends.
-        state: Where the ledger survives a restart; None for nowhere.
+        state: Where tracking survives a restart; None for nowhere.
         clock: Unix seconds.
-        monotonic: Seconds; the clock of rhythm, deadlines and staleness.
-
-    Attributes:
-        published: The last complete listing, or None.
-        tracker: What is known of single tasks.
+        monotonic: Seconds; the clock of intervals, deadlines and staleness.
     """
 
     def __init__(
@@ -79,185 +66,232 @@ class Poller:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.account = account
-        self.telemetry = telemetry
+        self._telemetry = telemetry
         self._source = source
         self._stop = stop
         self._clock = clock
         self._monotonic = monotonic
-        self.tracker = Tracker(account, source, telemetry=telemetry, state=state)
-        self.published: Published | None = None
-        self._words_logged: set[str] = set()
-        self._next_beat = monotonic() + _GRACE_SECONDS
-        self._due = monotonic()
-        self._thread: threading.Thread | None = None
-
-    def start(self, *, delay: float) -> None:
-        """Start the loop in a thread; its first poll comes after `delay` seconds."""
-        self._expect_beat(delay)
-        # A daemon: a look-up of a host name cannot be interrupted, and must not hold up the end.
-        self._thread = threading.Thread(
-            target=self.run, args=(delay,), name=f"poll-{self.account.name}", daemon=True
+        self._tracker = Tracker(
+            account, source, telemetry=telemetry, state=state, clock=clock, monotonic=monotonic
         )
-        self._thread.start()
+        self._published = Published(
+            tracked=Tracked(), telemetry=telemetry.copy(), clock_offset=None, complete_at=None
+        )
+        self._heartbeat_due = monotonic() + _GRACE_SECONDS
+        self._due = monotonic()
+        self._summary_due = monotonic()
+        self._polls_summarized = self._failures_summarized = 0
+        self._thread: threading.Thread | None = None
+        self._former: Poller | None = None
+        self._same_tasks = False
+
+    @property
+    def polls(self) -> int:
+        """How many polls have ended."""
+        return self._shown.telemetry.polls
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What the exporter counts, for a poller that continues this one's work."""
+        return self._telemetry
+
+    def start(self, *, delay: float, offset: float | None = None) -> None:
+        """Start the loop in a thread.
+
+        Args:
+            delay: Seconds from now to the first poll.
+            offset: Seconds from now to the grid of later polls; by default the first poll is on it.
+        """
+        self._promise_heartbeat(delay)
+        self._start(lambda: self.run(delay, offset))
+
+    def start_after(self, former: "Poller", *, same_tasks: bool) -> None:
+        """Start the loop in a thread, which begins to poll once the thread of a stopped poller has ended.
+
+        Args:
+            former: The account's poller until now.
+            same_tasks: Whether it polls the same tasks: then what it knows is shown meanwhile, and kept. The
+                account keeps its place in the interval, so that a fleet does not poll in step after a reload;
+                only after a failed poll the next one is immediate, as the change may have fixed the cause.
+        """
+        self._former, self._same_tasks = former, same_tasks
+
+        def run() -> None:
+            due = self._monotonic()
+            while not former.has_ended() and not self._stop.wait(_WAIT_SECONDS):
+                pass
+            if not self._stop.is_set():
+                last = self._last
+                if last is not self:
+                    self._tracker.take_over(last._tracker)  # noqa: SLF001 of the same class
+                    self._published = last._published  # noqa: SLF001 likewise
+                    self._source.clock_offset = self._published.clock_offset
+                    due = last._due if self._published.telemetry.up else due  # noqa: SLF001 likewise
+                self._former = None
+            self.run(min(max(0.0, due - self._monotonic()), self.account.poll.interval))
+
+        self._promise_heartbeat(0.0)
+        self._start(run)
 
     def stop(self) -> None:
         """Tell the loop to end; a poll under way is given up."""
         self._stop.set()
-
-    def take_over(self, former: "Poller") -> None:
-        """Begin with what a poller of the same tasks knew, which has been stopped; before the loop starts."""
-        self.published = former.published
-        self.tracker.take_over(former.tracker)
 
     def join(self, timeout: float) -> None:
         """Wait for the loop to end, at most `timeout` seconds."""
         if self._thread is not None:
             self._thread.join(timeout)
 
-    def run(self, delay: float) -> None:
-        """Poll until stopped; starts are `interval` apart, and those that were missed are left out."""
-        interval = self.account.poll.interval
-        self._due = start = self._monotonic() + delay
+    def has_ended(self) -> bool:
+        """Whether the loop was started and has ended, and every loop that it was still waiting for."""
+        has_ended = self._thread is not None and not self._thread.is_alive()
+        return has_ended and (self._former is None or self._former.has_ended())
+
+    def run(self, delay: float, offset: float | None = None) -> None:
+        """Poll until stopped; polls start `interval` apart, and starts that were missed are left out.
+
+        Args:
+            delay: As for :meth:`start`.
+            offset: Likewise.
+        """
+        interval, began = self.account.poll.interval, self._monotonic()
+        self._due = start = began + delay
+        grid = None if offset is None else began + offset
         while not self._stop.wait(max(0.0, start - self._monotonic())):
-            self._expect_beat(self.account.poll.timeout)
+            self._promise_heartbeat(self.account.poll.timeout)
             self.poll()
+            if grid is not None:
+                start = grid - interval if grid - start >= interval / 2 else grid
+                grid = None
             if not self._stop.is_set():
                 self._due = start = _following(start, interval, self._monotonic())
-            self._expect_beat(start - self._monotonic())
+            self._promise_heartbeat(start - self._monotonic())
         self._source.close()
 
     def poll(self) -> bool:
-        """Walk the listing once and publish it if it is complete; say whether it was."""
+        """Poll once and publish what is known then; return whether the listing was complete."""
         started = self._monotonic()
-        deadline = started + self.account.poll.timeout
+        failure, error = None, ""
         try:
-            listing, now = self._walk(deadline)
-            self.tracker.enter(listing, now)
-            self.published = Published(listing.snapshot, listing.oldest, self._monotonic())
-            self._completed(listing.snapshot, started)
-            self.tracker.look_up(deadline)
+            self._tracker.poll(started + self.account.poll.timeout)
         except Interrupted:
             return False
-        except ApiError as error:
-            self._failed(error.reason, str(error), started)
-            return False
+        except ApiError as failed:
+            failure, error = failed.reason, str(failed)
         except Exception:
             log.exception("poll.crashed", account=self.account.name)
-            self._failed("internal", "a defect of the exporter; see poll.crashed", started)
-            return False
-        return True
+            failure, error = "internal", "a defect of the exporter; see poll.crashed"
+        seconds = self._monotonic() - started
+        self._telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=failure, error=error)
+        self._publish(complete=failure is None)
+        self._log(seconds, failure, error)
+        return failure is None
 
-    def beats(self) -> bool:
-        """Whether the loop lives: its thread runs and is not overdue, whatever the API does."""
+    def is_alive(self) -> bool:
+        """Whether the loop runs and is not overdue, whatever the API does."""
         thread = self._thread
-        return thread is not None and thread.is_alive() and self._monotonic() <= self._next_beat
+        return thread is not None and thread.is_alive() and self._monotonic() <= self._heartbeat_due
 
     def due_in(self) -> float:
-        """Seconds until the next poll; 0 while one is under way, or has been given up."""
+        """Return the seconds until the next poll; 0 while one is under way, or has been given up."""
         return max(0.0, self._due - self._monotonic())
 
     def view(self) -> AccountView:
-        """What a scrape may know now."""
-        published = self.published
-        offset = self._source.clock_offset
+        """Return what a scrape may read now."""
+        published = self._shown
+        tracked, offset = published.tracked, published.clock_offset
         return AccountView(
             account=self.account.name,
             endpoint=self.account.endpoint,
-            now=self._server_time(),
-            snapshot=None if published is None else published.snapshot,
-            fresh=self._fresh(published),
-            counts=self.tracker.counts,
-            tracked=self.tracker.tracked,
-            backlog=self.tracker.backlog,
-            telemetry=self.telemetry,
+            now=self._clock() + (offset or 0.0),
+            snapshot=tracked.snapshot,
+            fresh=self._is_fresh(published),
+            counts=tracked.counts,
+            tracked=tracked.tracked,
+            backlog=tracked.backlog,
+            telemetry=published.telemetry,
             clock_offset=offset,
             limit=self.account.tasks.limit,
             poll_interval=self.account.poll.interval,
         )
 
     def status(self) -> AccountStatus:
-        """What the status page may know now."""
-        published = self.published
-        shown = published if self._fresh(published) else None
-        due_in = self.due_in()
-        now = self._clock()
+        """Return what the status page may read now."""
+        published = self._shown
+        tracked, telemetry = published.tracked, published.telemetry
+        fresh = self._is_fresh(published)
+        now, due_in = self._clock(), self.due_in()
         return AccountStatus(
             account=self.account.name,
             now=now,
-            clock_offset=self._source.clock_offset or 0.0,
-            beats=self.beats(),
-            last_end=self.telemetry.last_end,
-            last_success=self.telemetry.last_success,
+            clock_offset=published.clock_offset or 0.0,
+            alive=self.is_alive(),
+            last_poll=telemetry.last_result,
+            last_success=telemetry.last_success,
             next_poll=now + due_in if due_in else None,
-            snapshot=None if shown is None else shown.snapshot,
-            oldest=() if shown is None else shown.oldest,
-            ends=self.tracker.seen,
+            snapshot=tracked.snapshot if fresh else None,
+            oldest=tracked.oldest if fresh else (),
+            outcomes=tracked.outcomes,
             limit=self.account.tasks.limit,
             stale_after=self.account.poll.stale_after,
         )
 
-    def _fresh(self, published: Published | None) -> bool:
-        return published is not None and self._monotonic() - published.at < self.account.poll.stale_after
+    @property
+    def _last(self) -> "Poller":
+        """The last poller of the same tasks that was free to poll: this one, unless it waits for another."""
+        former = self._former
+        return self if former is None or not self._same_tasks else former._last  # noqa: SLF001 of the same class
 
-    def _walk(self, deadline: float) -> tuple[Listing, float]:
-        """The listing, and when it was taken: Unix seconds on the server's clock."""
-        pages = iter(self._source.list_tasks(deadline))
-        first = next(pages)  # which tells the server's clock
-        now = self._server_time()
-        listing = take_listing(
-            chain([first], pages),
-            now=now,
-            types=self.tracker.types,
-            limit=self.account.tasks.limit,
-            settled=self.tracker.settled,
-            reported=self.tracker.reported,
-            known=self.tracker.open,
-            walk=self.tracker.begin_walk(),
-        )
-        return listing, now
+    @property
+    def _shown(self) -> Published:
+        return self._last._published  # noqa: SLF001 of the same class
 
-    def _completed(self, snapshot: Snapshot, started: float) -> None:
-        self.telemetry.invalid_tasks.update(snapshot.invalid)
-        self.telemetry.duplicate_tasks += snapshot.duplicates
-        now = self._monotonic()
-        self.telemetry.poll_ended(at=self._clock(), seconds=now - started, failure=None)
-        for word in sorted(snapshot.unknown_words - self._words_logged):
-            if len(self._words_logged) < _MOST_WORDS_LOGGED:
-                self._words_logged.add(word)
-                log.warning("status.unknown", account=self.account.name, status=word)
-        log.info(
-            "poll.completed",
-            account=self.account.name,
-            duration=round(now - started, 3),
-            pages=snapshot.pages,
-            tasks=snapshot.tasks,
-            duplicates=snapshot.duplicates,
-            invalid=sum(snapshot.invalid.values()),
-            backlog=self.tracker.backlog,
+    def _is_fresh(self, published: Published) -> bool:
+        complete_at = published.complete_at
+        return complete_at is not None and self._monotonic() - complete_at < self.account.poll.stale_after
+
+    def _publish(self, *, complete: bool) -> None:
+        """Replace what scrapes read, at once and as a whole."""
+        self._published = Published(
+            tracked=self._tracker.known,
+            telemetry=self._telemetry.copy(),
+            clock_offset=self._source.clock_offset,
+            complete_at=self._monotonic() if complete else self._published.complete_at,
         )
 
-    def _failed(self, reason: str, error: str, started: float) -> None:
-        seconds = self._monotonic() - started
-        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=reason, error=error)
-        log.warning(
-            "poll.failed",
-            account=self.account.name,
-            duration=round(seconds, 3),
-            reason=reason,
-            error=error,
-        )
+    def _start(self, run: Callable[[], None]) -> None:
+        # A daemon thread: should a request hang in spite of all limits, the process can still end.
+        self._thread = threading.Thread(target=run, name=f"poll-{self.account.name}", daemon=True)
+        self._thread.start()
 
-    def _server_time(self) -> float:
-        """Unix seconds on the server's clock, as far as it is known."""
-        return self._clock() + (self._source.clock_offset or 0.0)
+    def _promise_heartbeat(self, seconds: float) -> None:
+        """Promise a sign of life within so many seconds and some grace."""
+        self._heartbeat_due = self._monotonic() + max(0.0, seconds) + _GRACE_SECONDS
 
-    def _expect_beat(self, seconds: float) -> None:
-        """Promise a sign of life within so many seconds, and some grace."""
-        self._next_beat = self._monotonic() + max(0.0, seconds) + _GRACE_SECONDS
+    def _log(self, seconds: float, failure: str | None, error: str) -> None:
+        account, duration = self.account.name, round(seconds, 3)
+        tracked, telemetry = self._published.tracked, self._published.telemetry
+        snapshot = tracked.snapshot
+        if failure is not None or snapshot is None:
+            log.warning("poll.failed", account=account, duration=duration, reason=failure, error=error)
+            return
+        size = {"pages": snapshot.pages, "tasks": snapshot.tasks, "backlog": tracked.backlog}
+        log.debug("poll.completed", account=account, duration=duration, **size)
+        if self._monotonic() >= self._summary_due:
+            self._summary_due = self._monotonic() + _SUMMARY_SECONDS
+            failures = telemetry.poll_failures.total()
+            log.info(
+                "poll.summary",
+                account=account,
+                polls=telemetry.polls - self._polls_summarized,
+                failures=failures - self._failures_summarized,
+                **size,
+            )
+            self._polls_summarized, self._failures_summarized = telemetry.polls, failures
 
 
 def _following(start: float, interval: float, now: float) -> float:
-    """The next start on the grid; one that was just missed is made up for at once, others are left out."""
+    """Return the next start on the grid; one that was just missed is now, others are left out."""
     late = max(0.0, now - start - interval)
     missed = late // interval
     following = start + interval * (missed + 1)

@@ -1,54 +1,65 @@
-"""What survives a restart: one file per account, written whole or not at all, in a directory of our own."""
+"""What survives a restart: one SQLite file per account, in a directory of our own.
+
+Each poll writes what it changed, in one transaction: a process that is killed leaves the state of the last
+complete write.
+"""
 
 import contextlib
 import fcntl
-import os
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, Final
 
 import msgspec
 import structlog
 
 from exporter.errors import ConfigError
-from exporter.tracking.ledger import Ledger
-from exporter.tracking.snapshot import TypeNames
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
+from exporter.tracking.task_types import TaskTypes
 
 
-_VERSION: Final = 1
-_MOST_BYTES: Final = 1 << 30
+_APPLICATION: Final = 0x44525445
+_VERSION: Final = 2
+_LISTED, _PENDING, _RESOLVED = range(3)
+_SUFFIX: Final = ".db"
+_UNREADABLE: Final = (sqlite3.Error, OSError, ValueError, TypeError, RecursionError)
 
 log = structlog.get_logger()
 
+Row = tuple[str, int, bytes]
+"""Id of a task, where it is, and what is known of it as JSON."""
 
-class Remembered(msgspec.Struct, kw_only=True):
-    """The content of a file.
+Listed = tuple[str, str | None, str, float | None]
+"""Id, the API's words for status and type, and creation in Unix seconds."""
+
+
+class _Head(msgspec.Struct, kw_only=True):
+    """All but the single tasks.
 
     Attributes:
-        account, endpoint: Whose tasks these are.
-        types: Type names in use.
-        ledger: As it was after the last poll.
+        write: Number of the write, to notice a file that is not as we left it.
     """
 
-    format: Literal["datarobot-exporter state"] = "datarobot-exporter state"
-    version: int = _VERSION
     account: str
     endpoint: str
-    types: TypeNames
-    ledger: Ledger
-
-
-class _Header(msgspec.Struct):
-    format: Literal["datarobot-exporter state"]
-    version: int
+    write: int
+    types: TaskTypes
+    bounds: tuple[float, ...]
+    counts: Counts
+    poll: int
+    counted: set[str]
+    reported: set[str]
 
 
 class StateDirectory:
     """A directory that this process alone uses, from here to its end.
 
     Args:
-        path: Is made if it is missing.
+        path: Is created if it is missing.
 
     Raises:
         ConfigError: It cannot be written, or another exporter uses it.
@@ -59,39 +70,44 @@ class StateDirectory:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock: IO[bytes] = (path / "lock").open("ab")
-            with contextlib.suppress(FileNotFoundError):
-                (path / ".writable").unlink()
-            (path / ".writable").touch(exist_ok=False)
-            (path / ".writable").unlink()
+            probe = path / ".writable"
+            probe.unlink(missing_ok=True)
+            probe.touch(exist_ok=False)
+            probe.unlink()
         except OSError as error:
             raise ConfigError(
                 [f"state.directory: cannot write in {path}: {error.strerror}; expected one of our own"]
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise ConfigError(
+                [f"state.directory: {path} is used by another exporter; expected a directory for each"]
+            ) from error
         except OSError as error:
             self._lock.close()
             raise ConfigError(
-                [f"state.directory: {path} is used by another exporter; expected one for each"]
+                [f"state.directory: cannot lock {path}: {error.strerror}; expected one that can be locked"]
             ) from error
 
     def file(self, account: str, endpoint: str) -> "StateFile":
-        """The file of an account."""
-        return StateFile(self._path / f"{account}.json", account, endpoint)
+        """Return the file of an account."""
+        return StateFile(self._path / f"{account}{_SUFFIX}", account, endpoint)
 
-    def drop(self, *, unless: Callable[[str], bool]) -> None:
+    def remove(self, *, unless: Callable[[str], bool]) -> None:
         """Remove the files of accounts that another exporter polls now.
 
-        It counts what ends meanwhile. Should an account come back, what its file remembers would count twice.
+        It counts what finishes meanwhile. Should an account come back, what its file remembers would count
+        twice.
 
         Args:
             unless: Whether an account of that name is still ours.
         """
-        for path in sorted(self._path.glob("*.json")):
+        for path in sorted(self._path.glob(f"*{_SUFFIX}")):
             if not unless(path.stem) and _is_state(path):
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                log.info("state.dropped", account=path.stem)
+                _unlink(path)
+                log.info("state.removed", account=path.stem)
 
     def release(self) -> None:
         """Let another process use it."""
@@ -111,65 +127,159 @@ class StateFile:
         self._path = path
         self._account = account
         self._endpoint = endpoint
+        self._write = 0
 
-    def load(self) -> Remembered | None:
-        """What was saved last, or None. A file that is not ours to read is set aside under another name."""
+    def load(self) -> tuple[Inventory, Outcomes] | None:
+        """Return what was saved last, or None. A file that is not ours to read is renamed."""
+        if not self._path.exists():
+            return None
         try:
-            with self._path.open("rb") as file:
-                data = file.read(_MOST_BYTES)
-            remembered = self._decode(data)
-        except FileNotFoundError:
+            with _connected(self._path) as connection:
+                version = _version(connection)
+                if version > _VERSION:
+                    self._quarantine("newer", "it was written by a newer version")
+                    return None
+                head = msgspec.json.decode(_head(connection), type=_Head)
+                remembered = _remembered(head, connection.execute("SELECT id, place, record FROM task"))
+        except _UNREADABLE as error:
+            self._quarantine("damaged", str(error))
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            self._set_aside("damaged", error)
+        if (head.account, head.endpoint) != (self._account, self._endpoint):
+            self._quarantine("foreign", f"it is of {head.account} at {head.endpoint}")
             return None
-        if remembered is None:
-            self._set_aside("newer", "it was written by a newer version")
-            return None
-        if (remembered.account, remembered.endpoint) != (self._account, self._endpoint):
-            self._set_aside("foreign", f"it is of {remembered.account} at {remembered.endpoint}")
-            return None
+        self._write = head.write
         return remembered
 
-    def save(self, types: TypeNames, ledger: Ledger) -> None:
-        """Write the file anew; until it is complete on the disk, the old one stays.
+    def save(self, inventory: Inventory, outcomes: Outcomes) -> None:
+        """Write what has changed since the last write; all of it if the file is not as that left it.
 
         Raises:
-            OSError: The disk is full, for instance.
+            OSError: It cannot be written: the disk is full, for instance.
         """
-        data = msgspec.json.encode(
-            Remembered(account=self._account, endpoint=self._endpoint, types=types, ledger=ledger)
+        head = _Head(
+            account=self._account,
+            endpoint=self._endpoint,
+            write=self._write + 1,
+            types=inventory.types,
+            bounds=outcomes.bounds,
+            counts=outcomes.counts,
+            poll=outcomes.poll,
+            counted=outcomes.counted,
+            reported=inventory.reported,
         )
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+            with _connected(self._path) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                ids: Iterable[str] = outcomes.changed
+                if not self._is_ours(connection):
+                    _create(connection)
+                    ids = (*inventory.tasks, *outcomes.pending, *outcomes.resolved)
+                removed = ((status_id,) for status_id in outcomes.changed)
+                connection.executemany("DELETE FROM task WHERE id = ?", removed)
+                connection.executemany("INSERT INTO task VALUES (?, ?, ?)", _rows(ids, inventory, outcomes))
+                connection.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (msgspec.json.encode(head),))
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if not isinstance(error, sqlite3.OperationalError):
+                self._quarantine("damaged", str(error))
+            raise OSError(str(error)) from error
+        self._write += 1
 
-    @staticmethod
-    def _decode(data: bytes) -> Remembered | None:
-        """The content, or None if a newer version wrote it."""
-        if msgspec.json.decode(data, type=_Header).version > _VERSION:
-            return None
-        return msgspec.json.decode(data, type=Remembered)
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file holds what we wrote last."""
+        if _version(connection) != _VERSION:
+            return False
+        try:
+            return msgspec.json.decode(_head(connection), type=_Head).write == self._write
+        except _UNREADABLE:
+            return False
 
-    def _set_aside(self, why: str, error: object) -> None:
-        aside = self._path.with_name(f"{self._path.name}.{why}-{time.time_ns()}")
-        log.error("state.set_aside", account=self._account, reason=why, error=str(error), path=str(aside))
+    def _quarantine(self, why: str, error: str) -> None:
+        renamed = self._path.with_name(f"{self._path.name}.{why}-{time.time_ns()}")
+        log.error("state.quarantined", account=self._account, reason=why, error=error, path=str(renamed))
         with contextlib.suppress(OSError):
-            self._path.rename(aside)
+            self._path.rename(renamed)
+
+
+@contextlib.contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("DROP TABLE IF EXISTS head")
+    connection.execute("DROP TABLE IF EXISTS task")
+    connection.execute("CREATE TABLE head (one INTEGER PRIMARY KEY, json BLOB NOT NULL)")
+    connection.execute(
+        "CREATE TABLE task (id TEXT PRIMARY KEY, place INTEGER NOT NULL, record BLOB NOT NULL) WITHOUT ROWID"
+    )
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """The version of the file's format; 0 of an empty file.
+
+    Raises:
+        sqlite3.Error: It is no SQLite file, or that of another application.
+    """
+    ((application,),) = connection.execute("PRAGMA application_id")
+    ((version,),) = connection.execute("PRAGMA user_version")
+    if application not in {0, _APPLICATION}:
+        raise sqlite3.DatabaseError("it belongs to another application")
+    return int(version)
+
+
+def _head(connection: sqlite3.Connection) -> bytes:
+    head: bytes
+    ((head,),) = connection.execute("SELECT json FROM head")
+    return head
+
+
+def _rows(ids: Iterable[str], inventory: Inventory, outcomes: Outcomes) -> Iterator[Row]:
+    encode = msgspec.json.Encoder().encode
+    for status_id in ids:
+        if task := inventory.tasks.get(status_id):
+            yield status_id, _LISTED, encode((*task.series.words, task.created))
+        elif pending := outcomes.pending.get(status_id):
+            yield status_id, _PENDING, encode(pending)
+        elif resolved := outcomes.resolved.get(status_id):
+            yield status_id, _RESOLVED, encode(resolved)
+
+
+def _remembered(head: _Head, rows: Iterable[Row]) -> tuple[Inventory, Outcomes]:
+    listed = msgspec.json.Decoder(tuple[str | None, str, float | None])
+    pending = msgspec.json.Decoder(PendingLookup)
+    resolved = msgspec.json.Decoder(Resolved)
+    outcomes = Outcomes(bounds=head.bounds, counts=head.counts, poll=head.poll, counted=head.counted)
+    inventory = Inventory(head.types, limit=lambda *_: inf)
+    inventory.reported |= head.reported
+
+    def tasks() -> Iterator[Listed]:
+        for status_id, place, record in rows:
+            if place == _LISTED:
+                yield status_id, *listed.decode(record)
+            elif place == _PENDING:
+                outcomes.pending[status_id] = pending.decode(record)
+            else:
+                outcomes.resolved[status_id] = resolved.decode(record)
+
+    inventory.restore(tasks())
+    return inventory, outcomes
 
 
 def _is_state(path: Path) -> bool:
     """Whether a file is one of ours, and not somebody else's in the same directory."""
     try:
-        msgspec.json.decode(path.read_bytes(), type=_Header)
-    except (OSError, ValueError, RecursionError):
+        with _connected(path) as connection:
+            return _version(connection) > 0
+    except (sqlite3.Error, OSError):
         return False
-    return True
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)

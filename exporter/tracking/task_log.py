@@ -1,33 +1,47 @@
-"""What the log tells of single tasks, once each and bounded: what no label must ever hold."""
+"""Log lines about single tasks, bounded in number: what no label must ever hold."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
 
-from exporter.tracking.listing import TaskReport
+from exporter.tracking.reports import TaskReport
 
 
 MOST_PER_POLL: Final = 50
-_FAILED: Final = frozenset({"ERROR", "ABORTED", "EXPIRED"})
+_EVENT_OF_STATUS: Final = {
+    "ERROR": "task.failed",
+    "EXPIRED": "task.failed",
+    "ABORTED": "task.aborted",
+    "COMPLETED": "task.finished",
+    "UNKNOWN": "task.outcome_unknown",
+}
 
 log = structlog.get_logger()
 
 
-def tell_stuck(account: str, reports: Sequence[TaskReport]) -> None:
-    """Log `task.stuck` for each, as a warning, with the age in seconds."""
-    _tell(log.warning, "task.stuck", "age", account, reports)
+def log_stuck(account: str, reports: Sequence[TaskReport]) -> None:
+    """Log `task.stuck` at warning for each, with the age in seconds."""
+    _log(log.warning, "task.stuck", "age", account, reports)
 
 
-def tell_ends(account: str, reports: Sequence[TaskReport]) -> None:
-    """Log `task.failed` as an error or `task.finished` at level debug, with the duration in seconds."""
-    failed = [report for report in reports if report.status in _FAILED]
-    finished = [report for report in reports if report.status not in _FAILED]
-    _tell(log.error, "task.failed", "duration", account, failed)
-    _tell(log.debug, "task.finished", "duration", account, finished)
+def log_outcomes(account: str, reports: Sequence[TaskReport]) -> None:
+    """Log each outcome, with the duration in seconds.
+
+    `task.failed` and `task.outcome_unknown` are warnings, `task.aborted` is info, `task.finished` is debug.
+    """
+    writers = {
+        "task.failed": log.warning,
+        "task.outcome_unknown": log.warning,
+        "task.aborted": log.info,
+        "task.finished": log.debug,
+    }
+    for event, write in writers.items():
+        chosen = [report for report in reports if _EVENT_OF_STATUS[report.status] == event]
+        _log(write, event, "duration", account, chosen)
 
 
-def _tell(
+def _log(
     write: Callable[..., Any], event: str, time: str, account: str, reports: Sequence[TaskReport]
 ) -> None:
     for report in reports[:MOST_PER_POLL]:
@@ -41,6 +55,6 @@ def _tell(
             code=report.code,
             message=report.message,
         )
-    held_back = len(reports) - MOST_PER_POLL
-    if held_back > 0:
-        write(f"{event}.held_back", account=account, number=held_back)
+    left_out = len(reports) - MOST_PER_POLL
+    if left_out > 0:
+        write(f"{event}.left_out", account=account, number=left_out)

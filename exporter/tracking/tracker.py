@@ -1,6 +1,8 @@
-"""Follows single tasks from listing to listing: the ledger with its look-ups, its state file and its log."""
+"""One account's tasks from poll to poll: listing, lookups of what vanished, state file and log."""
 
-import copy
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
@@ -8,206 +10,272 @@ import structlog
 
 from exporter.config import Account
 from exporter.datarobot.client import Lookup
-from exporter.datarobot.models import DOCUMENTED_TYPES, FINISHED
-from exporter.errors import ApiError, ClientError, Interrupted, Malformed, NotFound, TooLarge
+from exporter.datarobot.models import DOCUMENTED_TYPES, FINISHED, Page
+from exporter.errors import (
+    ApiError,
+    ConnectionFailed,
+    Interrupted,
+    NotFound,
+    RateLimited,
+    RequestTimedOut,
+    TlsFailed,
+    Unauthorized,
+)
 from exporter.telemetry import Telemetry
-from exporter.tracking.ledger import Counts, Ledger
-from exporter.tracking.listing import LONGEST_MESSAGE, Listing, OpenTask, TaskReport
-from exporter.tracking.snapshot import TypeNames
-from exporter.tracking.state_file import Remembered, StateFile
-from exporter.tracking.task_log import tell_ends, tell_stuck
-from exporter.tracking.view import SeenEnd
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.listing import Listing
+from exporter.tracking.outcomes import Counts, Outcomes
+from exporter.tracking.reports import ObservedOutcome, TaskReport, details_of
+from exporter.tracking.snapshot import Snapshot
+from exporter.tracking.state_file import StateFile
+from exporter.tracking.task_log import log_outcomes, log_stuck
+from exporter.tracking.task_types import TaskTypes
 
 
-# Errors of one look-up that say nothing of the next.
-_ONE_RECORDS_ERRORS: Final = (ClientError, Malformed, TooLarge)
-_MOST_SEEN: Final = 20
+MOST_RECENT: Final = 20
+_MOST_WORDS_LOGGED: Final = 1000
+_LONGEST_WORD: Final = 100
+_MANY_VANISHED: Final = 10
+_PILED_UP: Final = 2
+_API_IS_DOWN: Final = (ConnectionFailed, RateLimited, RequestTimedOut, TlsFailed, Unauthorized)
 
 log = structlog.get_logger()
 
 
-class RecordSource(Protocol):
-    """Where single records come from; :class:`exporter.datarobot.client.Client` in earnest."""
+class TaskSource(Protocol):
+    """Where tasks come from; :class:`exporter.datarobot.client.Client` outside of tests."""
 
-    def get_task(self, status_id: str, deadline: float) -> Lookup:
-        """One record, until the deadline on the monotonic clock.
+    clock_offset: float | None
+
+    def list_tasks(self, deadline: float) -> Iterable[Page]:
+        """Return all pages of the listing, until the deadline on the monotonic clock."""
+        ...
+
+    def get_task(self, status_id: str, deadline: float, *, retry: bool) -> Lookup:
+        """Return one record, until the deadline on the monotonic clock.
 
         Raises:
-            NotFound: There is none.
-            ApiError: Nothing was learnt.
+            NotFound: There is no such record.
+            ApiError: The request failed.
         """
         ...
 
+    def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class Tracked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an account's tasks after a poll.
+
+    Attributes:
+        snapshot: The last complete listing; None before the first of this process.
+        counts: What happened to tasks; None before the first complete listing of this process.
+        tracked: Open tasks remembered.
+        backlog: Vanished tasks whose outcome is still to be looked up.
+        oldest: The oldest open tasks of each status and type, oldest first.
+        outcomes: The last outcomes, latest first.
+    """
+
+    snapshot: Snapshot | None = None
+    counts: Counts | None = None
+    tracked: int = 0
+    backlog: int = 0
+    oldest: tuple[TaskReport, ...] = ()
+    outcomes: tuple[ObservedOutcome, ...] = ()
+
 
 class Tracker:
-    """Knows the open tasks of one account and counts their ends.
+    """Follows the tasks of one account; for one thread at a time.
 
     Args:
         account: Limits and budget.
-        source: Where vanished tasks are looked up.
-        telemetry: Where failures to write are counted.
-        state: Where the ledger survives a restart; None for nowhere.
+        source: Where tasks come from.
+        telemetry: Where odd records and failures to write are counted.
+        state: Where all this survives a restart; None for nowhere.
+        clock: Unix seconds.
+        monotonic: Seconds; the clock of deadlines.
 
     Attributes:
-        types: Type names in use after the last complete listing.
-        counts: What happened to tasks; None before this process' first complete listing.
-        seen: The last ends, latest first; none from before this process.
+        known: What is known after the last poll; replaced as a whole.
     """
 
     def __init__(
-        self, account: Account, source: RecordSource, *, telemetry: Telemetry, state: StateFile | None
+        self,
+        account: Account,
+        source: TaskSource,
+        *,
+        telemetry: Telemetry,
+        state: StateFile | None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._account = account
         self._source = source
         self._telemetry = telemetry
         self._state = state
-        self.types = TypeNames(
-            known=frozenset({*DOCUMENTED_TYPES, *account.tasks.stuck_after_by_type}),
-            limit=account.tasks.max_types,
-        )
-        self.counts: Counts | None = None
-        self.seen: tuple[SeenEnd, ...] = ()
-        self._entered_at = 0.0
-        self._ledger = Ledger(bounds=account.tasks.duration_buckets, looks_up=account.tasks.outcomes)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._logged_words: set[str] = set()
+        self._saved_revision = self._shown_revision = 0
+        self.known = Tracked()
         if state is not None:
             telemetry.state_write_failures = telemetry.state_write_failures or 0
-            self._remember(state.load())
-        self._saved_revision = self._ledger.revision
+        self._inventory = Inventory(TaskTypes(), account.tasks.limit)
+        self._outcomes = Outcomes(bounds=())
+        self._is_ready = False
 
     def take_over(self, former: "Tracker") -> None:
-        """Begin with what a tracker of the same tasks knew, which follows nothing any more."""
-        self._remember(former.remembered())
-        self.counts = former.counts
-        self.seen = former.seen
+        """Continue where a tracker of the same tasks has stopped for good."""
+        if former._is_ready:  # noqa: SLF001 of the same class
+            self._resume(former._inventory, former._outcomes)  # noqa: SLF001 likewise
+            self.known = former.known
+            self._state = former._state  # noqa: SLF001 likewise
+            self._saved_revision = former._saved_revision  # noqa: SLF001 likewise
+            self._shown_revision = former._shown_revision  # noqa: SLF001 likewise
 
-    @property
-    def tracked(self) -> int:
-        """Open tasks remembered."""
-        return len(self._ledger.open)
-
-    @property
-    def backlog(self) -> int:
-        """Vanished tasks to be looked up."""
-        return len(self._ledger.due) if self._ledger.looks_up else 0
-
-    @property
-    def settled(self) -> Ledger:
-        """Contains the ids whose end is known."""
-        return self._ledger
-
-    @property
-    def open(self) -> dict[str, OpenTask]:
-        """Tasks listed as not finished, by id."""
-        return self._ledger.open
-
-    @property
-    def reported(self) -> dict[str, None]:
-        """Contains the ids of tasks that were reported as stuck."""
-        return self._ledger.reported
-
-    def begin_walk(self) -> int:
-        """A number for a walk that no walk had before."""
-        return self._ledger.begin_walk()
-
-    def enter(self, listing: Listing, now: float) -> None:
-        """Enter a complete listing, and tell what it shows.
+    def poll(self, deadline: float) -> None:
+        """Read the listing, look up what vanished, save what changed, and only then show it.
 
         Args:
-            listing: All of it.
-            now: When it was taken: Unix seconds on the server's clock.
+            deadline: For all of it, on the monotonic clock.
+
+        Raises:
+            ApiError: The listing is incomplete; nothing has changed.
+            Interrupted: The exporter is stopping; likewise.
         """
-        self.types = listing.snapshot.types
-        self._entered_at = now
-        ends = self._ledger.advance(listing, now)
-        self._publish()
-        tell_stuck(self._account.name, listing.stuck)
-        self._tell(ends)
+        if not self._is_ready:
+            remembered = self._state.load() if self._state else None
+            self._resume(*(remembered or (self._inventory, self._outcomes)))
+        listing = self._read(deadline)
+        inventory, outcomes = self._inventory, self._outcomes
+        before = len(inventory.tasks)
+        changes = inventory.apply(listing)
+        found = outcomes.record(changes)
+        stuck = inventory.stuck(changes)
+        outcomes.changed.update(report.status_id for report in stuck)
+        self._telemetry.invalid_tasks.update(inventory.invalid(listing))
+        self._telemetry.duplicate_tasks += listing.duplicates
+        if before == len(changes.vanished) >= _MANY_VANISHED:
+            log.warning("tasks.vanished", account=self._account.name, number=before)
+        self._log_unknown_words(listing)
+        log_stuck(self._account.name, stuck)
+        try:
+            found += self._look_up(deadline, changes.now)
+            found += outcomes.give_up(changes.now)
+        finally:  # a lookup that crashes does not undo what the listing has shown
+            inventory.forget_reports(outcomes.pending)
+            self._save()
+            self.known = self._show(found, changes.now)
+            log_outcomes(self._account.name, found)
 
-    def look_up(self, deadline: float) -> None:
-        """Look up what has vanished, as far as the poll's budget goes, and tell what became of it.
+    def server_time(self) -> float:
+        """Return Unix seconds on the server's clock, as far as it is known."""
+        return self._clock() + (self._source.clock_offset or 0.0)
 
-        Args:
-            deadline: For all look-ups, on the monotonic clock.
+    def _resume(self, inventory: Inventory, outcomes: Outcomes) -> None:
+        """Take what is known of the tasks, under the limits of the present configuration."""
+        tasks = self._account.tasks
+        known = frozenset({*DOCUMENTED_TYPES, *tasks.stuck_after_by_type})
+        types = msgspec.structs.replace(inventory.types, known=known, limit=tasks.max_types)
+        inventory.configure(types, tasks.limit)
+        if outcomes.bounds != tasks.duration_buckets:
+            outcomes.bounds = tasks.duration_buckets
+            outcomes.counts.durations, outcomes.counts.queued = {}, {}
+            outcomes.revision += 1
+        outcomes.looks_up = tasks.outcomes
+        self._inventory, self._outcomes = inventory, outcomes
+        self._is_ready = True
+
+    def _read(self, deadline: float) -> Listing:
+        pages = iter(self._source.list_tasks(deadline))
+        first = next(pages)  # it brings the server's clock
+        listing = self._inventory.begin(self.server_time())
+        for page in chain([first], pages):
+            listing.read(page)
+        return listing
+
+    def _look_up(self, deadline: float, now: float) -> Iterator[TaskReport]:
+        """Look up vanished tasks, and yield the outcomes that become known.
+
+        The budget is for quiet times. When many more are pending, the poll uses the time that it has left.
         """
-        if not self._ledger.next_due(1):
-            return
-        ends = self._ends(deadline)
-        self._publish()
-        self._tell(ends)
-
-    def _tell(self, ends: list[TaskReport]) -> None:
-        """Show and log ends that became known by the last listing or, as soon as they could be, after it."""
-        latest = [SeenEnd(report, self._entered_at) for report in reversed(ends[-_MOST_SEEN:])]
-        self.seen = (*latest, *self.seen)[:_MOST_SEEN]
-        tell_ends(self._account.name, ends)
-
-    def _publish(self) -> None:
-        """Save, and only then show: what was scraped must not be counted again after a crash."""
-        self._save()
-        self.counts = copy.deepcopy(self._ledger.counts)
-
-    def _ends(self, deadline: float) -> list[TaskReport]:
-        ends: list[TaskReport] = []
-        ledger = self._ledger
-        for status_id in ledger.next_due(self._account.tasks.outcome_lookups_per_poll):
+        budget = self._account.tasks.outcome_lookups_per_poll
+        ids = self._outcomes.lookups()
+        for number, status_id in enumerate(ids):
+            piled_up = len(ids) - number > _PILED_UP * budget
+            if self._monotonic() >= deadline or not (number < budget or (budget and piled_up)):
+                break
             try:
-                task = self._source.get_task(status_id, deadline).task
-            except NotFound:
-                ends.append(ledger.settle(status_id, "UNKNOWN"))
-                continue
+                outcome = self._outcome_of(status_id, deadline, now)
             except Interrupted:
                 break
             except ApiError as error:
-                ledger.postpone(status_id)
-                log.warning(
-                    "lookup.failed",
-                    account=self._account.name,
-                    status_id=status_id,
-                    reason=error.reason,
-                    error=str(error),
-                )
-                if isinstance(error, _ONE_RECORDS_ERRORS):
-                    continue
-                break
-            if task is None:
-                ends.append(ledger.settle(status_id, "COMPLETED"))
-            elif task.outcome in FINISHED:
-                message = task.message_text[:LONGEST_MESSAGE]
-                ends.append(ledger.settle(status_id, task.outcome, code=task.code, message=message))
-            else:
-                ledger.reopen(status_id)
-        return ends
+                self._log_failure(status_id, error.reason, str(error))
+                outcome = self._outcomes.postpone(status_id, now, is_open=False)
+                if isinstance(error, _API_IS_DOWN) or getattr(error, "retry_after", None) is not None:
+                    break
+            if outcome is not None:
+                yield outcome
 
-    def remembered(self) -> Remembered:
-        """All that is known, to be saved or handed over."""
-        account = self._account
-        return Remembered(
-            account=account.name, endpoint=account.endpoint, types=self.types, ledger=self._ledger
-        )
+    def _outcome_of(self, status_id: str, deadline: float, now: float) -> TaskReport | None:
+        """Look a vanished task up; return its outcome, or None if that is still to come."""
+        outcomes = self._outcomes
+        try:
+            task = self._source.get_task(status_id, deadline, retry=False).task
+        except NotFound:
+            return outcomes.resolve(status_id, "UNKNOWN", now)
+        if task is None:
+            return outcomes.resolve(status_id, "COMPLETED", now)
+        status = task.outcome
+        if status in FINISHED:
+            return outcomes.resolve(status_id, status, now, details_of(task))
+        if status == "UNKNOWN":
+            self._log_failure(
+                status_id, "malformed", f"the status is {(task.status or '')[:_LONGEST_WORD]!r}"
+            )
+        return outcomes.postpone(status_id, now, is_open=status != "UNKNOWN")
 
-    def _remember(self, remembered: Remembered | None) -> None:
-        """Take up what an earlier process knew, under the limits of the present configuration."""
-        if remembered is None:
-            return
-        ledger, tasks = remembered.ledger, self._account.tasks
-        if ledger.bounds != tasks.duration_buckets:
-            ledger.bounds = tasks.duration_buckets
-            ledger.counts.durations = {}
-        ledger.looks_up = tasks.outcomes
-        self._ledger = ledger
-        self.types = msgspec.structs.replace(
-            self.types, seen=remembered.types.seen, folded=remembered.types.folded
+    def _log_failure(self, status_id: str, reason: str, error: str) -> None:
+        log.warning(
+            "lookup.failed", account=self._account.name, status_id=status_id, reason=reason, error=error
         )
 
     def _save(self) -> None:
-        if self._state is None or self._ledger.revision == self._saved_revision:
-            return
-        try:
-            self._state.save(self.types, self._ledger)
-        except OSError as error:
-            self._telemetry.state_write_failures = (self._telemetry.state_write_failures or 0) + 1
-            log.error(  # noqa: TRY400 a full disk needs no traceback
-                "state.failed", account=self._account.name, error=str(error)
-            )
-        else:
-            self._saved_revision = self._ledger.revision
+        """Save what changed: what was scraped must not be counted again after a crash."""
+        outcomes = self._outcomes
+        if self._state is None:
+            outcomes.changed.clear()
+        elif outcomes.changed or outcomes.revision != self._saved_revision:
+            try:
+                self._state.save(self._inventory, outcomes)
+            except OSError as error:
+                self._telemetry.state_write_failures = (self._telemetry.state_write_failures or 0) + 1
+                log.error(  # noqa: TRY400 a full disk needs no traceback
+                    "state.write_failed", account=self._account.name, error=str(error)
+                )
+            else:
+                outcomes.changed.clear()
+                self._saved_revision = outcomes.revision
+
+    def _show(self, found: list[TaskReport], now: float) -> Tracked:
+        inventory, outcomes, before = self._inventory, self._outcomes, self.known
+        latest = [ObservedOutcome(report, now) for report in reversed(found[-MOST_RECENT:])]
+        counts = before.counts
+        if counts is None or outcomes.revision != self._shown_revision:
+            counts, self._shown_revision = outcomes.counts.copy(), outcomes.revision
+        hidden = sum(task.is_open for task in outcomes.pending.values())
+        return Tracked(
+            snapshot=inventory.snapshot,
+            counts=counts,
+            tracked=inventory.open_tasks + hidden,
+            backlog=len(outcomes.pending) - hidden if outcomes.looks_up else 0,
+            oldest=inventory.oldest(now),
+            outcomes=(*latest, *before.outcomes)[:MOST_RECENT],
+        )
+
+    def _log_unknown_words(self, listing: Listing) -> None:
+        for word in sorted(word[:_LONGEST_WORD] for word in self._inventory.unknown_words(listing)):
+            if word not in self._logged_words and len(self._logged_words) < _MOST_WORDS_LOGGED:
+                self._logged_words.add(word)
+                log.warning("status.unknown", account=self._account.name, status=word)

@@ -6,21 +6,14 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from exporter.datarobot.models import Status
-from exporter.telemetry import PollEnd, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.listing import TaskReport
+from exporter.telemetry import PollResult, Telemetry
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.reports import ObservedOutcome, TaskReport
 from exporter.tracking.snapshot import Snapshot
 
 
 State: TypeAlias = Literal["up", "down", "stalled", "pending"]
 """Of an account: the last poll was complete, or failed; the poll loop is dead or hung; no poll has ended."""
-
-
-class SeenEnd(msgspec.Struct, frozen=True):
-    """An end of a task, and when the listing was taken by which it became known, on the server's clock."""
-
-    report: TaskReport
-    seen: float
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +55,13 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
         account: The configured name.
         now: Unix seconds on the local clock.
         clock_offset: Server clock minus local clock in seconds, as far as it is known.
-        beats: Whether the poll loop lives.
-        last_end: How the last poll ended, or None before the first did.
+        alive: Whether the poll loop runs and is not overdue.
+        last_poll: How the last poll ended, or None before the first did.
         last_success: End of the last complete poll, Unix seconds on the local clock; None before one.
         next_poll: Unix seconds on the local clock, or None while a poll is under way.
         snapshot: The last complete listing; None before there is one, and when it is stale.
-        oldest: Its oldest tasks that wait or run, oldest first.
-        ends: The last ends, latest first.
+        oldest: The oldest open tasks of each status and type, oldest first.
+        outcomes: The last outcomes, latest first.
         limit: Seconds after which an open task of a status and type is stuck.
         stale_after: Age in seconds at which a listing is stale.
     """
@@ -76,31 +69,31 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     account: str
     now: float
     clock_offset: float
-    beats: bool
-    last_end: PollEnd | None
+    alive: bool
+    last_poll: PollResult | None
     last_success: float | None
     next_poll: float | None
     snapshot: Snapshot | None
     oldest: tuple[TaskReport, ...]
-    ends: tuple[SeenEnd, ...]
+    outcomes: tuple[ObservedOutcome, ...]
     limit: Callable[[Status, str], float]
     stale_after: float
 
     @property
     def state(self) -> State:
         """In one word; the worst that is true."""
-        if not self.beats:
+        if not self.alive:
             return "stalled"
-        if self.last_end is None:
+        if self.last_poll is None:
             return "pending"
-        return "up" if self.last_end.failure is None else "down"
+        return "up" if self.last_poll.failure is None else "down"
 
     @property
     def since(self) -> float | None:
         """When that state began, Unix seconds on the local clock; None if it is not known."""
-        if self.last_end is None:
+        if self.last_poll is None:
             return None
-        return self.last_end.since if self.beats else self.last_end.at
+        return self.last_poll.since if self.alive else self.last_poll.at
 
     def age(self, instant: float) -> float:
         """Seconds since an instant on the server's clock, never negative."""

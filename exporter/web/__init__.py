@@ -1,5 +1,5 @@
-"""The HTTP endpoint.
+"""The web server: metrics, status page, health checks and reload.
 
-``server`` has the routes, ``connections`` bounds clients in number and time, ``authentication`` checks
-passwords, ``page`` renders the status page from ``status``.
+``server`` has the routes, ``connections`` limits connections in number and time, ``authentication`` checks
+passwords, ``status`` has the data of the status page and ``page`` renders it.
 """

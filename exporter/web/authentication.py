@@ -1,4 +1,4 @@
-"""Who may ask: basic authentication and extra headers, around the whole application."""
+"""Basic authentication and configured response headers, as ASGI middleware."""
 
 import base64
 import binascii
@@ -18,49 +18,50 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exporter.config.web_settings import WebConfig
 
 
-OPEN_PATHS: Final = frozenset({"/-/healthy", "/-/ready"})
-"""Answered without authentication: the kubelet has no password."""
+UNAUTHENTICATED_PATHS: Final = frozenset({"/-/healthy", "/-/ready"})
+"""Paths for probes, which send no password."""
 
-_MOST_REFUSED: Final = 1000
-_CHECKS_AT_ONCE: Final = 2
-_LONGEST_PASSWORD: Final = 72
+_MAX_REJECTED: Final = 1000
+_CONCURRENT_CHECKS: Final = 2
+_MAX_PASSWORD_BYTES: Final = 72
+# Where a bcrypt hash has its cost: "$2b$12$...".
 _COST: Final = slice(4, 6)
-_NO_SECRET: Final = "." * 53
+_DUMMY_DIGEST: Final = "." * 53
 
 
-class Verdicts:
-    """Tells whether passwords are right; bcrypt is slow on purpose, so verdicts are remembered.
+class PasswordChecker:
+    """Checks passwords against bcrypt hashes and caches the results, since bcrypt is slow by design.
 
-    A right password is remembered as long as its hash is configured, apart from the wrong ones: so guesses,
-    however many, never make a scraper wait for bcrypt again. No password is kept, only a keyed digest.
+    Accepted passwords are cached as long as their hash is configured. Rejected ones have a cache of their
+    own, so that guesses never evict a scraper's password. Caches hold keyed digests, not passwords.
     """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._right: dict[str, bytes] = {}
-        self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        self._checks = anyio.CapacityLimiter(_CHECKS_AT_ONCE)
+        self._accepted: dict[str, bytes] = {}
+        self._rejected: OrderedDict[bytes, None] = OrderedDict()
+        self._checks = anyio.CapacityLimiter(_CONCURRENT_CHECKS)
 
-    async def right(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
-        """Whether the user is one of `users` (bcrypt hashes) and the password is theirs.
+    async def check(self, user: str, password: bytes, users: Mapping[str, str]) -> bool:
+        """Return whether the password is that of the user; `users` has bcrypt hashes by name.
 
-        bcrypt runs in a thread. A user who does not exist costs the same time as the dearest who does.
+        bcrypt runs in a worker thread. An unknown user takes as long as the user with the highest cost.
         """
         known = users.get(user)
-        hashed = known or _dearest(users)
+        hashed = known or _dummy_hash(users)
         digest = self._digest(user.encode("utf-8", "surrogateescape"), hashed.encode(), password)
-        if known and hmac.compare_digest(self._right.get(user, b""), digest):
+        if known and hmac.compare_digest(self._accepted.get(user, b""), digest):
             return True
-        if digest in self._wrong:
-            self._wrong.move_to_end(digest)
+        if digest in self._rejected:
+            self._rejected.move_to_end(digest)
             return False
         matches = await anyio.to_thread.run_sync(_matches, password, hashed, limiter=self._checks)
         if known and matches:
-            self._right[user] = digest
+            self._accepted[user] = digest
             return True
-        self._wrong[digest] = None
-        while len(self._wrong) > _MOST_REFUSED:
-            self._wrong.popitem(last=False)
+        self._rejected[digest] = None
+        while len(self._rejected) > _MAX_REJECTED:
+            self._rejected.popitem(last=False)
         return False
 
     def _digest(self, *parts: bytes) -> bytes:
@@ -68,21 +69,21 @@ class Verdicts:
         return hmac.digest(self._key, framed, hashlib.sha256)
 
 
-class Gate:
-    """Lets in whom the web configuration lets in, and adds its headers to every answer.
+class BasicAuth:
+    """Middleware that requires basic authentication and adds the configured headers to every response.
 
     Args:
-        app: What is behind it.
-        config: Asked at every request.
+        app: The application.
+        config: Read at every request, since the file may change.
     """
 
     def __init__(self, app: ASGIApp, config: WebConfig) -> None:
         self._app = app
         self._config = config
-        self._verdicts = Verdicts()
+        self._passwords = PasswordChecker()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         settings = self._config.settings()
 
         async def send_with_headers(message: Message) -> None:
@@ -93,11 +94,11 @@ class Gate:
             await send(message)
 
         app = self._app
-        if settings.users and scope["path"] not in OPEN_PATHS:
+        if settings.users and scope["path"] not in UNAUTHENTICATED_PATHS:
             user, password = _credentials(Headers(scope=scope).get("Authorization", ""))
-            if not (user is not None and await self._verdicts.right(user, password, settings.users)):
+            if not (user is not None and await self._passwords.check(user, password, settings.users)):
                 app = PlainTextResponse(
-                    "This needs a user and a password.\n",
+                    "Authentication required.\n",
                     401,
                     {"WWW-Authenticate": 'Basic realm="DataRobot exporter", charset="UTF-8"'},
                 )
@@ -105,7 +106,7 @@ class Gate:
 
 
 def _credentials(header: str) -> tuple[str | None, bytes]:
-    """User and password of an `Authorization` header; None if it holds none."""
+    """Return user and password of an `Authorization` header; the user is None if it is invalid."""
     scheme, _, encoded = header.partition(" ")
     try:
         plain = base64.b64decode(encoded.strip(), validate=True)
@@ -117,12 +118,12 @@ def _credentials(header: str) -> tuple[str | None, bytes]:
     return user.decode("utf-8", "surrogateescape"), password
 
 
-def _dearest(users: Mapping[str, str]) -> str:
-    """A hash that no password has, as dear to check as the dearest of these."""
-    dearest = max(hashed[_COST] for hashed in users.values())
-    return f"$2b${dearest}${_NO_SECRET}"
+def _dummy_hash(users: Mapping[str, str]) -> str:
+    """Return a hash that matches no password and has the highest cost of these."""
+    cost = max(hashed[_COST] for hashed in users.values())
+    return f"$2b${cost}${_DUMMY_DIGEST}"
 
 
 def _matches(password: bytes, hashed: str) -> bool:
-    # bcrypt looks at 72 bytes; other implementations cut what is longer, this one wants it done for it.
-    return bcrypt.checkpw(password[:_LONGEST_PASSWORD], hashed.encode())
+    # bcrypt uses 72 bytes. This library raises an error on more; others truncate.
+    return bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], hashed.encode())

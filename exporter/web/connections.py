@@ -1,7 +1,7 @@
-"""Connections to the endpoint, bounded in number and time: a hostile or clumsy client harms only itself.
+"""Connections with limits in number and time, so that a slow or hostile client cannot block others.
 
-uvicorn speaks HTTP, but waits for ever for the end of a header, a handshake, or a reader. Here every
-connection has a deadline for what its client owes: a handshake, a request, taking the answer.
+uvicorn handles HTTP, but has no timeout for a TLS handshake, an incomplete request, or a client that does
+not read the response. Here each of these has one.
 """
 
 import asyncio
@@ -20,34 +20,33 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.config.web_settings import WebSettings
+from exporter.web.descriptors import RESERVED, Reserve
 
 
-MOST_CONNECTIONS: Final = 256
-MOST_UNREAD: Final = 32
-HANDSHAKE_SECONDS: Final = 10.0
-REQUEST_SECONDS: Final = 10.0
-ANSWER_SECONDS: Final = 30.0
+MAX_CONNECTIONS: Final = 256
+MAX_UNREAD_RESPONSES: Final = 32
+HANDSHAKE_TIMEOUT_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 75
-MOST_HEADER_BYTES: Final = 16 * 1024
+MAX_HEADER_BYTES: Final = 16 * 1024
 
-_SECONDS: Final = {"request": REQUEST_SECONDS, "answer": ANSWER_SECONDS}
-_CLOSING_SECONDS: Final = 3.0
-_PAUSE_SECONDS: Final = 0.1
-_TELL_SECONDS: Final = 60.0
+_TIMEOUT_SECONDS: Final = {"request": 10.0, "response": 30.0}
+_TLS_SHUTDOWN_SECONDS: Final = 3.0
+_ACCEPT_RETRY_SECONDS: Final = 0.1
+_LOG_INTERVAL_SECONDS: Final = 60.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = structlog.get_logger()
 
 
 class Connections:
-    """All connections, those that did something last at the end.
+    """The open connections, ordered by last activity.
 
     Args:
-        most: So many at the most.
+        maximum: Maximum number of connections.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
         self._all: dict[Connection, None] = {}
         self._unread: dict[Connection, None] = {}
 
@@ -55,145 +54,145 @@ class Connections:
         return len(self._all)
 
     def add(self, connection: "Connection") -> None:
-        """Take in one more; where there is no room, the one that has been idle longest has to go."""
-        while len(self._all) >= self._most:
-            self.drop_one()
+        """Add a connection. At the maximum, close another one first."""
+        while len(self._all) >= self._maximum:
+            self.close_one()
         self._all[connection] = None
 
-    def drop_one(self) -> None:
-        """Cut the connection that has been idle longest, or if none is, the oldest."""
+    def close_one(self) -> None:
+        """Close the connection that has been idle longest; if none is idle, the least recently active."""
         idle = (connection for connection in self._all if not connection.busy)
-        victim = next(idle, None) or next(iter(self._all), None)
-        if victim is not None:
-            victim.cut("no room")
+        oldest = next(idle, None) or next(iter(self._all), None)
+        if oldest is not None:
+            oldest.close("too many connections")
 
-    def touch(self, connection: "Connection") -> None:
-        """Note that it did something."""
+    def mark_active(self, connection: "Connection") -> None:
+        """Move a connection to the end of the order."""
         if connection in self._all:
             del self._all[connection]
             self._all[connection] = None
 
-    def unread(self, connection: "Connection") -> None:
-        """Note that an answer waits for its reader; there are few of those, as each holds a whole answer."""
+    def add_unread(self, connection: "Connection") -> None:
+        """Record that the client is not reading its response. Each holds a whole response in memory."""
         self._unread[connection] = None
-        if len(self._unread) > MOST_UNREAD:
-            next(iter(self._unread)).cut("too many answers wait for their readers")
+        if len(self._unread) > MAX_UNREAD_RESPONSES:
+            next(iter(self._unread)).close("too many unread responses")
 
-    def read(self, connection: "Connection") -> None:
-        """Note that no answer waits any more."""
+    def remove_unread(self, connection: "Connection") -> None:
+        """Record that the client has read its response."""
         self._unread.pop(connection, None)
 
-    def cut_handshakes(self) -> None:
-        """End those that are not connected yet."""
+    def close_handshakes(self) -> None:
+        """Close connections in the TLS handshake."""
         for connection in [connection for connection in self._all if connection.handshake is not None]:
-            connection.cut("the exporter is stopping")
+            connection.close("the exporter is stopping")
 
-    def discard(self, connection: "Connection") -> None:
-        """Forget it."""
+    def remove(self, connection: "Connection") -> None:
+        """Remove a connection."""
         self._all.pop(connection, None)
         self._unread.pop(connection, None)
 
 
 class Connection(H11Protocol):
-    """One connection, with a deadline for what its client owes.
+    """One connection, with a timeout for receiving a request and one for sending the response.
 
     Args:
-        connections: All of them.
-        server: Whose it is.
+        connections: The open connections.
+        server: The server.
     """
 
     def __init__(self, connections: Connections, server: uvicorn.Server) -> None:
         super().__init__(config=server.config, server_state=server.server_state, app_state={})
         self._connections = connections
-        self._owes: str | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._pending: str | None = None
+        self._timeout: asyncio.TimerHandle | None = None
         self._unread = False
         self.handshake: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether it is being answered."""
+        """Whether a response is being made or sent."""
         return self._unread or not (self.cycle is None or self.cycle.response_complete)
 
-    def cut(self, why: str) -> None:
-        """End it at once, whatever its client is waiting for."""
-        self._connections.discard(self)
-        self._owe(None)
-        log.debug("connection.cut", client=str(self.client), reason=why)
+    def close(self, reason: str) -> None:
+        """Close the connection at once, without sending what is buffered."""
+        self._connections.remove(self)
+        self._set_timeout(None)
+        log.debug("connection.closed", client=str(self.client), reason=reason)
         if self.handshake is not None:
             self.handshake.cancel()
         if self.transport is not None:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # like uvicorn
-        """Begin to wait for a request."""
+        """Start the timeout for the first request."""
         super().connection_made(transport)
-        # So that it is told of whatever the client does not take at once; TLS counts 0 as too much already.
+        # So that pause_writing is called for any unsent byte. With TLS, 0 would call it for an empty buffer.
         transport.set_write_buffer_limits(high=1, low=0)
-        self._settle()
+        self._update_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
-        self._owe(None)
-        self._connections.discard(self)
+        """Remove the connection."""
+        self._set_timeout(None)
+        self._connections.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on."""
-        self._connections.touch(self)
+        """Handle received data."""
+        self._connections.mark_active(self)
         try:
             super().data_received(data)
         except h11.LocalProtocolError:
-            self.cut("nonsense in the middle of an answer")
+            self.close("invalid data during a response")
         else:
-            self._settle()
+            self._update_timeout()
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
+        """Start the keep-alive timeout."""
         super().on_response_complete()
-        self._settle()
+        self._update_timeout()
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to take its answer."""
+        """Start the timeout for the response, since the client does not read it."""
         super().pause_writing()
         self._unread = True
-        self._settle()
-        self._connections.unread(self)
+        self._update_timeout()
+        self._connections.add_unread(self)
 
     def resume_writing(self) -> None:
-        """The client has taken its answer."""
+        """Stop that timeout: the response is sent."""
         super().resume_writing()
         self._unread = False
-        self._settle()
-        self._connections.read(self)
+        self._update_timeout()
+        self._connections.remove_unread(self)
 
-    def _settle(self) -> None:
-        """Set the deadline for what the client owes now; uvicorn has one of its own between requests."""
+    def _update_timeout(self) -> None:
+        """Set the timeout for the current state. Between requests, uvicorn has a keep-alive timeout."""
         if self._unread:
-            self._owe("answer")
+            self._set_timeout("response")
         elif self.busy or self.timeout_keep_alive_task is not None:
-            self._owe(None)
+            self._set_timeout(None)
         else:
-            self._owe("request")
+            self._set_timeout("request")
 
-    def _owe(self, what: str | None) -> None:
-        if what == self._owes:
+    def _set_timeout(self, pending: str | None) -> None:
+        if pending == self._pending:
             return
-        self._owes = what
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if what is not None:
-            self._deadline = self.loop.call_later(_SECONDS[what], self.cut, f"{what} overdue")
+        self._pending = pending
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+        if pending is not None:
+            self._timeout = self.loop.call_later(_TIMEOUT_SECONDS[pending], self.close, f"{pending} timeout")
 
 
 class BoundedServer(uvicorn.Server):
-    """uvicorn, with connections that are bounded, and TLS as it is configured when each of them comes.
+    """uvicorn with limited connections and TLS settings that may change.
 
     Args:
-        config: uvicorn's.
-        listener: Is listened on until the end.
-        settings: Asked at every connection.
+        config: uvicorn's configuration.
+        listener: The listening socket; closed at shutdown.
+        settings: Called for each connection.
     """
 
     def __init__(
@@ -202,28 +201,30 @@ class BoundedServer(uvicorn.Server):
         super().__init__(config)
         self._listener = listener
         self._settings = settings
-        self._connections = Connections(_most_connections())
-        self._told_at = -inf
+        self._connections = Connections(_max_connections())
+        self._reserve = Reserve(RESERVED)
+        self._logged_at = -inf
         self._accepting: asyncio.Task[None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept."""
+        """Start accepting connections."""
         await super().startup(sockets=sockets or [])
         self._listener.settimeout(0)
         self._accepting = asyncio.create_task(self._accept())
 
     async def on_tick(self, counter: int) -> bool:
-        """Say whether to end; nothing is served any more once accepting has failed."""
+        """Return whether to stop; raise the error if accepting has failed."""
         if self._accepting.done():
             self._listener.close()
             self._accepting.result()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, and finish what is being served."""
+        """Stop accepting and finish the responses in progress."""
         self._accepting.cancel()
         self._listener.close()
-        self._connections.cut_handshakes()
+        self._reserve.close()
+        self._connections.close_handshakes()
         await super().shutdown(sockets=sockets)
 
     async def _accept(self) -> None:
@@ -231,26 +232,30 @@ class BoundedServer(uvicorn.Server):
         while True:
             try:
                 sock, _ = await loop.sock_accept(self._listener)
-            except ConnectionAbortedError:  # gone before its turn came
+            except ConnectionAbortedError:  # the client is gone already
                 continue
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                self._make_room(error)
-                await asyncio.sleep(_PAUSE_SECONDS)
+                if not self._reserve.release():
+                    self._free_descriptor(error)
+                    await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
+            self._reserve.fill()
             connection = Connection(self._connections, self)
             self._connections.add(connection)
             connection.handshake = loop.create_task(self._connect(connection, sock))
             connection.handshake.add_done_callback(partial(self._connected, connection, sock))
             await asyncio.sleep(0)
 
-    def _make_room(self, error: OSError) -> None:
-        """Descriptors have run out: end a connection, and tell once a minute."""
-        self._connections.drop_one()
-        if time.monotonic() - self._told_at > _TELL_SECONDS:
-            self._told_at = time.monotonic()
-            log.error("web.exhausted", error=error.strerror, connections=len(self._connections))
+    def _free_descriptor(self, error: OSError) -> None:
+        """Close a connection, and log at most once a minute."""
+        self._connections.close_one()
+        if time.monotonic() - self._logged_at > _LOG_INTERVAL_SECONDS:
+            self._logged_at = time.monotonic()
+            log.error(
+                "web.file_descriptors_exhausted", error=error.strerror, connections=len(self._connections)
+            )
 
     async def _connect(self, connection: Connection, sock: socket.socket) -> None:
         tls = self._settings().tls
@@ -258,8 +263,8 @@ class BoundedServer(uvicorn.Server):
             lambda: connection,
             sock,
             ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
-            ssl_shutdown_timeout=_CLOSING_SECONDS if tls else None,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_SECONDS if tls else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN_SECONDS if tls else None,
         )
 
     @staticmethod
@@ -268,13 +273,13 @@ class BoundedServer(uvicorn.Server):
         if handshake.cancelled():
             sock.close()
         elif error := handshake.exception():
-            connection.cut(f"handshake failed: {error}")
+            connection.close(f"handshake failed: {error}")
             sock.close()
             if not isinstance(error, OSError):
                 raise error
 
 
-def _most_connections() -> int:
-    """As many as there may be, and half of the descriptors at the most: polls and files need some, too."""
+def _max_connections() -> int:
+    """Return the limit: at most half of the file descriptors, since polls and files need some too."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, max(1, soft // 2))
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, max(1, soft // 2))

@@ -1,5 +1,6 @@
-"""The endpoint: Starlette's routes on a uvicorn server that runs in a thread of its own."""
+"""The web server: Starlette routes on uvicorn, in its own thread."""
 
+import errno
 import gzip
 import os
 import re
@@ -22,11 +23,11 @@ from starlette.routing import Route
 
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig
-from exporter.errors import ConfigError
+from exporter.errors import AddressUnavailable, ConfigError, ReloadFailed
 from exporter.metrics.exposition import render
 from exporter.web import page
-from exporter.web.authentication import Gate
-from exporter.web.connections import KEEP_ALIVE_SECONDS, MOST_HEADER_BYTES, BoundedServer
+from exporter.web.authentication import BasicAuth
+from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, BoundedServer
 from exporter.web.status import ExporterStatus
 
 
@@ -35,63 +36,67 @@ _DRAIN_SECONDS: Final = 3
 log = structlog.get_logger()
 
 
-class Subject(Protocol):
-    """What the endpoint speaks for."""
+class Exporter(Protocol):
+    """The exporter, as the web server uses it. Methods may be called from several threads at once."""
 
     registry: CollectorRegistry
 
     def stalled(self) -> Iterable[str]:
-        """Accounts whose poll loop is dead or hung."""
+        """Return the accounts whose poll loop is dead or hung."""
         ...
 
     def pending(self) -> Iterable[str]:
-        """Accounts whose first poll has not ended."""
+        """Return the accounts whose first poll has not ended."""
         ...
 
     def reload(self) -> None:
-        """Read the configuration again; :class:`exporter.errors.ConfigError` if it is wrong."""
+        """Reload the configuration; raises :class:`exporter.errors.ConfigError` if it is invalid."""
         ...
 
     def configuration(self) -> str:
-        """The running configuration as YAML, without secrets."""
+        """Return the running configuration as YAML, without secrets."""
         ...
 
     def status(self) -> ExporterStatus:
-        """What the status page shows."""
+        """Return the data of the status page."""
         ...
 
 
-def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = False) -> Starlette:
+def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool = False) -> Starlette:
     """Make the application.
 
     Args:
-        subject: What is asked; its methods may be called from several threads at once.
-        telemetry_path: Where the exposition is. At `/` there is no status page.
-        enable_lifecycle: Whether reload over HTTP is allowed.
+        exporter: The exporter.
+        telemetry_path: Path of the metrics. With `/` there is no status page.
+        enable_lifecycle: Whether to allow reload over HTTP.
     """
 
     def metrics(request: Request) -> Response:
-        return exposition(subject.registry, request)
+        return exposition(exporter.registry, request)
 
     def status(_request: Request) -> Response:
-        return HTMLResponse(page.render(subject.status()), headers=page.HEADERS)
+        return HTMLResponse(page.render(exporter.status()), headers=page.HEADERS)
 
     async def healthy(_request: Request) -> Response:
-        return _verdict(subject.stalled(), "Healthy: every poll loop beats.", "Poll loops dead or hung")
+        return _check(
+            exporter.stalled(), ok="Healthy: all poll loops are running.", failed="Poll loops dead or hung"
+        )
 
     async def ready(_request: Request) -> Response:
-        return _verdict(subject.pending(), "Ready: every account has been polled.", "Not polled yet")
+        return _check(exporter.pending(), ok="Ready: all accounts have been polled.", failed="Not polled yet")
 
     def configuration(_request: Request) -> Response:
-        return PlainTextResponse(subject.configuration(), headers=page.HEADERS)
+        return PlainTextResponse(exporter.configuration(), headers=page.HEADERS)
 
     def reload(_request: Request) -> Response:
         if not enable_lifecycle:
             return PlainTextResponse("Reload over HTTP is not enabled (--web.enable-lifecycle).\n", 403)
         try:
-            subject.reload()
+            exporter.reload()
         except ConfigError as error:
             return PlainTextResponse("\n".join((*error.mistakes, "")), 500)
+        except ReloadFailed as error:
+            return PlainTextResponse(f"Reload failed: {error}.\n", 500)
         return PlainTextResponse("Reloaded.\n")
 
     routes = [
@@ -102,19 +107,19 @@ def make_app(subject: Subject, *, telemetry_path: str, enable_lifecycle: bool = 
         Route("/-/reload", reload, methods=["POST"]),
         Route("/config", configuration),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _error_response})
     app.router.redirect_slashes = False
     return app
 
 
 def exposition(registry: CollectorRegistry, request: Request) -> Response:
-    """Render the registry in the format and encoding that the request accepts.
+    """Render the metrics in the format and encoding that the request accepts.
 
-    Repeated `name[]` parameters restrict it to those metrics, as in the client library's own endpoint.
+    Repeated `name[]` parameters select metrics, as in the client library's own endpoint.
     """
     try:
         encode, content_type = choose_encoder(",".join(request.headers.getlist("Accept")))
-    except (TypeError, ValueError):  # a version that is no version
+    except (TypeError, ValueError):  # an invalid version in the Accept header
         encode, content_type = choose_encoder("")
     names = parse_qs(request.url.query).get("name[]")
     body = render(registry.restricted_registry(names) if names else registry, encode, content_type)
@@ -126,7 +131,7 @@ def exposition(registry: CollectorRegistry, request: Request) -> Response:
 
 
 def _accepts_gzip(header: str) -> bool:
-    """Whether gzip is named, and not with the weight 0, which refuses it."""
+    """Return whether gzip is listed with a weight other than 0."""
     weights = {
         coding.strip().lower(): parameters.replace(" ", "")
         for coding, _, parameters in (part.partition(";") for part in header.split(","))
@@ -134,54 +139,57 @@ def _accepts_gzip(header: str) -> bool:
     return "gzip" in weights and not re.fullmatch(r"q=0(\.0*)?", weights["gzip"])
 
 
-def _verdict(offenders: Iterable[str], well: str, badly: str) -> Response:
-    names = sorted(offenders)
-    if names:
-        return PlainTextResponse(f"{badly}: {', '.join(names)}.\n", 503)
-    return PlainTextResponse(f"{well}\n")
+def _check(failing: Iterable[str], *, ok: str, failed: str) -> Response:
+    accounts = sorted(failing)
+    if accounts:
+        return PlainTextResponse(f"{failed}: {', '.join(accounts)}.\n", 503)
+    return PlainTextResponse(f"{ok}\n")
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    refusal = cast("HTTPException", error)  # the only kind it is registered for
-    headers = dict(refusal.headers or {})
+async def _error_response(request: Request, error: Exception) -> Response:
+    exception = cast("HTTPException", error)  # registered for this class only
+    headers = dict(exception.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-    sentence = (
-        f"{request.method} is not allowed here; use {headers['Allow']}."
+    message = (
+        f"Method {request.method} is not allowed; use {headers['Allow']}."
         if "Allow" in headers
-        else "There is nothing here; / links to what there is."
+        else "Not found; see / for the available paths."
     )
-    return PlainTextResponse(f"{sentence}\n", refusal.status_code, headers)
+    return PlainTextResponse(f"{message}\n", exception.status_code, headers)
 
 
 def listen(address: ListenAddress) -> socket.socket:
-    """Open the listening socket; without a host, on all interfaces of both families where there are two.
+    """Open the listening socket. Without a host, listen on all IPv4 and IPv6 interfaces.
 
     Raises:
-        ConfigError: The address is taken, forbidden, or not this machine's.
+        AddressUnavailable: The address is in use or not there yet, which can pass by itself.
+        ConfigError: It is not permitted, or not a valid one.
     """
     host, port = address.host, address.port
     dual = not host and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=1024)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            [f"web.listen_address: cannot listen on {address}: {error}; choose another one"]
-        ) from error
-    # asyncio sets this only where a socket names its protocol, and create_server's do not. Without it, the
-    # body of an answer waits for the scraper's acknowledgement of the headers: 40 ms.
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        message = f"web.listen_address: cannot listen on {address}: {reason}; choose another address"
+        if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}:
+            raise AddressUnavailable(message) from error
+        raise ConfigError([message]) from error
+    # asyncio does not set this, since create_server leaves the protocol number 0. Without it, the body waits
+    # up to 40 ms for the acknowledgement of the headers.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
 class WebServer:
-    """Serves an application on a listening socket until it is stopped.
+    """Serves an application in a thread.
 
     Args:
         app: The application.
-        sock: From :func:`listen`; the server owns it.
-        web_config: Who is let in, and how; by default everybody, over plain HTTP.
+        sock: The socket of :func:`listen`; closed at the end.
+        web_config: TLS and basic authentication; by default neither.
     """
 
     def __init__(self, app: Starlette, sock: socket.socket, web_config: WebConfig | None = None) -> None:
@@ -189,7 +197,7 @@ class WebServer:
         web_config = web_config or WebConfig(None)
         self._server = BoundedServer(
             uvicorn.Config(
-                Gate(app, web_config),
+                BasicAuth(app, web_config),
                 http="h11",
                 ws="none",
                 loop="asyncio",
@@ -199,31 +207,31 @@ class WebServer:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_DRAIN_SECONDS,
             ),
             sock,
             web_config.settings,
         )
-        self._died = False
+        self._crashed = False
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     @property
     def port(self) -> int:
-        """The port in use, also where 0 was asked for."""
+        """The port; with port 0 in the address, the one that the system chose."""
         port: int = self._sock.getsockname()[1]
         return port
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> bool:
-        """Stop accepting, finish what is being served in three seconds; say whether it served until now."""
+        """Stop; responses in progress have three seconds. Return False if the server had crashed."""
         self._server.should_exit = True
         self._thread.join(_DRAIN_SECONDS + 1)
-        return not self._died
+        return not self._crashed
 
     def _run(self) -> None:
         try:
@@ -231,5 +239,5 @@ class WebServer:
         except Exception:
             log.exception("web.crashed")
         if not self._server.should_exit:
-            self._died = True
+            self._crashed = True
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,7 +1,4 @@
-"""What the status page shows of an account: its state, its tasks by type, and what is worth a look.
-
-Pure: an :class:`AccountStatus` carries its own `now`.
-"""
+"""The data of the status page."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,16 +11,16 @@ from exporter.tracking.view import AccountStatus
 
 
 COLUMNS: Final[tuple[Status, ...]] = (*WAITING_OR_RUNNING, "UNKNOWN", *FINISHED)
-_COLUMN_OF: Final = {status: column for column, status in enumerate(COLUMNS)}
+_COLUMN_INDEX: Final = {status: column for column, status in enumerate(COLUMNS)}
 
 
 class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks of one type, or of several.
+    """Number of tasks of one type, or of several together.
 
     Attributes:
-        task_type: As in the label; empty for several.
-        counts: By status, in the order of `COLUMNS`.
-        stuck: How many of them are stuck.
+        task_type: Value of the label; empty for several types.
+        counts: Tasks by status, in the order of `COLUMNS`.
+        stuck: Stuck tasks.
     """
 
     task_type: str
@@ -35,10 +32,10 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks by status and type.
 
     Attributes:
-        rows: Types that matter most, by name.
-        rest: The other types in one row, or None if there are none.
-        rest_types: How many those are.
-        total: All types in one row.
+        rows: One row per type, sorted by name.
+        rest: Sum of the types without a row; None if there are none.
+        rest_types: Number of those types.
+        total: Sum of all types.
     """
 
     rows: tuple[MatrixRow, ...]
@@ -48,15 +45,15 @@ class Matrix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExporterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the page may know.
+    """The data of the page.
 
     Attributes:
         now: Unix seconds on the local clock.
         accounts: In the order of the configuration.
-        reload_successful: Whether the last load of the configuration went well.
-        telemetry_path: Of the metrics.
-        show_messages: Whether messages of tasks are shown.
-        runbooks_url: Where the runbooks are, without slash at its end; None for nowhere.
+        reload_successful: Whether the last load of the configuration succeeded.
+        telemetry_path: Path of the metrics.
+        show_messages: Whether to show messages of tasks.
+        runbooks_url: Without a trailing slash; None for no links.
     """
 
     now: float
@@ -67,22 +64,22 @@ class ExporterStatus(msgspec.Struct, frozen=True, kw_only=True):
     runbooks_url: str | None
 
 
-def matrix(status: AccountStatus, *, most: int) -> Matrix | None:
+def matrix(status: AccountStatus, *, max_rows: int) -> Matrix | None:
     """Count the tasks of an account by status and type.
 
     Args:
-        status: Of the account.
-        most: Rows; types with stuck tasks and then those with the most tasks come first.
+        status: The account.
+        max_rows: Maximum number of rows. Types with stuck tasks, then types with the most tasks get one.
 
     Returns:
-        The matrix, or None without a listing.
+        The matrix; None without a listing.
     """
     snapshot = status.snapshot
     if snapshot is None:
         return None
     counts = {task_type: [0] * len(COLUMNS) for task_type in snapshot.types.seen}
     for (task_status, task_type), count in snapshot.counts.items():
-        counts.setdefault(task_type, [0] * len(COLUMNS))[_COLUMN_OF[task_status]] = count
+        counts.setdefault(task_type, [0] * len(COLUMNS))[_COLUMN_INDEX[task_status]] = count
     now = status.now + status.clock_offset
     stuck: Counter[str] = Counter()
     for task_status, task_type in snapshot.created:
@@ -93,16 +90,16 @@ def matrix(status: AccountStatus, *, most: int) -> Matrix | None:
         for task_type, numbers in counts.items()
     ]
     rows.sort(key=lambda row: (-row.stuck, -sum(row.counts), row.task_type))
-    rest = rows[most:]
+    rest = rows[max_rows:]
     return Matrix(
-        rows=tuple(sorted(rows[:most], key=lambda row: (row.task_type.lower(), row.task_type))),
-        rest=_together(rest) if rest else None,
+        rows=tuple(sorted(rows[:max_rows], key=lambda row: (row.task_type.lower(), row.task_type))),
+        rest=_sum(rest) if rest else None,
         rest_types=len(rest),
-        total=_together(rows),
+        total=_sum(rows),
     )
 
 
-def _together(rows: Sequence[MatrixRow]) -> MatrixRow:
+def _sum(rows: Sequence[MatrixRow]) -> MatrixRow:
     columns = zip(*(row.counts for row in rows), strict=True)
     return MatrixRow(
         task_type="",

@@ -1,9 +1,8 @@
-"""Measure walks, scrapes and the process at rest, and print the tables for CONTRIBUTING.md.
+"""Measure polls, scrapes and the idle process, and print Markdown tables.
 
-Every walk is measured in a fresh process, as the peak of memory is a process' own and no way of walking then
-finds the other's heap, caches or connections; the three ways take turns, so that whatever else the machine
-does meets them alike. Within its process the first walk is not counted: it imports, connects and, with ours,
-seeds the ledger, so what is measured is the poll of every day.
+Each way to poll is measured in a new process, so that peak memory, caches and connections are its own. The
+three ways alternate, so that other load on the machine affects them equally. The first poll of a process is
+not counted: it imports, connects and, with ours, adds all tasks.
 """
 
 import argparse
@@ -18,32 +17,32 @@ from typing import Final
 import footprint
 import msgspec
 import scrapes
-from figures_table import WAYS, Report, Walked, Way, machine, markdown
-from walks import Cost
+from figures_table import WAYS, ListingCosts, Report, Way, machine, markdown
+from polls import Cost
 
 
 _HERE: Final = Path(__file__).parent
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is measured.
+    """The amount of measurements.
 
     Attributes:
-        tasks: Sizes of listings; the largest is the one that is walked during scrapes.
-        pages: Sizes of pages.
-        rounds: Processes for each way of walking.
-        least: Tasks that a process walks in all, at least, not counting its first walk.
-        accounts: Of exporters that are scraped.
-        scrape_seconds: For each, idle and walking.
-        scrapes: Likewise, at least.
-        starts: Exporters that are started and watched.
-        idle_seconds: How long each.
+        tasks: Numbers of tasks; the largest listing is polled during scrapes.
+        pages: Page sizes.
+        rounds: Number of processes for each way to poll.
+        minimum: Minimum number of tasks that a process polls in all, without the first poll.
+        accounts: Numbers of accounts of scraped exporters.
+        scrape_seconds: Duration of scraping, both idle and polling.
+        scrapes: Minimum number of scrapes, both idle and polling.
+        starts: Number of exporters to start for the idle process.
+        idle_seconds: Duration of measuring each.
     """
 
     tasks: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     pages: tuple[int, ...] = (1_000, 100)
     rounds: int = 5
-    least: int = 200_000
+    minimum: int = 200_000
     accounts: tuple[int, ...] = (1, 10, 100)
     scrape_seconds: float = 20.0
     scrapes: int = 200
@@ -55,7 +54,7 @@ FULL: Final = Plan()
 QUICK: Final = Plan(
     tasks=(1_000, 10_000, 100_000),
     rounds=3,
-    least=20_000,
+    minimum=20_000,
     scrape_seconds=3.0,
     scrapes=50,
     starts=1,
@@ -65,7 +64,7 @@ TINY: Final = Plan(
     tasks=(50, 200),
     pages=(100,),
     rounds=1,
-    least=200,
+    minimum=200,
     accounts=(1, 2),
     scrape_seconds=0.0,
     scrapes=3,
@@ -76,7 +75,7 @@ TINY: Final = Plan(
 
 @contextmanager
 def page_server(tasks: int) -> Iterator[str]:
-    """The base of the URLs of a server of prepared pages."""
+    """Start a page server and yield its base URL."""
     with subprocess.Popen(
         [sys.executable, _HERE / "page_server.py", str(tasks)], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -87,36 +86,38 @@ def page_server(tasks: int) -> Iterator[str]:
             process.terminate()
 
 
-def walked(base: str, plan: Plan, *, tasks: int, page: int) -> Walked:
-    """Walk one listing in all ways, in turns."""
+def measure_polls(base: str, plan: Plan, *, tasks: int, page: int) -> ListingCosts:
+    """Poll one listing in all ways alternately."""
     costs: dict[Way, list[Cost]] = {way: [] for way in WAYS}
-    times = max(1, plan.least // tasks)
+    times = max(1, plan.minimum // tasks)
     for _ in range(plan.rounds):
         for way in WAYS:
-            _tell(f"walks: {tasks:,} tasks in pages of {page:,}, {way}")
+            _print_progress(f"polls: {tasks:,} tasks in pages of {page:,}, {way}")
             command = [
                 sys.executable,
-                str(_HERE / "walks.py"),
+                str(_HERE / "polls.py"),
                 way,
                 f"{base}/{tasks}/0",
                 str(page),
                 str(times),
             ]
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-            costs[way].append(msgspec.json.decode(told, type=Cost))
-    return Walked(tasks, page, costs)
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+            costs[way].append(msgspec.json.decode(output, type=Cost))
+    return ListingCosts(tasks, page, costs)
 
 
 def run(plan: Plan) -> Report:
-    """Measure all of a plan."""
+    """Run a plan."""
     described = machine()
     largest = max(plan.tasks)
     with page_server(max(largest, 1_000)) as base, tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        walks = [walked(base, plan, tasks=tasks, page=page) for page in plan.pages for tasks in plan.tasks]
+        polls = [
+            measure_polls(base, plan, tasks=tasks, page=page) for page in plan.pages for tasks in plan.tasks
+        ]
         scraped = []
         for accounts in plan.accounts:
-            _tell(f"scrapes: {accounts} accounts")
+            _print_progress(f"scrapes: {accounts} accounts")
             scraped.append(
                 scrapes.measure(
                     base,
@@ -124,30 +125,32 @@ def run(plan: Plan) -> Report:
                     accounts=accounts,
                     tasks=largest,
                     seconds=plan.scrape_seconds,
-                    least=plan.scrapes,
+                    minimum=plan.scrapes,
                 )
             )
         footprints = []
         for _ in range(plan.starts):
-            _tell("process: start and rest")
+            _print_progress("process: start and idle")
             footprints.append(footprint.measure(base, directory, seconds=plan.idle_seconds))
-    return Report(described, walks, scraped, footprints)
+    return Report(described, polls, scraped, footprints)
 
 
-def _tell(progress: str) -> None:
+def _print_progress(progress: str) -> None:
     print(progress, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_const", const=QUICK, dest="plan", help="in a minute or two")
-    size.add_argument("--tiny", action="store_const", const=TINY, dest="plan", help="to see that it works")
-    parser.add_argument("--json", action="store_true", help="every figure instead of the tables")
-    asked = parser.parse_args()
-    report = run(asked.plan or FULL)
-    print(msgspec.json.encode(report).decode() if asked.json else markdown(report))  # noqa: T201
+    size.add_argument(
+        "--quick", action="store_const", const=QUICK, dest="plan", help="run for a minute or two"
+    )
+    size.add_argument("--tiny", action="store_const", const=TINY, dest="plan", help="test that it works")
+    parser.add_argument("--json", action="store_true", help="print all figures as JSON")
+    arguments = parser.parse_args()
+    report = run(arguments.plan or FULL)
+    print(msgspec.json.encode(report).decode() if arguments.json else markdown(report))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmark's figures as Markdown: medians, ratios, and what was to be reached."""
+"""The figures of the benchmark as Markdown tables: medians, percentiles and ratios."""
 
 import os
 import platform
@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 import msgspec
 from footprint import Footprint
+from polls import Cost
 from scrapes import Scrapes
-from walks import Cost
 
 
 Way = Literal["ours", "plain", "floor"]
@@ -19,8 +19,8 @@ WAYS: Final[tuple[Way, ...]] = ("ours", "plain", "floor")
 _MEBI: Final = 2**20
 
 
-class Walked(msgspec.Struct, frozen=True):
-    """What the walks of one listing cost: for each way, the cost told by every process."""
+class ListingCosts(msgspec.Struct, frozen=True):
+    """Costs of polling one listing, by way: one cost per process."""
 
     tasks: int
     page: int
@@ -28,16 +28,16 @@ class Walked(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All figures of one run."""
+    """All figures."""
 
     machine: str
-    walks: list[Walked]
+    polls: list[ListingCosts]
     scrapes: list[Scrapes]
     footprints: list[Footprint]
 
 
 def machine() -> str:
-    """Processor, number of them, load, system and Python."""
+    """Return processor, load, system and Python version."""
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     load = os.getloadavg()[0]
     return (
@@ -47,23 +47,23 @@ def machine() -> str:
 
 
 def markdown(report: Report) -> str:
-    """All tables."""
+    """Return all tables."""
     return "\n\n".join(
-        (f"Machine: {report.machine}.", _walks(report), _scrapes(report.scrapes), _process(report.footprints))
+        (f"Machine: {report.machine}.", _polls(report), _scrapes(report.scrapes), _process(report.footprints))
     )
 
 
-def _walks(report: Report) -> str:
+def _polls(report: Report) -> str:
     rows = []
-    for walked in report.walks:
-        cpu = {way: median(times(costs, "cpu")) for way, costs in walked.costs.items()}
-        wall = {way: median(times(costs, "wall")) for way, costs in walked.costs.items()}
-        rss = {way: max(cost.rss for cost in costs) for way, costs in walked.costs.items()}
-        each = 1e6 / walked.tasks
+    for listing in report.polls:
+        cpu = {way: median(times(costs, "cpu")) for way, costs in listing.costs.items()}
+        wall = {way: median(times(costs, "wall")) for way, costs in listing.costs.items()}
+        rss = {way: max(cost.rss for cost in costs) for way, costs in listing.costs.items()}
+        each = 1e6 / listing.tasks
         rows.append(
             (
-                f"{walked.tasks:,}",
-                f"{walked.page:,}",
+                f"{listing.tasks:,}",
+                f"{listing.page:,}",
                 *(f"{wall[way] * 1e3:,.1f}" for way in WAYS),
                 *(f"{cpu[way] * each:.2f}" for way in WAYS),
                 f"{wall['plain'] / wall['ours']:.1f}",
@@ -87,16 +87,16 @@ def _walks(report: Report) -> str:
 def _scrapes(scrapes: Iterable[Scrapes]) -> str:
     rows = []
     for scraped in scrapes:
-        idle, walking = _percentiles(scraped.idle), _percentiles(scraped.walking)
+        idle, polling = _percentiles(scraped.idle), _percentiles(scraped.polling)
         rows.append(
             (
                 str(scraped.accounts),
                 f"{scraped.size / 1024:.0f}",
-                *(f"{value * 1e3:.1f}" for value in (*idle, *walking)),
-                f"{walking[1] / idle[1]:.1f}",
+                *(f"{value * 1e3:.1f}" for value in (*idle, *polling)),
+                f"{polling[1] / idle[1]:.1f}",
             )
         )
-    titles = ("idle p50, ms", "idle p99, ms", "walking p50, ms", "walking p99, ms", "walking/idle p99")
+    titles = ("idle p50, ms", "idle p99, ms", "polling p50, ms", "polling p99, ms", "polling/idle p99")
     return _table(("accounts", "KiB, gzip", *titles), rows)
 
 
@@ -106,16 +106,16 @@ def _process(footprints: Sequence[Footprint]) -> str:
         f"{median(each.rss for each in footprints) / _MEBI:.0f}",
         f"{median(each.cpu for each in footprints) * 100:.2f}",
     )
-    return _table(("start to first answer, ms", "idle MiB", "idle CPU, %"), [row])
+    return _table(("start to first response, ms", "idle MiB", "idle CPU, %"), [row])
 
 
 def times(costs: Iterable[Cost], kind: Literal["wall", "cpu"]) -> list[float]:
-    """Seconds of all walks of one way."""
+    """Return the seconds of all polls of one way."""
     return [seconds for cost in costs for seconds in getattr(cost, kind)]
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """The 50th and the 99th."""
+    """Return the 50th and the 99th percentile."""
     hundredths = quantiles(values, n=100, method="inclusive")
     return hundredths[49], hundredths[98]
 

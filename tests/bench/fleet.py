@@ -1,6 +1,6 @@
-"""Measure one exporter on many accounts, each a simulated one: series, scrape, memory, and CPU of a poll.
+"""Measure one exporter with many simulated accounts: series, scrapes, memory, and CPU of a poll.
 
-The simulator runs in a process of its own; what is told of the exporter, it tells of itself. Run it with
+The simulator runs in its own process; the figures are the exporter's own metrics. Run it with
 `PYTHONPATH=tests python tests/bench/fleet.py`, and for more accounts with
 `--accounts 400 --interval 20s --seconds 30`.
 """
@@ -21,13 +21,13 @@ SCRAPES = 5
 
 
 def total(exposition: str, name: str) -> float:
-    """The sum of all series of a metric."""
+    """Return the sum of all series of a metric."""
     found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", exposition, re.MULTILINE)
     return sum(map(float, found))
 
 
 def configuration(names: list[str], endpoint: str, tokens: list[str], interval: str) -> str:
-    """A configuration file of all accounts."""
+    """Return a configuration of all accounts."""
     accounts = "".join(
         f"  - {{name: {name}, endpoint: '{endpoint}', authorization: {{credentials: {token}}}}}\n"
         for name, token in zip(names, tokens, strict=True)
@@ -36,7 +36,7 @@ def configuration(names: list[str], endpoint: str, tokens: list[str], interval: 
 
 
 def measure(exporter: RunningExporter, accounts: int, window: float) -> str:
-    """Let it poll for so many seconds without being asked anything, and tell what that cost."""
+    """Let it poll for some seconds without scrapes, and return the cost as text."""
     eventually(lambda: exporter.get("/-/ready").ok)
     before = exporter.get("/metrics").text
     time.sleep(window)
@@ -59,25 +59,25 @@ def measure(exporter: RunningExporter, accounts: int, window: float) -> str:
 
 
 def main() -> None:
-    """Print one line."""
+    """Measure and print one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accounts", type=int, default=100)
     parser.add_argument("--interval", default="10s")
-    parser.add_argument("--seconds", type=float, default=20, help="how long to measure")
+    parser.add_argument("--seconds", type=float, default=20, help="duration of measuring")
     parser.add_argument("--profile", default="steady")
-    given = parser.parse_args()
-    names = [f"account-{number}" for number in range(given.accounts)]
-    flags = [f"--account={name}={given.profile}" for name in names]
+    arguments = parser.parse_args()
+    names = [f"account-{number}" for number in range(arguments.accounts)]
+    flags = [f"--account={name}={arguments.profile}" for name in names]
     with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        with RunningExporter(["simulate", "--listen=127.0.0.1:0", *flags], cwd=place) as simulator:
-            eventually(lambda: len(simulator.printed) == given.accounts + 1)
+        path = Path(directory)
+        with RunningExporter(["simulate", "--listen=127.0.0.1:0", *flags], cwd=path) as simulator:
+            eventually(lambda: len(simulator.printed) == arguments.accounts + 1)
             endpoint, *tokens = (line.split("=", 1)[1].split("  #")[0] for line in simulator.printed)
-            file = place / "config.yaml"
-            file.write_text(configuration(names, endpoint, tokens, given.interval))
+            file = path / "config.yaml"
+            file.write_text(configuration(names, endpoint, tokens, arguments.interval))
             file.chmod(0o600)
-            with RunningExporter(["--web.listen-address=127.0.0.1:0"], cwd=place) as exporter:
-                print(measure(exporter, given.accounts, given.seconds))  # noqa: T201
+            with RunningExporter(["--web.listen-address=127.0.0.1:0"], cwd=path) as exporter:
+                print(measure(exporter, arguments.accounts, arguments.seconds))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the exporter takes when it has nothing to do: time to its first answer, memory, processor time."""
+"""Start time, memory and CPU of an idle exporter."""
 
 import os
 import re
@@ -18,12 +18,12 @@ _START_SECONDS: Final = 60.0
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """Of one process with one account of a thousand tasks, polled every thirty seconds.
+    """Resource usage with one account of a thousand tasks, polled every thirty seconds.
 
     Attributes:
-        start: Seconds from its start to its first answer.
-        rss: Bytes of memory, at rest.
-        cpu: Share of one processor, at rest.
+        start: Seconds from start to first response.
+        rss: Memory in bytes.
+        cpu: Share of one CPU.
     """
 
     start: float
@@ -32,13 +32,13 @@ class Footprint(msgspec.Struct, frozen=True):
 
 
 def measure(base: str, directory: Path, *, seconds: float, scrape_every: float = 15.0) -> Footprint:
-    """Start an exporter and watch it.
+    """Start an exporter and measure it.
 
     Args:
-        base: Of the server of pages.
-        directory: Its working directory.
-        seconds: How long it is watched.
-        scrape_every: Seconds between scrapes meanwhile.
+        base: Base URL of the page server.
+        directory: Working directory.
+        seconds: Duration of measuring.
+        scrape_every: Seconds between scrapes.
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith("DATAROBOT_")}
     environ = {"DATAROBOT_ENDPOINT": f"{base}/1000/0", "DATAROBOT_API_TOKEN": "obviously-fake-token"}
@@ -52,15 +52,15 @@ def measure(base: str, directory: Path, *, seconds: float, scrape_every: float =
     ) as process:
         try:
             url = _address(process) + "/metrics"
-            _first_answer(url)
-            answered = time.perf_counter() - started
-            _until_polled(url)
-            used, watched = _processor(process.pid), time.perf_counter()
-            while (left := watched + seconds - time.perf_counter()) > 0:
+            _wait_for_response(url)
+            responded_after = time.perf_counter() - started
+            _wait_for_poll(url)
+            used, started_measuring = _cpu_seconds(process.pid), time.perf_counter()
+            while (left := started_measuring + seconds - time.perf_counter()) > 0:
                 requests.get(url, timeout=10).raise_for_status()
                 time.sleep(min(scrape_every, left))
-            share = (_processor(process.pid) - used) / (time.perf_counter() - watched)
-            return Footprint(answered, _memory(process.pid), share)
+            share = (_cpu_seconds(process.pid) - used) / (time.perf_counter() - started_measuring)
+            return Footprint(responded_after, _memory(process.pid), share)
         finally:
             process.terminate()
             process.communicate()
@@ -68,26 +68,26 @@ def measure(base: str, directory: Path, *, seconds: float, scrape_every: float =
 
 def _address(process: "subprocess.Popen[str]") -> str:
     assert process.stderr is not None
-    seen: list[str] = []
+    lines: list[str] = []
     for line in process.stderr:
-        seen.append(line)
+        lines.append(line)
         if found := re.search(
             r"event=exporter.started .*?address=(\S+)|address=(\S+).*exporter.started", line
         ):
             return f"http://{found[1] or found[2]}"
-    raise AssertionError("".join(seen))
+    raise AssertionError("".join(lines))
 
 
-def _first_answer(url: str) -> None:
+def _wait_for_response(url: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         with suppress(requests.ConnectionError):
             requests.get(url, timeout=10).raise_for_status()
             return
-    raise AssertionError("no answer")
+    raise AssertionError("no response")
 
 
-def _until_polled(url: str) -> None:
+def _wait_for_poll(url: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while "datarobot_up{" not in requests.get(url, timeout=10).text:
         assert time.monotonic() < deadline, "no poll"
@@ -100,7 +100,7 @@ def _memory(pid: int) -> int:
     return int(kibibytes) * 1024
 
 
-def _processor(pid: int) -> float:
-    """User and system seconds so far."""
+def _cpu_seconds(pid: int) -> float:
+    """Return user and system time so far."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

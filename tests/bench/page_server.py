@@ -1,8 +1,8 @@
-"""A server of prepared pages, in a process of its own so that its work is not counted as anyone's.
+"""A server of prepared pages, in its own process so that its CPU time is not measured.
 
-The records are written to a file before the first request; a page is a piece of it between two short texts.
-Its clock stands still at that moment, so that nothing becomes stuck while the benchmark goes on.
-`/{tasks}/{milliseconds}/status/?offset=…&limit=…` serves so many tasks, each page after such a delay.
+The records are written to a file before the first request; a page is a slice of it. The server's date is
+fixed, so that no task becomes stuck during the benchmark. `/{tasks}/{milliseconds}/status/?offset=…&limit=…`
+serves a listing of that many tasks, each page after that delay.
 """
 
 import argparse
@@ -20,30 +20,32 @@ from typing import Final
 
 _TARGET: Final = re.compile(rb"GET /(\d+)/(\d+)/status/\?offset=(\d+)&limit=(\d+) ")
 _TYPES: Final = ("Dataset", "Testing", "ManagedImageBuild", "CustomModelBlueprintBuild", "LearningSession")
-_MOMENT: Final = 300
+_RECENT: Final = 300
 _MONTH: Final = 30 * 86_400
-_FINISHED_EVERY: Final = 50
+_MIXES: Final = {"open": 0.02, "finished": 2 / 3}
+"""Share of the tasks that have finished."""
 _STUCK_EVERY: Final = 100
 
 
 class Records:
-    """Tasks as JSON, in a file: one in fifty has finished, all others wait or run, one in a hundred is stuck.
+    """Tasks as JSON in a file: some are finished, the others are open, one in a hundred is stuck.
 
     Args:
-        count: How many.
-        now: Unix seconds; most were created in the five minutes before, the stuck ones in the month before.
+        count: Number of tasks.
+        share: Of the finished ones.
+        now: Unix seconds; stuck tasks are up to a month old, the others up to five minutes.
     """
 
-    def __init__(self, count: int, now: float) -> None:
-        chance = random.Random(0)
+    def __init__(self, count: int, now: float, share: float) -> None:
+        rng = random.Random(0)
         self.date = email.utils.formatdate(now, usegmt=True).encode()
         self._starts = array("Q", [0])
         with tempfile.TemporaryFile() as file:
             for number in range(count):
-                finished = number % _FINISHED_EVERY == 0
-                status = "ERROR" if finished else chance.choice(("INITIALIZED", "RUNNING"))
-                longest = _MONTH if number % _STUCK_EVERY == 1 else _MOMENT
-                created = datetime.fromtimestamp(now - chance.random() * longest, UTC)
+                finished = rng.random() < share
+                status = "ERROR" if finished else rng.choice(("INITIALIZED", "RUNNING"))
+                max_age = _MONTH if number % _STUCK_EVERY == 1 else _RECENT
+                created = datetime.fromtimestamp(now - rng.random() * max_age, UTC)
                 file.write(
                     b'{"code": %d, "created": "%s", "description": "Step %d of a longer piece of work", '
                     b'"message": %s, "status": "%s", "statusId": "%s", "statusType": null, "type": "%s"}, '
@@ -51,10 +53,10 @@ class Records:
                         finished,
                         created.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode(),
                         number % 9,
-                        b'"It did not work"' if finished else b"null",
+                        b'"The task failed"' if finished else b"null",
                         status.encode(),
-                        b"%08x-5eed-4000-8000-%012x" % (chance.getrandbits(32), number),
-                        chance.choice(_TYPES).encode(),
+                        b"%08x-5eed-4000-8000-%012x" % (rng.getrandbits(32), number),
+                        rng.choice(_TYPES).encode(),
                     )
                 )
                 self._starts.append(file.tell())
@@ -62,10 +64,10 @@ class Records:
             self._content = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
 
     def page(self, total: int, offset: int, limit: int, base: bytes) -> tuple[bytes, memoryview, bytes]:
-        """The body of a page of a listing of `total` tasks, in three parts."""
+        """Return the body of a page in three parts; `total` is the number of tasks."""
         offset, end = min(total, offset), min(total, offset + limit)
         following = b'"%s/status/?offset=%d&limit=%d"' % (base, end, limit) if end < total else b"null"
-        # Without the comma after the last one; beyond the end of the listing there is none.
+        # Without the comma after the last record.
         records = self._content[self._starts[offset] : max(self._starts[offset], self._starts[end] - 2)]
         start = b'{"count": %d, "data": [' % (end - offset)
         return start, records, b'], "next": %s, "previous": null}' % following
@@ -85,7 +87,7 @@ class _Handler(socketserver.BaseRequestHandler):
             head, _, pending = pending.partition(b"\r\n\r\n")
             target = _TARGET.match(head)
             if target is None:
-                raise ValueError(f"not what this server is for: {head[:200]!r}")
+                raise ValueError(f"unexpected request: {head[:200]!r}")
             total, delay, offset, limit = map(int, target.groups())
             base = b"http://127.0.0.1:%d/%d/%d" % (server.port, total, delay)
             parts = server.records.page(total, offset, limit, base)
@@ -106,7 +108,7 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 class PageServer(socketserver.ThreadingTCPServer):
-    """Serves on a free port of loopback."""
+    """Serves on a free port on loopback."""
 
     daemon_threads = True
     request_queue_size = 512
@@ -117,16 +119,18 @@ class PageServer(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """Where it serves."""
+        """The port."""
         port: int = self.server_address[1]
         return port
 
 
 def main() -> None:
-    """Serve until ended; tell the port in the first line of output."""
+    """Print the port and serve until terminated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tasks", type=int)
-    with PageServer(Records(parser.parse_args().tasks, time.time())) as server:
+    parser.add_argument("mix", choices=_MIXES)
+    asked = parser.parse_args()
+    with PageServer(Records(asked.tasks, time.time(), _MIXES[asked.mix])) as server:
         print(server.port, flush=True)  # noqa: T201
         server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""How long a scrape takes: idle and while a big listing is walked, with few accounts and with many."""
+"""Duration of scrapes, idle and while a large listing is polled."""
 
 import http.client
 import json
@@ -13,69 +13,69 @@ from typing import Final
 import msgspec
 
 
-_SERVING: Final = Path(__file__).with_name("scraped.py")
+_TARGET: Final = Path(__file__).with_name("scrape_target.py")
 _SMALL: Final = 1_000
 _HEADERS: Final = {"Accept": "application/openmetrics-text; version=1.0.0", "Accept-Encoding": "gzip"}
 
 
 class Scrapes(msgspec.Struct, frozen=True):
-    """Seconds of every scrape, of the same exporter.
+    """Durations of scrapes of one exporter in seconds.
 
     Attributes:
-        accounts: How many.
-        size: Bytes of one answer, compressed.
-        idle: While nothing is polled.
-        walking: While the first account's listing is walked again and again.
+        accounts: Number of accounts.
+        size: Compressed size in bytes.
+        idle: Durations while nothing is polled.
+        polling: Durations while the first account is polled repeatedly.
     """
 
     accounts: int
     size: int
     idle: list[float]
-    walking: list[float]
+    polling: list[float]
 
 
-class _Serving:
-    """The process that is scraped."""
+class _Target:
+    """The scraped process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        port = int(self._answer())
+        port = int(self._read_line())
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
-    def tell(self, command: str) -> None:
-        """Give a command and wait until it is done."""
+    def run(self, command: str) -> None:
+        """Run a command and wait for it."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
-        self._answer()
+        self._read_line()
 
-    def _answer(self) -> str:
+    def _read_line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, "the exporter has ended; see above"
+        assert line, "the exporter has exited"
         return line.strip()
 
     def scrape(self) -> tuple[float, int]:
-        """Seconds and bytes, over a connection that is kept, as Prometheus does it."""
+        """Scrape over a kept connection, as Prometheus does; return seconds and bytes."""
         started = time.perf_counter()
         self._connection.request("GET", "/metrics", headers=_HEADERS)
-        answer = self._connection.getresponse()
-        size = len(answer.read())
-        assert answer.status == http.client.OK
+        response = self._connection.getresponse()
+        size = len(response.read())
+        assert response.status == http.client.OK
         return time.perf_counter() - started, size
 
-    def scrapes(self, seconds: float, least: int) -> list[float]:
-        """For so long, and so many at least, with a pause of a few milliseconds after each."""
+    def scrapes(self, seconds: float, minimum: int) -> list[float]:
+        """Scrape with short pauses for a time and a minimum number; return the durations."""
         times: list[float] = []
         deadline = time.perf_counter() + seconds
-        while time.perf_counter() < deadline or len(times) < least:
+        while time.perf_counter() < deadline or len(times) < minimum:
             times.append(self.scrape()[0])
             time.sleep(0.005)
         return times
 
 
 @contextmanager
-def _serving(directory: Path, base: str, accounts: int, tasks: int) -> Iterator[_Serving]:
+def _target(directory: Path, base: str, accounts: int, tasks: int) -> Iterator[_Target]:
     file = directory / f"{accounts}.json"
     sizes = [tasks, *[_SMALL] * (accounts - 1)]
     document = {
@@ -93,32 +93,34 @@ def _serving(directory: Path, base: str, accounts: int, tasks: int) -> Iterator[
     file.write_text(json.dumps(document), encoding="utf-8")
     file.chmod(0o600)
     with subprocess.Popen(
-        [sys.executable, _SERVING, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, _TARGET, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        serving = _Serving(process)
+        target = _Target(process)
         try:
-            yield serving
+            yield target
             process.communicate("end\n")
         finally:
             process.terminate()
 
 
-def measure(base: str, directory: Path, *, accounts: int, tasks: int, seconds: float, least: int) -> Scrapes:
-    """Scrape an exporter that has polled everything once.
+def measure(
+    base: str, directory: Path, *, accounts: int, tasks: int, seconds: float, minimum: int
+) -> Scrapes:
+    """Scrape an exporter that has polled all accounts once.
 
     Args:
-        base: Of the server of pages.
-        directory: For its configuration.
-        accounts: How many; the first has `tasks` tasks, the others a thousand.
-        tasks: Of the first account.
-        seconds: How long, idle and again while walking.
-        least: Scrapes, of each kind.
+        base: Base URL of the page server.
+        directory: Directory for its configuration.
+        accounts: Number of accounts.
+        tasks: Number of tasks of the first account; others have a thousand.
+        seconds: Duration, both idle and polling.
+        minimum: Minimum number of scrapes, both idle and polling.
     """
-    with _serving(directory, base, accounts, tasks) as serving:
-        serving.tell("poll")
-        _, size = serving.scrape()
-        idle = serving.scrapes(seconds, least)
-        serving.tell("walk")
-        walking = serving.scrapes(seconds, least)
-        serving.tell("rest")
-    return Scrapes(accounts, size, idle, walking)
+    with _target(directory, base, accounts, tasks) as target:
+        target.run("poll")
+        _, size = target.scrape()
+        idle = target.scrapes(seconds, minimum)
+        target.run("start")
+        polling = target.scrapes(seconds, minimum)
+        target.run("stop")
+    return Scrapes(accounts, size, idle, polling)

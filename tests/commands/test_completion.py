@@ -1,4 +1,4 @@
-"""Completion of commands, flags and values, as click gives it to bash, zsh and fish."""
+"""Shell completion of commands, flags and values in bash, zsh and fish."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def run(arguments: list[str], cwd: Path, **environ: str) -> str:
 
 
 def completed(words: str, directory: Path, **environ: str) -> list[str]:
-    """What bash offers for the last of some words, with its script sourced."""
+    """Source the bash script and return the completions of the last word."""
     script = (
         f'eval "$({VARIABLE}=bash_source datarobot-exporter)"\n'
         'read -ra COMP_WORDS <<<"$WORDS"\n'
@@ -78,11 +78,11 @@ def completed(words: str, directory: Path, **environ: str) -> list[str]:
     ],
 )
 def test_bash(words: str, offered: list[str], directory: Path) -> None:
-    """A configuration that is wrong offers nothing, and says nothing into the line that is being typed."""
+    """With an invalid configuration there are no account names, and nothing is printed into the line."""
     assert completed(words, directory) == offered
 
 
-def test_bash_and_a_file_named_by_variable(directory: Path) -> None:
+def test_bash_with_the_file_in_a_variable(directory: Path) -> None:
     (directory / "config.yaml").rename(directory / "other.yaml")
     line = "datarobot-exporter tasks list --account s"
     assert completed(line, directory) == []
@@ -101,7 +101,7 @@ def test_bash_and_a_file_named_by_variable(directory: Path) -> None:
     ],
 )
 def test_zsh_and_fish(shell: str, words: dict[str, str], registers: str, directory: Path) -> None:
-    """The script registers itself, and its way of asking is answered."""
+    """The script registers itself, and its completion request is answered."""
     command = ["datarobot-exporter"]
     assert registers in run(command, directory, **{VARIABLE: f"{shell}_source"})
     offered = run(command, directory, **{VARIABLE: f"{shell}_complete"}, **words)

@@ -1,4 +1,4 @@
-"""`tasks list`, `show` and `delete` as whoever is on call runs them, against a DataRobot that may fail."""
+"""The commands `tasks list`, `show` and `delete` against a simulated DataRobot with faults."""
 
 import csv
 import io
@@ -27,10 +27,10 @@ from exporter.simulator.simulation import SimulatedAccount
 
 TOKEN = "obviously-fake-token"
 OTHER_TOKEN = "obviously-fake-other"
-DELETION_CAVEAT = "removes the status record and not necessarily the work"
+DELETION_WARNING = "Deleting removes the status record. It may not stop the task"
 
-Ended = tuple[int, str, str]
-Tasks = Callable[..., Ended]
+Finished = tuple[int, str, str]
+Tasks = Callable[..., Finished]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def simulator(one: SimulatedAccount, two: SimulatedAccount) -> Iterator[Simulato
 
 @pytest.fixture
 def directory(simulator: Simulator, tmp_path: Path) -> Path:
-    """With a configuration of both accounts."""
+    """A directory with a configuration of both accounts."""
     for name, token in (("one", TOKEN), ("two", OTHER_TOKEN)):
         (tmp_path / name).write_text(token)
     accounts = "".join(
@@ -64,25 +64,25 @@ def directory(simulator: Simulator, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tasks(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tasks:
-    """Run `tasks …` in this process, as `main` does; give exit status, standard output and error."""
+    """Run `tasks …` in this process by `main`; return exit status, standard output and standard error."""
     for variable in [name for name in os.environ if name.startswith("DATAROBOT_")]:
         monkeypatch.delenv(variable)
     monkeypatch.chdir(directory)
 
-    def run(*arguments: str, before: tuple[str, ...] = ()) -> Ended:
+    def run(*arguments: str, before: tuple[str, ...] = ()) -> Finished:
         monkeypatch.setattr(sys, "argv", ["datarobot-exporter", *before, "tasks", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exited:
             cli.main()
         out, err = capsys.readouterr()
         assert TOKEN not in out + err
         assert OTHER_TOKEN not in out + err
-        return int(ended.value.code or 0), out, err
+        return int(exited.value.code or 0), out, err
 
     return run
 
 
 def ids(printed: str) -> list[str]:
-    """The second column of a table."""
+    """Return the second column of a table."""
     return [line.split()[1] for line in printed.splitlines()[1:]]
 
 
@@ -98,7 +98,7 @@ def objects(printed: str) -> list[dict[str, Any]]:
 
 
 class TestList:
-    def test_the_oldest_of_all_accounts_come_first(
+    def test_the_oldest_tasks_of_all_accounts_are_first(
         self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
     ) -> None:
         now = time.time()
@@ -114,7 +114,7 @@ class TestList:
         assert first[5:7] == ["10m", "-"]
         assert re.fullmatch(r"1m4\ds", first[4])
 
-    def test_each_filter_takes_what_it_says(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_filters(self, tasks: Tasks, one: SimulatedAccount) -> None:
         now = time.time()
         one.submit("Dataset", status="RUNNING", created=now - 7200, status_id="stuck")
         one.submit("Dataset", status="STARTED_ON_WORKER", created=now - 60, status_id="worker")
@@ -130,13 +130,13 @@ class TestList:
         assert listed(tasks, "--older-than", "1h", "--type", "Dataset") == ["stuck"]
         assert listed(tasks, "--account", "two") == []
 
-    def test_what_a_limit_leaves_out_is_told(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_limit_reports_how_many_are_not_shown(self, tasks: Tasks, one: SimulatedAccount) -> None:
         for number in range(5):
             one.submit("Dataset", created=time.time() - 100 + number, status_id=f"task-{number}")
         status, out, err = tasks("list", "--limit", "2")
         assert status == 0
         assert ids(out) == ["task-0", "task-1"]
-        assert err == "3 more of 5 tasks are not shown (--limit 2)\n"
+        assert err == "3 of 5 tasks are not shown (--limit 2)\n"
         assert len(listed(tasks, "--limit", "5")) == 5
 
     def test_json_has_the_documented_fields(self, tasks: Tasks, one: SimulatedAccount) -> None:
@@ -164,7 +164,7 @@ class TestList:
         }
         assert objects(tasks("list", "--output", "json", "--account", "two")[1]) == []
 
-    def test_csv_has_the_same_and_no_formulas(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_csv_has_the_same_fields_and_no_formulas(self, tasks: Tasks, one: SimulatedAccount) -> None:
         for start in "=+-@":
             one.submit("Dataset", status="ERROR", message=f'{start}HYPERLINK("http://h","a\nb")')
         status, out, _ = tasks("list", "--output", "csv")
@@ -178,7 +178,7 @@ class TestList:
         assert list(rows[0]) == fields
         assert (rows[0]["stuck"], rows[0]["stuck_after_seconds"], rows[0]["account"]) == ("false", "", "one")
 
-    def test_odd_records_are_shown_as_far_as_they_go(
+    def test_invalid_records_are_shown_as_far_as_possible(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         for number in range(3):
@@ -190,9 +190,9 @@ class TestList:
         assert status == 0
         assert [line.split()[1] for line in out.splitlines()[1:]] == ["-", "task-0"]
         assert out.splitlines()[2].split()[4:] == ["-", "10m", "-", "-"]
-        assert err == "account one: 1 entries of the listing are no tasks and were left out\n"
+        assert err == "account one: skipped 1 entries that are not tasks\n"
 
-    def test_a_task_that_is_listed_twice_is_shown_once(
+    def test_duplicates_are_shown_once(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         for number in range(9):
@@ -201,7 +201,7 @@ class TestList:
         shown = listed(tasks)
         assert len(shown) == len(set(shown))
 
-    def test_ages_are_on_the_servers_clock(
+    def test_ages_use_the_servers_clock(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         one.submit("Dataset", created=time.time() - 10, status_id="a")
@@ -209,7 +209,7 @@ class TestList:
         assert listed(tasks, "--stuck") == ["a"]
         assert listed(tasks, "--older-than", "1h") == ["a"]
 
-    def test_hostile_text_steers_nothing(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_hostile_text_is_escaped(self, tasks: Tasks, one: SimulatedAccount) -> None:
         hostile = [
             "[bold]a[/bold]",
             "\x1b[2J\x07",
@@ -239,7 +239,7 @@ class TestList:
             assert f"{text}!" in line
         assert [task["type"] for task in objects(tasks("list", "--output", "json")[1])] == hostile
 
-    def test_a_token_that_comes_back_is_not_shown(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_a_token_in_a_response_is_masked(self, tasks: Tasks, one: SimulatedAccount) -> None:
         one.submit(f"type-{TOKEN}", status_id=f"id-{TOKEN}", message=f"message {TOKEN}")
         for output in ("table", "json", "csv"):
             assert "id-<secret>" in tasks("list", "--output", output)[1]
@@ -255,7 +255,7 @@ class TestList:
 
 class TestAccounts:
     @pytest.mark.parametrize(
-        ("fault", "reason", "mend"),
+        ("fault", "reason", "hint"),
         [
             (Fault(kind="unauthorized", account="two"), "unauthorized", "token"),
             (Fault(kind="forbidden", account="two"), "forbidden", "token"),
@@ -269,7 +269,7 @@ class TestAccounts:
         ],
         ids=lambda value: value.kind if isinstance(value, Fault) else "",
     )
-    def test_one_that_fails_is_told_and_the_others_are_shown(
+    def test_a_failed_account_is_reported_and_the_others_are_shown(
         self,
         tasks: Tasks,
         simulator: Simulator,
@@ -277,7 +277,7 @@ class TestAccounts:
         two: SimulatedAccount,
         fault: Fault,
         reason: str,
-        mend: str,
+        hint: str,
     ) -> None:
         one.submit("Dataset", status_id="there")
         for number in range(4):
@@ -288,10 +288,10 @@ class TestAccounts:
         assert ids(out) == ["there"]
         assert len(err.splitlines()) == 1
         assert err.startswith(f"account two: {reason}: ")
-        assert mend in err.rpartition(";")[2]
+        assert hint in err.rpartition(";")[2]
 
     @pytest.mark.parametrize("kind", ["hang", "drip_body"])
-    def test_one_that_hangs_is_given_up(
+    def test_a_hanging_account_times_out(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, kind: Any
     ) -> None:
         one.submit("Dataset", status_id="there")
@@ -301,7 +301,7 @@ class TestAccounts:
         assert err.startswith("account two: timeout: ")
         assert "--timeout" in err
 
-    def test_nobody_listens_and_nobody_speaks_tls(
+    def test_a_closed_port_and_a_server_without_tls(
         self, tasks: Tasks, directory: Path, simulator: Simulator
     ) -> None:
         config = directory / "config.yaml"
@@ -313,7 +313,7 @@ class TestAccounts:
         assert first.startswith("account one: connection: ")
         assert second.startswith("account two: tls: ")
 
-    def test_those_given_are_asked_and_no_others(
+    def test_only_the_named_accounts_get_requests(
         self, tasks: Tasks, simulator: Simulator, two: SimulatedAccount
     ) -> None:
         two.submit("Dataset", status_id="there")
@@ -321,18 +321,18 @@ class TestAccounts:
         assert {seen.account for seen in simulator.requests} == {"two"}
 
     @pytest.mark.parametrize("command", [("list",), ("show", "x"), ("delete", "--yes", "x")])
-    def test_one_that_is_not_configured_ends_with_2(
+    def test_an_account_that_is_not_configured_exits_with_2(
         self, tasks: Tasks, simulator: Simulator, command: tuple[str, ...]
     ) -> None:
         status, out, err = tasks(*command, "--account", "thre\x1b[1m")
         assert (status, out) == (2, "")
-        assert r"there is no thre\x1b[1m; expected one of one, two" in err
+        assert r"--account: thre\x1b[1m is not configured; expected one of one, two" in err
         assert simulator.requests == ()
 
-    def test_the_file_may_be_named_before_or_after_and_by_variable(
+    def test_the_file_flag_before_and_after_the_command_and_as_variable(
         self, tasks: Tasks, directory: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What is nearer to the command goes first, and a variable last."""
+        """The flag after the command wins over the one before it, and both over the variable."""
         good = directory / "good.yaml"
         (directory / "config.yaml").rename(good)
         bad = directory / "bad.yaml"
@@ -349,7 +349,7 @@ class TestAccounts:
         assert status == 2
         assert "bad.yaml" in err
 
-    def test_two_variables_are_enough(
+    def test_an_account_from_the_environment(
         self,
         tasks: Tasks,
         directory: Path,
@@ -363,7 +363,7 @@ class TestAccounts:
         one.submit("Dataset", status_id="there")
         assert listed(tasks) == ["there"]
 
-    def test_a_questionable_file_is_warned_of(self, tasks: Tasks, directory: Path) -> None:
+    def test_configuration_warnings_are_printed(self, tasks: Tasks, directory: Path) -> None:
         config = directory / "config.yaml"
         config.write_text(config.read_text().replace("credentials_file: one", f"credentials: {TOKEN}"))
         config.chmod(0o644)
@@ -372,7 +372,7 @@ class TestAccounts:
         assert err.startswith("warning: config.yaml")
 
     @pytest.mark.parametrize(
-        ("flags", "said"),
+        ("flags", "message"),
         [
             (["--status", "lost"], "'lost' is not one of"),
             (["--older-than", "soon"], "soon is not a duration"),
@@ -381,12 +381,12 @@ class TestAccounts:
             (["--output", "xml"], "'xml' is not one of"),
         ],
     )
-    def test_a_flag_that_is_wrong_ends_with_2(self, tasks: Tasks, flags: list[str], said: str) -> None:
+    def test_an_invalid_flag_exits_with_2(self, tasks: Tasks, flags: list[str], message: str) -> None:
         status, _, err = tasks("list", *flags)
         assert status == 2
-        assert said in err
+        assert message in err
 
-    def test_every_flag_reads_its_variable(
+    def test_flags_read_their_variables(
         self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -398,18 +398,18 @@ class TestAccounts:
         assert listed(tasks, "--status=initialized", "--output=table") == ["a"]
 
     @pytest.mark.usefixtures("tasks")
-    def test_a_defect_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unexpected_exception_is_raised(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("exporter.commands.queries.take_records", broken)
+        monkeypatch.setattr("exporter.commands.queries.select_records", broken)
         monkeypatch.setattr(sys, "argv", ["datarobot-exporter", "tasks", "list"])
         with pytest.raises(ZeroDivisionError):
             cli.main()
 
 
 class TestShow:
-    def test_everything_that_is_known_of_a_task(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_all_fields_of_a_task(self, tasks: Tasks, one: SimulatedAccount) -> None:
         one.submit(
             "Dataset",
             status="RUNNING_TO_WORKERS",
@@ -419,16 +419,16 @@ class TestShow:
         )
         status, out, err = tasks("show", "a/b c")
         assert (status, err) == (0, "")
-        told = dict(line.split(maxsplit=1) for line in out.splitlines())
-        assert told.pop("age").startswith("2h")
-        assert told.pop("created").endswith("Z")
-        assert told == {
+        shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert shown.pop("age").startswith("2h")
+        assert shown.pop("created").endswith("Z")
+        assert shown == {
             "account": "one",
             "id": "a/b c",
-            "status": "RUNNING, in the API's word RUNNING_TO_WORKERS",
-            "ended": "not yet",
+            "status": "RUNNING (RUNNING_TO_WORKERS in the API)",
+            "outcome": "none yet",
             "type": "Dataset",
-            "stuck": "yes, its limit is 1h",
+            "stuck": "yes, limit 1h",
             "code": "0",
             "message": r"m\n2",
             "description": "Registering a dataset",
@@ -436,41 +436,41 @@ class TestShow:
         }
 
     @pytest.mark.parametrize(
-        ("status", "ended"),
-        [("ERROR", "badly"), ("ABORTED", "badly"), ("EXPIRED", "badly"), ("PAUSED", "not known")],
+        ("status", "outcome"),
+        [("ERROR", "failed"), ("ABORTED", "cancelled"), ("EXPIRED", "failed"), ("PAUSED", "unknown")],
     )
-    def test_how_it_ended(self, tasks: Tasks, one: SimulatedAccount, status: str, ended: str) -> None:
+    def test_outcome(self, tasks: Tasks, one: SimulatedAccount, status: str, outcome: str) -> None:
         one.submit("Dataset", status=status, status_id="a")
-        told = dict(line.split(maxsplit=1) for line in tasks("show", "a")[1].splitlines())
-        assert told["ended"].startswith(ended)
-        assert told["stuck"] == "-"
+        shown = dict(line.split(maxsplit=1) for line in tasks("show", "a")[1].splitlines())
+        assert shown["outcome"].startswith(outcome)
+        assert shown["stuck"] == "-"
 
     @pytest.mark.parametrize("submitted", [1, 2])
-    def test_a_product_is_named_and_not_followed(
+    def test_the_product_location_is_shown_and_not_requested(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, submitted: int
     ) -> None:
-        """Absolute and relative locations occur."""
+        """The location may be absolute or relative."""
         for number in range(submitted):
             one.submit("Dataset", status="COMPLETED", status_id=f"done-{number + 1}")
         status, out, _ = tasks("show", f"done-{submitted}")
         assert status == 0
-        told = dict(line.split(maxsplit=1) for line in out.splitlines())
-        assert told["status"] == "COMPLETED"
-        assert told["ended"].startswith("well")
-        assert told["product"].endswith(f"/api/v2/products/{submitted}/ (not followed)")
+        shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+        assert shown["status"] == "COMPLETED"
+        assert shown["outcome"].startswith("succeeded")
+        assert shown["product"].endswith(f"/api/v2/products/{submitted}/")
         assert {seen.operation for seen in simulator.requests} == {"get"}
         (task,) = objects(tasks("show", f"done-{submitted}", "--output", "json")[1])
         assert task["product"].endswith(f"/api/v2/products/{submitted}/")
         assert (task["status"], task["created"], task["code"]) == ("COMPLETED", None, None)
 
-    def test_json_has_the_listings_fields_and_two_more(self, tasks: Tasks, one: SimulatedAccount) -> None:
+    def test_json_has_two_fields_more_than_list(self, tasks: Tasks, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a", status="ERROR")
         (task,) = objects(tasks("show", "a", "--output", "json")[1])
         (row,) = objects(tasks("list", "--output", "json")[1])
         assert list(task) == [*row, "description", "product"]
         assert (task["description"], task["product"]) == ("Registering a dataset", None)
 
-    def test_both_are_shown_if_two_accounts_know_it(
+    def test_an_id_in_two_accounts_is_shown_twice(
         self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
     ) -> None:
         for account in (one, two):
@@ -484,7 +484,7 @@ class TestShow:
         assert len(objects(tasks("show", "a", "--output", "json")[1])) == 2
 
     @pytest.mark.parametrize("unknown", ["nowhere", "..", "\x1b[2J"])
-    def test_an_id_that_nobody_knows_ends_with_1(self, tasks: Tasks, unknown: str) -> None:
+    def test_an_unknown_id_exits_with_1(self, tasks: Tasks, unknown: str) -> None:
         status, out, err = tasks("show", unknown)
         assert (status, out) == (1, "")
         assert err.isascii()
@@ -492,7 +492,7 @@ class TestShow:
         assert "\x1b" not in err
         assert tasks("show", unknown, "--output", "json")[:2] == (1, "[]\n")
 
-    def test_an_account_that_fails_is_told(
+    def test_a_failed_account_is_reported(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -510,7 +510,7 @@ class TestShow:
 
 
 class TestDelete:
-    def test_what_goes_is_shown_and_each_is_told(
+    def test_records_are_shown_and_each_deletion_is_reported(
         self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a/1")
@@ -519,11 +519,11 @@ class TestDelete:
         status, out, err = tasks("delete", "--yes", "a/1", "b", "a/1")
         assert (status, out) == (0, "a/1: deleted from one\nb: deleted from two\n")
         assert ids("\n".join(err.splitlines()[:3])) == ["a/1", "b"]
-        assert DELETION_CAVEAT in err
+        assert DELETION_WARNING in err
         assert [account.get(name) for account, name in ((one, "a/1"), (two, "b"))] == [None, None]
         assert one.get("kept") is not None
 
-    def test_without_a_terminal_it_wants_yes(
+    def test_yes_is_required_without_a_terminal(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -532,9 +532,7 @@ class TestDelete:
         assert "--yes" in err
         assert simulator.requests == ()
 
-    def test_what_is_not_found_fails_and_the_rest_is_deleted(
-        self, tasks: Tasks, one: SimulatedAccount
-    ) -> None:
+    def test_missing_ids_fail_and_the_others_are_deleted(self, tasks: Tasks, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a")
         status, out, err = tasks("delete", "--yes", "missing", "a")
         assert (status, out) == (1, "a: deleted from one\n")
@@ -542,28 +540,28 @@ class TestDelete:
         status, out, err = tasks("delete", "--yes", "missing")
         assert (status, out, err) == (1, "", "missing: not found in one, two\n")
 
-    def test_an_id_that_two_accounts_know_needs_one_named(
+    def test_an_id_in_two_accounts_requires_an_account(
         self, tasks: Tasks, one: SimulatedAccount, two: SimulatedAccount
     ) -> None:
         for account in (one, two):
             account.submit("Dataset", status_id="a")
         status, out, err = tasks("delete", "--yes", "a")
         assert (status, out) == (2, "")
-        assert "a is known to one and two. Say with --account" in err
+        assert "a exists in one and two; choose one with --account" in err
         assert tasks("delete", "--yes", "--account", "two", "a")[:2] == (0, "a: deleted from two\n")
         assert one.get("a") is not None
 
     @pytest.mark.parametrize(
-        ("fault", "said"),
+        ("fault", "message"),
         [
-            (Fault(kind="not_found", operation="delete", times=1), "not found in one any more"),
+            (Fault(kind="not_found", operation="delete", times=1), "no longer found in one"),
             (Fault(kind="server_error", operation="delete", times=1), "failed: account one: server_error"),
             (Fault(kind="redirect", operation="delete", times=1), "failed: account one: malformed"),
         ],
         ids=lambda value: value.kind if isinstance(value, Fault) else "",
     )
-    def test_one_failure_does_not_keep_the_next(
-        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, fault: Fault, said: str
+    def test_a_failure_does_not_stop_the_next_deletion(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, fault: Fault, message: str
     ) -> None:
         for name in ("a", "b"):
             one.submit("Dataset", status_id=name)
@@ -571,11 +569,11 @@ class TestDelete:
         status, out, _ = tasks("delete", "--yes", "a", "b")
         assert status == 1
         first, second = out.splitlines()
-        assert first.startswith(f"a: {said}")
+        assert first.startswith(f"a: {message}")
         assert second == "b: deleted from one"
 
     @pytest.mark.parametrize("kind", ["unauthorized", "forbidden", "rate_limited"])
-    def test_an_account_that_refuses_is_not_hammered(
+    def test_after_an_account_error_no_more_requests_are_sent(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, kind: Any
     ) -> None:
         for name in ("a", "b", "c"):
@@ -587,7 +585,7 @@ class TestDelete:
         assert all(f"failed: account one: {kind}" in line for line in out.splitlines())
         assert sum(seen.operation == "delete" for seen in simulator.requests) == 1
 
-    def test_a_look_up_that_fails_deletes_nothing(
+    def test_a_failed_lookup_deletes_nothing(
         self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -599,7 +597,7 @@ class TestDelete:
 
 
 class TestTerminal:
-    def test_the_table_is_coloured_and_steers_nothing(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_the_table_is_colored_and_text_is_escaped(self, directory: Path, one: SimulatedAccount) -> None:
         one.submit("[bold]x[/bold]", status="RUNNING", created=time.time() - 7200, status_id="a\x1b[2Jb")
         with TerminalSession(["tasks", "list"], cwd=directory) as session:
             assert session.wait() == 0
@@ -610,7 +608,7 @@ class TestTerminal:
         assert "[bold]x[/bold]" in session.text
 
     @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-    def test_no_colour_where_none_is_wanted(
+    def test_colors_can_be_disabled(
         self, directory: Path, one: SimulatedAccount, environ: dict[str, str]
     ) -> None:
         one.submit("Dataset", status="RUNNING", created=time.time() - 7200, status_id="a")
@@ -619,7 +617,7 @@ class TestTerminal:
         assert "RUNNING" in session.screen
         assert "\x1b" not in session.screen
 
-    def test_a_narrow_terminal_folds_and_leaves_the_creation_out(
+    def test_a_narrow_terminal_wraps_and_leaves_out_the_creation_time(
         self, directory: Path, one: SimulatedAccount
     ) -> None:
         status_id = one.submit("CustomModelFeatureImpact" * 2, status="RUNNING")
@@ -629,50 +627,50 @@ class TestTerminal:
         assert "CREATED" not in session.text
         assert max(map(len, session.text.splitlines())) <= 100
 
-    def test_asks_and_takes_no_for_an_answer(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_answering_no_deletes_nothing(self, directory: Path, one: SimulatedAccount) -> None:
         for name in ("a", "b"):
             one.submit("Dataset", status_id=name)
         with TerminalSession(["tasks", "delete", "a", "b"], cwd=directory) as session:
-            session.shows("Delete 2 status records? [y/N]")
-            assert DELETION_CAVEAT in " ".join(session.text.split())
+            session.wait_for("Delete 2 status records? [y/N]")
+            assert DELETION_WARNING in " ".join(session.text.split())
             session.type("\n")
             assert session.wait() == 1
         assert "Nothing was deleted." in session.text
         assert one.get("a") is not None
 
-    def test_asks_and_takes_yes_for_an_answer(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_answering_yes_deletes(self, directory: Path, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a")
         with TerminalSession(["tasks", "delete", "a"], cwd=directory) as session:
-            session.shows("Delete 1 status record? [y/N]")
+            session.wait_for("Delete 1 status record? [y/N]")
             session.type("y\n")
             assert session.wait() == 0
         assert "a: deleted from one" in session.text
         assert one.get("a") is None
 
-    def test_ctrl_c_at_the_question_deletes_nothing(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_ctrl_c_at_the_prompt_deletes_nothing(self, directory: Path, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a")
         with TerminalSession(["tasks", "delete", "a"], cwd=directory) as session:
-            session.shows("[y/N]")
+            session.wait_for("[y/N]")
             session.type("\x03")
             assert session.wait() == 1
         assert "Traceback" not in session.text
         assert one.get("a") is not None
 
-    def test_a_long_walk_shows_how_far_it_is_and_ctrl_c_ends_it(
+    def test_progress_of_a_long_listing_and_ctrl_c(
         self, directory: Path, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         for _ in range(5):
             one.submit("Dataset")
         simulator.inject(Fault(kind="hang", account="one", page=2))
         with TerminalSession(["tasks", "list"], cwd=directory) as session:
-            session.shows("3 tasks")
+            session.wait_for("3 tasks")
             session.type("\x03")
             assert session.wait() == 1
         assert "Traceback" not in session.text
         hidden, shown = session.screen.rfind("\x1b[?25l"), session.screen.rfind("\x1b[?25h")
-        assert 0 <= hidden < shown, "the cursor is back"
+        assert 0 <= hidden < shown, "the cursor is shown again"
 
-    def test_progress_goes_when_the_walk_is_done(
+    def test_progress_is_removed_at_the_end(
         self, directory: Path, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -683,7 +681,7 @@ class TestTerminal:
         assert "one" in before
         assert "ACCOUNT" in after
 
-    def test_a_dumb_terminal_is_spared_the_progress(
+    def test_a_dumb_terminal_gets_no_progress(
         self, directory: Path, simulator: Simulator, one: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -692,7 +690,7 @@ class TestTerminal:
             assert session.wait() == 0
         assert session.text.startswith("ACCOUNT")
 
-    def test_ctrl_c_while_deleting_says_what_is_open(
+    def test_ctrl_c_while_deleting_reports_what_is_left(
         self, directory: Path, simulator: Simulator, one: SimulatedAccount, two: SimulatedAccount
     ) -> None:
         one.submit("Dataset", status_id="a")
@@ -700,11 +698,11 @@ class TestTerminal:
             two.submit("Dataset", status_id=name)
         simulator.inject(Fault(kind="hang", operation="delete", account="two"))
         with TerminalSession(["tasks", "delete", "--yes", "a", "b", "c"], cwd=directory) as session:
-            session.shows("a: deleted from one")
+            session.wait_for("a: deleted from one")
             eventually(lambda: sum(seen.operation == "delete" for seen in simulator.requests) == 2)
             session.type("\x03")
             assert session.wait() == 1
-        assert "interrupted: of the other 2, the first may or may not be deleted" in session.text
+        assert "interrupted: 2 records left, the first of them may be deleted" in session.text
         assert "Traceback" not in session.text
         assert two.get("c") is not None
 
@@ -723,9 +721,7 @@ class TestPipes:
         )
 
     @pytest.mark.parametrize("output", ["table", "json", "csv"])
-    def test_a_reader_that_has_enough_ends_it_quietly(
-        self, directory: Path, one: SimulatedAccount, output: str
-    ) -> None:
+    def test_a_closed_pipe_is_no_error(self, directory: Path, one: SimulatedAccount, output: str) -> None:
         one.populate(3000)
         (directory / "config.yaml").write_text(
             (directory / "config.yaml").read_text().replace("page_size: 3", "page_size: 0")
@@ -735,37 +731,37 @@ class TestPipes:
         assert (done.returncode, done.stderr) == (0, "")
         assert len(done.stdout.splitlines()) == 1
 
-    def test_no_colour_and_whole_ids(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_a_pipe_gets_no_colors_and_full_ids(self, directory: Path, one: SimulatedAccount) -> None:
         status_id = one.submit("Dataset", status="RUNNING", created=time.time() - 7200)
         done = self.pipe(directory, f"COLUMNS=20 EXPORTER tasks list | grep {status_id}")
         assert done.returncode == 0
         assert "\x1b" not in done.stdout
 
-    def test_a_deletion_goes_on_when_nobody_reads(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_a_closed_pipe_does_not_stop_deleting(self, directory: Path, one: SimulatedAccount) -> None:
         for name in ("a", "b", "c"):
             one.submit("Dataset", status_id=name)
         done = self.pipe(directory, "EXPORTER tasks delete --yes a b c | true; exit ${PIPESTATUS[0]}")
         assert done.returncode == 0
         assert [one.get(name) for name in ("a", "b", "c")] == [None, None, None]
 
-    def test_output_that_cannot_be_written_is_told(self, directory: Path) -> None:
+    def test_a_full_disk_is_reported(self, directory: Path) -> None:
         done = self.pipe(directory, "EXPORTER tasks list >/dev/full")
         assert (done.returncode, done.stderr) == (
             1,
             "cannot write to standard output: No space left on device\n",
         )
 
-    def test_no_output_and_no_terminal_at_all(self, directory: Path) -> None:
+    def test_closed_standard_streams(self, directory: Path) -> None:
         assert self.pipe(directory, "EXPORTER tasks list >&- 2>&- <&-").returncode == 0
         assert self.pipe(directory, "EXPORTER tasks delete a >&- <&-").returncode == 2
 
-    def test_a_terminal_that_knows_no_such_letter(self, directory: Path, one: SimulatedAccount) -> None:
+    def test_unencodable_characters_are_escaped(self, directory: Path, one: SimulatedAccount) -> None:
         one.submit("Größe → 大", status_id="a")
         done = self.pipe(directory, "PYTHONIOENCODING=latin-1 EXPORTER tasks list | iconv -f latin1 -t utf-8")
         assert done.stderr == ""
         assert r"Größe \u2192 \u5927" in done.stdout
 
-    def test_an_interrupt_ends_it_with_1(self, directory: Path, simulator: Simulator) -> None:
+    def test_sigint_exits_with_1(self, directory: Path, simulator: Simulator) -> None:
         simulator.inject(Fault(kind="hang"))
         with RunningExporter(["tasks", "list"], cwd=directory) as it:
             eventually(lambda: len(simulator.requests) >= 2)

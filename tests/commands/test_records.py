@@ -1,4 +1,4 @@
-"""What a record means to whoever is on call, without a server."""
+"""Records and filters, without a server."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.commands.records import Selection, TaskRecord, oldest_first, record_of, take_records
+from exporter.commands.records import Selection, TaskRecord, make_record, oldest_first, select_records
 from exporter.datarobot.models import Page, Task
 
 
@@ -20,7 +20,7 @@ def limit(status: str, task_type: str) -> float:
 def task(
     status_id: str | None = "a", *, status: str = "RUNNING", age: float | None = 60.0, **fields: Any
 ) -> Task:
-    created = None if age is None else datetime.fromtimestamp(NOW - age, UTC)
+    created = None if age is None else datetime.fromtimestamp(NOW - age, UTC).isoformat()
     return Task(status_id=status_id, status=status, created=created, **fields)
 
 
@@ -29,7 +29,7 @@ def record(**fields: object) -> TaskRecord:
 
 
 @pytest.mark.parametrize(
-    ("given", "stuck"),
+    ("api_task", "stuck"),
     [
         (task(age=3600.0), False),
         (task(age=3601.0), True),
@@ -41,23 +41,23 @@ def record(**fields: object) -> TaskRecord:
         (task(age=None), False),
     ],
 )
-def test_stuck_is_above_the_limit_of_status_and_type(given: Task, *, stuck: bool) -> None:
-    assert record_of(given, account="one", now=NOW, limit=limit).stuck is stuck
+def test_stuck_is_above_the_limit_of_status_and_type(api_task: Task, *, stuck: bool) -> None:
+    assert make_record(api_task, account="one", now=NOW, limit=limit).stuck is stuck
 
 
 def test_an_age_is_never_negative() -> None:
-    assert record_of(task(age=-5.0), account="one", now=NOW, limit=limit).age == 0.0
+    assert make_record(task(age=-5.0), account="one", now=NOW, limit=limit).age == 0.0
 
 
-def test_a_record_with_nothing_in_it() -> None:
+def test_an_empty_task() -> None:
     empty = Task(status="", created=None)
-    assert record_of(empty, account="one", now=NOW, limit=limit) == TaskRecord(
+    assert make_record(empty, account="one", now=NOW, limit=limit) == TaskRecord(
         account="one", status_id=None, status="UNKNOWN", task_type="none", code=0
     )
 
 
 @pytest.mark.parametrize(
-    ("selection", "given", "taken"),
+    ("selection", "candidate", "matches"),
     [
         (Selection(), record(), True),
         (Selection(statuses=frozenset({"ERROR", "RUNNING"})), record(), True),
@@ -73,25 +73,28 @@ def test_a_record_with_nothing_in_it() -> None:
         (Selection(stuck=True), record(age=1.0), False),
     ],
 )
-def test_a_selection(selection: Selection, given: TaskRecord, *, taken: bool) -> None:
-    assert selection.takes(given) is taken
+def test_selection(selection: Selection, candidate: TaskRecord, *, matches: bool) -> None:
+    assert selection.matches(candidate) is matches
 
 
 @pytest.mark.parametrize(("with_messages", "messages"), [(True, ["m", None, None]), (False, [None] * 3)])
-def test_a_walk_gives_each_task_once_and_those_without_an_id_all(
+def test_a_listing_has_each_id_once_and_all_tasks_without_an_id(
     messages: list[str | None], *, with_messages: bool
 ) -> None:
-    told = msgspec.structs.replace(task("a"), message=msgspec.Raw(b'"m"'))
-    pages = [Page([told, task(None)], "next", skipped=2), Page([task("a"), task(None)], None, skipped=1)]
-    listed = take_records(
+    with_message = msgspec.structs.replace(task("a"), message=msgspec.Raw(b'"m"'))
+    pages = [
+        Page([with_message, task(None)], "next", skipped=2),
+        Page([task("a"), task(None)], None, skipped=1),
+    ]
+    listing = select_records(
         pages, account="one", now=NOW, limit=limit, selection=Selection(), with_messages=with_messages
     )
-    assert [each.status_id for each in listed.records] == ["a", None, None]
-    assert [each.message for each in listed.records] == messages
-    assert listed.skipped == 3
+    assert [each.status_id for each in listing.records] == ["a", None, None]
+    assert [each.message for each in listing.records] == messages
+    assert listing.skipped == 3
 
 
-def test_the_oldest_comes_first_and_what_has_no_age_last() -> None:
+def test_the_oldest_is_first_and_tasks_without_age_are_last() -> None:
     records = [record(created=created, status_id=str(created)) for created in (3.0, None, 1.0)]
     again = record(created=1.0, status_id="again")
     assert [each.status_id for each in oldest_first([*records, again])] == ["1.0", "again", "3.0", "None"]

@@ -1,4 +1,4 @@
-"""What a terminal and a pipe are given."""
+"""Output on a terminal and to a pipe."""
 
 import contextlib
 import os
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import DEADLINE_SECONDS, eventually
 
-from exporter.commands.terminal import Column, WalkProgress, is_terminal, safe, write, write_table
+from exporter.commands.terminal import Column, ListProgress, is_terminal, sanitize, write, write_table
 
 
 class Screen:
-    """What arrives at a terminal, read all the time: its buffer is small, and who writes would wait."""
+    """Reads the terminal in a thread, since its small buffer would block the writer."""
 
     def __init__(self, master: int) -> None:
         self._master = master
@@ -25,13 +25,13 @@ class Screen:
         self.reader.start()
 
     def _follow(self) -> None:
-        # EIO: nobody has the other end open any more.
+        # EIO: the other end is closed.
         with contextlib.suppress(OSError):
             while chunk := os.read(self._master, 65536):
                 self._read += chunk
 
     def after(self, last: str) -> str:
-        """All that was written, once it ends so; it is forgotten then."""
+        """Wait for output that ends with a text; return it and clear the screen."""
         eventually(lambda: self._read.decode(errors="replace").endswith(last))
         text = self._read.decode().replace("\r\n", "\n")
         self._read.clear()
@@ -40,7 +40,7 @@ class Screen:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
-    """Standard output and error, once connected: pytest puts its own back before the test begins."""
+    """A terminal; `connect` makes it standard output and error, which pytest would undo in a fixture."""
     master, slave = pty.openpty()
     for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
@@ -64,11 +64,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
         ("\U000e0001\ud800", r"\U000e0001\ud800"),
     ],
 )
-def test_nothing_that_steers_gets_through(text: str, shown: str) -> None:
-    assert safe(text) == shown
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
+    assert sanitize(text) == shown
 
 
-def test_columns_are_aligned_by_what_a_letter_takes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_are_aligned_by_display_width(capsys: pytest.CaptureFixture[str]) -> None:
     write_table([Column("A"), Column("B")], [("大大", "x"), ("aaaaa", "y"), ("w" * 100, "z")])
     gap = " " * 60
     assert capsys.readouterr().out == (
@@ -76,16 +76,16 @@ def test_columns_are_aligned_by_what_a_letter_takes(capsys: pytest.CaptureFixtur
     )
 
 
-def test_a_table_without_rows_is_its_header(terminal: Screen) -> None:
+def test_a_table_without_rows_has_a_header(terminal: Screen) -> None:
     terminal.connect()
     write_table([Column("A"), Column("B")], [])
     write(["end\n"])
     assert re.findall(r"[AB]|end", terminal.after("end\r\n")) == ["A", "B", "end"]
 
 
-def test_what_is_whole_stays_so_and_what_is_expendable_goes(terminal: Screen) -> None:
+def test_no_wrap_columns_stay_on_one_line_and_optional_columns_are_left_out(terminal: Screen) -> None:
     terminal.connect()
-    columns = [Column("TYPE"), Column("ID", whole=True), Column("LAST", expendable=True)]
+    columns = [Column("TYPE"), Column("ID", no_wrap=True), Column("LAST", optional=True)]
     write_table(columns, [("t" * 40, "i" * 16, "l" * 5)])
     write(["end\n"])
     text = terminal.after("end\r\n")
@@ -94,7 +94,7 @@ def test_what_is_whole_stays_so_and_what_is_expendable_goes(terminal: Screen) ->
     assert text.count("t") == 40
 
 
-def test_a_table_that_nobody_reads_on_a_screen_is_plain(terminal: Screen) -> None:
+def test_a_very_long_table_has_no_colors(terminal: Screen) -> None:
     terminal.connect()
     write_table([Column("A", styles={"x": "red"})], [("x",)] * 3)
     write(["end\n"])
@@ -104,7 +104,7 @@ def test_a_table_that_nobody_reads_on_a_screen_is_plain(terminal: Screen) -> Non
     assert "\x1b" not in terminal.after("end\r\n")
 
 
-def test_no_stream_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_streams_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     assert not is_terminal()
@@ -112,23 +112,23 @@ def test_no_stream_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     write_table([Column("A")], [("x",)])
 
 
-def test_a_short_walk_shows_nothing_and_a_long_one_its_tasks(terminal: Screen) -> None:
+def test_progress_is_shown_after_a_second(terminal: Screen) -> None:
     terminal.connect()
     now = [0.0]
-    with WalkProgress(["one", "two"], monotonic=lambda: now[0]) as progress:
-        progress.walked("two", 3)
-        progress.tick()
-        write(["nothing so far\n"])
-        assert terminal.after("far\r\n") == "nothing so far\n"
+    with ListProgress(["one", "two"], monotonic=lambda: now[0]) as progress:
+        progress.add_tasks("two", 3)
+        progress.refresh()
+        write(["nothing yet\n"])
+        assert terminal.after("yet\r\n") == "nothing yet\n"
         now[0] = 1.0
-        progress.tick()
-        progress.walked("two", 4)
-        progress.tick()
+        progress.refresh()
+        progress.add_tasks("two", 4)
+        progress.refresh()
     write(["end\n"])
     assert "7 tasks" in terminal.after("end\r\n")
 
 
-def test_no_terminal_is_shown_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with WalkProgress(["one"], monotonic=iter((0.0, 5.0)).__next__) as progress:
-        progress.tick()
+def test_progress_needs_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ListProgress(["one"], monotonic=iter((0.0, 5.0)).__next__) as progress:
+        progress.refresh()
     assert capsys.readouterr() == ("", "")

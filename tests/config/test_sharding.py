@@ -200,7 +200,9 @@ def test_one_poll_is_of_the_shards_accounts(start: Callable[..., RunningExporter
 def test_the_check_says_how_many_accounts_are_this_shards(start: Callable[..., RunningExporter]) -> None:
     it = start("--config.check", "--shard.index=1", "--shard.total=10")
     assert it.wait() == 0
-    assert it.printed == [f"config.yaml: fine, 6 account(s), {len(on(1, 10))} of them on shard 1 of 10"]
+    assert it.printed == [
+        f"config.yaml: configuration is valid (6 accounts, {len(on(1, 10))} on shard 1 of 10)"
+    ]
 
 
 def test_a_shard_that_cannot_be_ends_with_2(start: Callable[..., RunningExporter]) -> None:

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config.units import format_duration, format_size, parse_duration, parse_size, quoted
+from exporter.config.units import (
+    format_duration,
+    format_short_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+    quoted,
+)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +138,22 @@ def test_values_are_shown_so_that_they_can_be_told(text: str, shown: str) -> Non
 
 def test_long_values_are_cut() -> None:
     assert quoted("x" * 100) == "x" * 60 + "…"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"),
+        (0.0001, "0s"),
+        (0.25, "250ms"),
+        (1.9, "1s"),
+        (90.0, "1m30s"),
+        (3_605.0, "1h"),
+        (5_641.4, "1h34m"),
+        (93_784.0, "1d2h"),
+        (14 * 86_400.0, "2w"),
+        (800_000_000.0, "9259d6h"),
+    ],
+)
+def test_a_short_duration_has_the_two_largest_units(seconds: float, text: str) -> None:
+    assert format_short_duration(seconds) == text

@@ -19,7 +19,7 @@ from exporter import config
 from exporter.config.web_file import TlsServer, WebFile, read_web_file
 from exporter.config.web_settings import WebConfig
 from exporter.errors import ConfigError
-from exporter.web.authentication import Verdicts, _dearest, _matches
+from exporter.web.authentication import PasswordChecker, _dummy_hash, _matches
 
 
 FILES = Path(__file__).parent
@@ -309,7 +309,7 @@ def test_every_path_is_closed(port: int, path: str) -> None:
     response = get(port, path)
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"].startswith("Basic realm=")
-    assert response.text == "This needs a user and a password.\n"
+    assert response.text == "Authentication required.\n"
 
 
 @pytest.mark.parametrize("path", ["/-/healthy", "/-/ready"])
@@ -345,26 +345,26 @@ def test_users_come_and_go_without_a_restart(port: int, file: Path) -> None:
     assert "fake-password-two" not in repr(logs)
 
 
-async def _all_verdicts(users: dict[str, str]) -> None:
-    verdicts = Verdicts()
-    assert await verdicts.right("prometheus", PASSWORD.encode(), users)
-    remembered = dict(verdicts._right)
+async def _check_passwords(users: dict[str, str]) -> None:
+    checker = PasswordChecker()
+    assert await checker.check("prometheus", PASSWORD.encode(), users)
+    accepted = dict(checker._accepted)
     for number in range(1, 1100):
-        verdicts._wrong[str(number).encode()] = None
-    assert not await verdicts.right("prometheus", b"a guess", users)
-    assert len(verdicts._wrong) == 1000
-    assert verdicts._right == remembered
+        checker._rejected[str(number).encode()] = None
+    assert not await checker.check("prometheus", b"a guess", users)
+    assert len(checker._rejected) == 1000
+    assert checker._accepted == accepted
 
 
 def test_guesses_do_not_make_a_scraper_wait() -> None:
     """Wrong passwords are remembered too, a bounded number of them, apart from the right ones."""
-    anyio.run(_all_verdicts, {"prometheus": hashed(PASSWORD)})
+    anyio.run(_check_passwords, {"prometheus": hashed(PASSWORD)})
 
 
-def test_a_user_who_does_not_exist_costs_as_much_as_the_dearest() -> None:
+def test_a_user_who_does_not_exist_costs_as_much_as_the_dummy_hash() -> None:
     users = {"cheap": hashed("x", cost=4), "dear": hashed("x", cost=6)}
-    assert _dearest(users).startswith("$2b$06$")
-    assert _matches(b"x", _dearest(users)) is False
+    assert _dummy_hash(users).startswith("$2b$06$")
+    assert _matches(b"x", _dummy_hash(users)) is False
 
 
 @pytest.mark.parametrize("length", [72, 73, 200])

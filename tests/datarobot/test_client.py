@@ -1,20 +1,20 @@
-"""The client against the simulated API: whole walks, every fault, and a token that stays at home."""
+"""The client against the simulated API: whole listings, every fault, and a token that stays at home."""
 
 import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import formatdate
 from math import inf
 from pathlib import Path
 
 import msgspec
 import pytest
-from tenacity import RetryCallState, Retrying
 
 from exporter import config
 from exporter.config import Account, Poll
 from exporter.config.credentials import FileCredentials
-from exporter.datarobot.client import Client, _error
+from exporter.datarobot.client import Client
 from exporter.errors import (
     ApiError,
     ClientError,
@@ -29,13 +29,15 @@ from exporter.errors import (
     TooLarge,
     Unauthorized,
 )
+from exporter.logs import without_secrets
 from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 from exporter.telemetry import Telemetry
-from exporter.tracking.listing import take_listing
-from exporter.tracking.snapshot import Key, TypeNames
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.snapshot import Key
+from exporter.tracking.task_types import TaskTypes
 
 
 TOKEN = "obviously-fake-token"
@@ -82,10 +84,15 @@ def make_client(simulator: Simulator, telemetry: Telemetry, stop: threading.Even
         client.close()
 
 
-def walk(client: Client, seconds: float = PATIENCE) -> Mapping[Key, int]:
-    """Counts of one complete walk."""
-    pages = client.list_tasks(time.monotonic() + seconds)
-    return take_listing(pages, now=0.0, types=TypeNames(), limit=lambda *_: inf).snapshot.counts
+def listed(client: Client, seconds: float = PATIENCE) -> Mapping[Key, int]:
+    """Counts of one complete listing."""
+    inventory = Inventory(TaskTypes(), lambda *_: inf)
+    listing = inventory.begin(now=0.0)
+    for page in client.list_tasks(time.monotonic() + seconds):
+        listing.read(page)
+    inventory.apply(listing)
+    assert inventory.snapshot is not None
+    return inventory.snapshot.counts
 
 
 def truth(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], int]:
@@ -94,7 +101,7 @@ def truth(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, st
 
 
 def test_an_account_without_tasks(make_client: MakeClient, telemetry: Telemetry) -> None:
-    assert walk(make_client()) == {}
+    assert listed(make_client()) == {}
     assert telemetry.requests == {("list", "200"): 1}
 
 
@@ -103,7 +110,7 @@ def test_every_page_size_gives_the_whole(
     make_client: MakeClient, simulator: Simulator, account: SimulatedAccount, page_size: int
 ) -> None:
     account.populate(100)
-    assert walk(make_client(page_size=page_size)) == truth(simulator, account)
+    assert listed(make_client(page_size=page_size)) == truth(simulator, account)
 
 
 def test_a_silently_capped_limit_and_trouble_midway_lose_nothing(
@@ -124,7 +131,7 @@ def test_a_silently_capped_limit_and_trouble_midway_lose_nothing(
         Fault(kind="cut_body", page=124, times=1),
     ):
         simulator.inject(fault)
-    assert walk(make_client(request_timeout=10.0)) == truth(simulator, account)
+    assert listed(make_client(request_timeout=10.0)) == truth(simulator, account)
     assert telemetry.retries == {"rate_limited": 4, "server_error": 5, "connection": 3}
     assert telemetry.requests["list", "200"] == 125  # the one that was cut off among them
 
@@ -176,7 +183,7 @@ def on(fault: Fault, **where: object) -> Fault:
 
 @pytest.mark.parametrize("page", [1, 2])
 @pytest.mark.parametrize(("fault", "error"), LIST_FAULTS, ids=lambda value: getattr(value, "kind", None))
-def test_a_walk_that_meets_a_fault_fails_as_a_whole(
+def test_a_listing_that_meets_a_fault_fails_as_a_whole(
     make_client: MakeClient,
     simulator: Simulator,
     account: SimulatedAccount,
@@ -188,11 +195,11 @@ def test_a_walk_that_meets_a_fault_fails_as_a_whole(
     client = make_client(page_size=100, retries=1, timeout=5.0, max_response_size=100_000)
     simulator.inject(on(fault, operation="list", page=page))
     with pytest.raises(error) as raised:
-        walk(client, 5.0)
+        listed(client, 5.0)
     assert type(raised.value) is error
     assert TOKEN not in str(raised.value)
     simulator.clear()
-    assert walk(client) == truth(simulator, account)
+    assert listed(client) == truth(simulator, account)
     assert all(seen.account == "simulated" for seen in simulator.requests)
 
 
@@ -216,6 +223,20 @@ def test_a_lookup_that_meets_a_fault_says_nothing_of_the_task(
     assert (found.status_id, found.outcome) == (status_id, "RUNNING")
 
 
+def test_a_lookup_is_repeated_only_if_asked(
+    make_client: MakeClient, simulator: Simulator, account: SimulatedAccount
+) -> None:
+    status_id = account.submit("Dataset", status="RUNNING")
+    client = make_client(retries=1)
+    for retry, requests in ((False, 1), (True, 2)):
+        simulator.clear()
+        before = len(simulator.requests)
+        simulator.inject(Fault(kind="server_error", operation="get"))
+        with pytest.raises(ServerError):
+            client.get_task(status_id, time.monotonic() + PATIENCE, retry=retry)
+        assert len(simulator.requests) - before == requests
+
+
 def test_what_looks_odd_and_is_fine(
     make_client: MakeClient, simulator: Simulator, account: SimulatedAccount
 ) -> None:
@@ -229,7 +250,7 @@ def test_what_looks_odd_and_is_fine(
         Fault(kind="created_offset", page=2),
     ):
         simulator.inject(fault)
-    assert walk(make_client(page_size=100)) == truth(simulator, account)
+    assert listed(make_client(page_size=100)) == truth(simulator, account)
 
 
 def test_the_token_is_never_sent_to_another_origin(
@@ -243,7 +264,7 @@ def test_the_token_is_never_sent_to_another_origin(
             simulator.clear()
             simulator.inject(Fault(kind=kind, location=other.origin, times=None))
             client = make_client(page_size=100)
-            for call in (walk, lambda it: it.get_task(status_id, time.monotonic() + PATIENCE)):
+            for call in (listed, lambda it: it.get_task(status_id, time.monotonic() + PATIENCE)):
                 try:
                     call(client)
                 except Malformed:
@@ -257,7 +278,7 @@ def test_unauthorized_and_forbidden_are_not_repeated(make_client: MakeClient, si
         simulator.inject(Fault(kind=kind))
         before = len(simulator.requests)
         with pytest.raises(ApiError):
-            walk(make_client())
+            listed(make_client())
         assert len(simulator.requests) == before + 1
 
 
@@ -266,7 +287,7 @@ def test_retries_are_counted_and_end(
 ) -> None:
     simulator.inject(Fault(kind="unavailable", retry_after=0))
     with pytest.raises(ServerError, match=r"^503"):
-        walk(make_client(retries=2))
+        listed(make_client(retries=2))
     assert telemetry.retries == {"server_error": 2}
     assert telemetry.requests == {("list", "503"): 3}
 
@@ -274,13 +295,13 @@ def test_retries_are_counted_and_end(
 def test_a_wait_longer_than_the_poll_is_not_begun(make_client: MakeClient, simulator: Simulator) -> None:
     simulator.inject(Fault(kind="rate_limited", retry_after=3600))
     with pytest.raises(RateLimited):
-        walk(make_client())
+        listed(make_client())
     assert len(simulator.requests) == 1
 
 
 def test_no_time_left_is_a_timeout(make_client: MakeClient, simulator: Simulator) -> None:
     with pytest.raises(RequestTimedOut):
-        walk(make_client(), seconds=-1.0)
+        listed(make_client(), seconds=-1.0)
     assert simulator.requests == ()
 
 
@@ -293,7 +314,7 @@ def test_stop_ends_a_wait_between_attempts_at_once(
 
     def polling() -> None:
         try:
-            walk(client, 10_000.0)
+            listed(client, 10_000.0)
         except Interrupted as error:
             ended.append(type(error))
 
@@ -324,12 +345,12 @@ def test_a_changed_token_file_is_tried_after_a_401(
     account.populate(10)
     simulator.inject(Fault(kind="unauthorized", times=1))
     with pytest.raises(Unauthorized):
-        walk(client)
+        listed(client)
     file.write_text("another-fake-token")
     with pytest.raises(Unauthorized):
-        walk(client)
+        listed(client)
     file.write_text(TOKEN)
-    assert walk(client) == truth(simulator, account)
+    assert listed(client) == truth(simulator, account)
     assert telemetry.requests == {("list", "401"): 2, ("list", "200"): 1}
 
 
@@ -348,12 +369,12 @@ def test_after_a_401_a_token_is_read_again_and_tried_once(
             return super().reload()
 
     authorization = msgspec.structs.replace(plain.authorization, credentials=Replaced(file))
-    assert walk(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+    assert listed(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
     assert telemetry.requests == {("list", "401"): 1, ("list", "200"): 1}
     assert telemetry.retries == {"unauthorized": 1}
 
 
-def test_ends_as_the_api_tells_them(
+def test_ends_as_the_api_reports_them(
     make_client: MakeClient, account: SimulatedAccount, simulator: Simulator
 ) -> None:
     client = make_client()
@@ -416,11 +437,11 @@ def test_ids_are_quoted(make_client: MakeClient, simulator: Simulator) -> None:
 def test_the_servers_clock_is_learnt(
     make_client: MakeClient, simulator: Simulator, skew: float, expected: float
 ) -> None:
-    """To within the second that the header can tell; clocks that agree are exactly 0 apart."""
+    """To within the second that the header can show; clocks that agree are exactly 0 apart."""
     simulator.inject(Fault(kind="clock_skew", seconds=skew))
     client = make_client()
     assert client.clock_offset is None
-    walk(client)
+    listed(client)
     assert client.clock_offset == (0.0 if expected == 0.0 else pytest.approx(expected, abs=1.5))
 
 
@@ -430,19 +451,49 @@ def test_our_user_agent_and_either_kind_of_authorization(
     environ = {"DATAROBOT_ENDPOINT": simulator.url + "/", "DATAROBOT_API_TOKEN": TOKEN}
     plain = config.load(None, environ, {}).accounts[0]
     authorization = msgspec.structs.replace(plain.authorization, type="Token")
-    assert walk(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+    assert listed(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+
+
+class Canned:
+    """A server that gives the same bytes to any request: one response after the other, then the last again.
+
+    Attributes:
+        responses: In order.
+        ports: Of the client, for each request.
+        targets: Of the requests.
+        path: Of the API.
+        port: Where it listens.
+    """
+
+    def __init__(self) -> None:
+        self.responses: list[bytes] = []
+        self.ports: list[int] = []
+        self.targets: list[str] = []
+        self.path = "/api/v2"
+        self.port = 0
+        self.make: Callable[[], Client]
+
+    def __call__(self, *responses: bytes) -> Client:
+        self.responses += responses
+        return self.make()
 
 
 @pytest.fixture
-def canned(make_client: MakeClient) -> Iterator[Callable[[bytes], Client]]:
-    """A client of a server that always gives the same bytes."""
-    answers: list[bytes] = []
+def canned(make_client: MakeClient) -> Iterator[Canned]:
+    canned = Canned()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            while self.rfile.readline() not in {b"", b"\r\n"}:
-                pass
-            self.wfile.write(answers[-1])
+            while line := self.rfile.readline():
+                while self.rfile.readline() not in {b"", b"\r\n"}:
+                    pass
+                turn = len(canned.targets)
+                canned.targets.append(line.split()[1].decode())
+                canned.ports.append(self.client_address[1])
+                response = canned.responses[min(turn, len(canned.responses) - 1)]
+                self.wfile.write(response)
+                if not response or b"Connection: close" in response:
+                    return
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -450,57 +501,78 @@ def canned(make_client: MakeClient) -> Iterator[Callable[[bytes], Client]]:
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        environ = {
-            "DATAROBOT_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}/api/v2",
-            "DATAROBOT_API_TOKEN": TOKEN,
-        }
+        canned.port = server.server_address[1]
 
-        def client(answer: bytes) -> Client:
-            answers.append(answer)
+        def make() -> Client:
+            environ = {
+                "DATAROBOT_ENDPOINT": f"http://127.0.0.1:{canned.port}{canned.path}",
+                "DATAROBOT_API_TOKEN": TOKEN,
+            }
             return make_client(config.load(None, environ, {}).accounts[0], retries=0, request_timeout=10.0)
 
-        yield client
+        canned.make = make
+        yield canned
         server.shutdown()
         thread.join()
 
 
-def answer(status: str, *headers: str, body: bytes = b"") -> bytes:
-    head = "\r\n".join([f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "Connection: close"])
-    return head.encode() + b"\r\n\r\n" + body
+def response(status: str, *headers: str, body: bytes = b"", kept: bool = False) -> bytes:
+    connection = "keep-alive" if kept else "close"
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", f"Connection: {connection}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def page(*ids: str, pointer: str | None = None, kept: bool = True) -> bytes:
+    tasks = [
+        {"statusId": i, "status": "RUNNING", "type": "Dataset", "created": "2026-01-01T00:00:00Z"}
+        for i in ids
+    ]
+    return response("200 OK", body=msgspec.json.encode({"data": tasks, "next": pointer}), kept=kept)
+
+
+def record(status_id: str | None, status: str = "ERROR", *headers: str) -> bytes:
+    fields = {"statusId": status_id, "status": status, "created": "2026-01-01T00:00:00Z"}
+    return response("200 OK", *headers, body=msgspec.json.encode(fields), kept=True)
 
 
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        (answer("204 No Content"), Malformed, "the listing answered 204"),
-        (answer("301 Moved", "Location: https://h/"), Malformed, "301 to https://h/, which is not followed"),
-        (answer("407 Proxy", body=b"{}"), ConnectionFailed, "the proxy wants a user and a password: 407"),
+        (response("204 No Content"), Malformed, "the listing returned 204"),
         (
-            answer("401 No", body=b'{"message": "Invalid credentials"}'),
+            response("301 Moved", "Location: https://h/"),
+            Malformed,
+            "301 to https://h/, which is not followed",
+        ),
+        (response("407 Proxy", body=b"{}"), ConnectionFailed, "the proxy wants a user and a password: 407"),
+        (
+            response("401 No", body=b'{"message": "Invalid credentials"}'),
             Unauthorized,
             "401: Invalid credentials",
         ),
-        (answer("401 No", body=f'{{"message": "bad {TOKEN}"}}'.encode()), Unauthorized, "401: bad <secret>"),
-        (answer("403 No", body=b"<html>"), Forbidden, "403"),
-        (answer("403 No", body=b"[" * 60_000), Forbidden, "403"),
-        (answer("403 No", body=b"[1]"), Forbidden, "403"),
-        (answer("418 Tea", body=b'{"message": 5}'), ClientError, "418"),
-        (answer("429 Slow", "Retry-After: soon"), RateLimited, "429"),
-        (answer("429 Slow", "Retry-After: Wed, 99 Foo 2026"), RateLimited, "429"),
-        (answer("503 Down", "Date: yesterday", body="über\n".encode("latin-1")), ServerError, "503"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=-5&limit=5"}'), Malformed, "negative"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=5&limit=-5"}'), Malformed, "negative"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=x"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?limit=5"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "http://[/?offset=5"}'), Malformed, "names no offset"),
-        (answer("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the listing loops"),
+        (
+            response("401 No", body=f'{{"message": "bad {TOKEN}"}}'.encode()),
+            Unauthorized,
+            "401: bad <secret>",
+        ),
+        (response("403 No", body=b"<html>"), Forbidden, "403"),
+        (response("403 No", body=b"[" * 60_000), Forbidden, "403"),
+        (response("403 No", body=b"[1]"), Forbidden, "403"),
+        (response("418 Tea", body=b'{"message": 5}'), ClientError, "418"),
+        (response("429 Slow", "Retry-After: soon"), RateLimited, "429"),
+        (response("429 Slow", "Retry-After: Wed, 99 Foo 2026"), RateLimited, "429"),
+        (response("503 Down", "Date: yesterday", body="über\n".encode("latin-1")), ServerError, "503"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=-5&limit=5"}'), Malformed, "negative"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=5&limit=-5"}'), Malformed, "negative"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=x"}'), Malformed, "names no offset"),
+        (response("200 OK", body=b'{"data": [], "next": "/?limit=5"}'), Malformed, "names no offset"),
+        (response("200 OK", body=b'{"data": [], "next": "http://[/?offset"}'), Malformed, "names no offset"),
+        (response("200 OK", body=b'{"data": [], "next": "/?offset=5"}'), Malformed, "the listing loops"),
     ],
 )
-def test_odd_answers_to_a_listing(
-    canned: Callable[[bytes], Client], given: bytes, error: type[ApiError], said: str
-) -> None:
+def test_odd_responses_to_a_listing(canned: Canned, given: bytes, error: type[ApiError], said: str) -> None:
     with pytest.raises(error) as raised:
-        walk(canned(given))
+        listed(canned(given))
     assert type(raised.value) is error
     assert said in str(raised.value)
     assert TOKEN not in str(raised.value)
@@ -516,54 +588,292 @@ def test_a_token_that_the_api_repeats_reaches_nobody(
     assert (task.task_type, task.status, task.status_id) == ("<secret>", "<secret>", "id-<secret>")
     simulator.inject(Fault(kind="redirect", location=f"http://elsewhere.invalid/{TOKEN}"))
     with pytest.raises(Malformed, match=r"302 to http://elsewhere\.invalid/<secret>/"):
-        walk(make_client())
+        listed(make_client())
 
 
-def test_a_token_too_short_for_a_secret_spoils_no_answer(
+def test_a_token_too_short_for_a_secret_spoils_no_response(
     make_client: MakeClient, account: SimulatedAccount
 ) -> None:
     account.populate(5)
     with Simulator({"data": account}, clock=time.time) as simulator:
         environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": "data"}
         client = make_client(config.load(None, environ, {}).accounts[0])
-        assert walk(client) == truth(simulator, account)
+        assert listed(client) == truth(simulator, account)
         client.close()
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (answer("307 Moved"), "no status URL"),
-        (answer("307 Moved", "Location: https://h/api/v2/projects/5/"), "no status URL"),
-        (answer("307 Moved", "Location: http://[/"), "no status URL"),
-        (answer("307 Moved", "Location: /api/v2/status/next/"), "the lookup answered 307"),
-        (answer("202 Accepted"), "the lookup answered 202"),
-        (answer("200 OK", body=b"[]"), "the record is a list"),
+        (response("307 Moved"), "no status URL"),
+        (response("307 Moved", "Location: https://h/api/v2/projects/5/"), "no status URL"),
+        (response("307 Moved", "Location: http://[/"), "no status URL"),
+        (response("307 Moved", "Location: /api/v2/status/next/"), "the lookup returned 307"),
+        (response("202 Accepted"), "the lookup returned 202"),
+        (response("200 OK", body=b"[]"), "the record is not as documented"),
     ],
 )
-def test_odd_answers_to_a_lookup(canned: Callable[[bytes], Client], given: bytes, said: str) -> None:
+def test_odd_responses_to_a_lookup(canned: Canned, given: bytes, said: str) -> None:
     with pytest.raises(Malformed, match=said):
         canned(given).get_task("some-id", time.monotonic() + PATIENCE)
 
 
 @pytest.mark.parametrize(
     "date",
-    ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"],
+    ["Mon, 06 Nov 2023 08:49:37 GMT", "Monday, 06-Nov-23 08:49:37 GMT", "Mon Nov  6 08:49:37 2023"],
 )
 def test_each_form_of_an_http_date_is_read_as_gmt(
-    canned: Callable[[bytes], Client], date: str, monkeypatch: pytest.MonkeyPatch
+    canned: Canned, date: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
     try:
-        client = canned(answer("200 OK", f"Date: {date}", body=b'{"data": [], "next": null}'))
-        walk(client)
+        client = canned(response("200 OK", f"Date: {date}", body=b'{"data": [], "next": null}'))
+        listed(client)
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
-    assert client.clock_offset == pytest.approx(784111777 - time.time(), abs=5)
+    assert client.clock_offset == pytest.approx(1699260577 - time.time(), abs=5)
 
 
-def test_only_failed_attempts_are_repeated() -> None:
-    with pytest.raises(TypeError):
-        _error(RetryCallState(Retrying(), None, (), {}))
+LISTING = b'{"data": [], "next": null}'
+
+
+def date(seconds: float) -> str:
+    return f"Date: {formatdate(time.time() + seconds, usegmt=True)}"
+
+
+class TestClock:
+    """The server's clock is learnt from what DataRobot sent, and from nothing else."""
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            response("502 Bad Gateway", "Date: Thu, 01 Jan 1970 00:00:00 GMT"),
+            response("503 Down", date(86_400)),
+            response("401 No", date(86_400), body=b'{"message": "Invalid credentials"}'),
+            response("404 No", date(86_400), body=b'{"message": "Not Found"}'),
+            response("302 Found", date(86_400), "Location: https://login.example.com/"),
+            response("200 OK", date(86_400), "Content-Type: text/html", body=b"<html></html>"),
+            response("200 OK", date(86_400), body=b"[]"),
+        ],
+        ids=["502", "503", "401", "404", "302", "web page", "other JSON"],
+    )
+    def test_not_from_errors_or_what_is_no_listing(self, canned: Canned, given: bytes) -> None:
+        client = canned(given)
+        client.clock_offset = 2.5
+        for call in (listed, lambda it: it.get_task("a", time.monotonic() + PATIENCE)):
+            with pytest.raises(ApiError):
+                call(client)
+        assert client.clock_offset == 2.5
+
+    def test_from_a_record(self, canned: Canned) -> None:
+        client = canned(record("a", "RUNNING", date(3600)))
+        client.get_task("a", time.monotonic() + PATIENCE)
+        assert client.clock_offset == pytest.approx(3600, abs=2)
+
+    @pytest.mark.parametrize(("age", "offset"), [("3600", 0.0), (" 3600 ", 0.0), ("0", -3600)])
+    def test_a_cache_adds_the_age(self, canned: Canned, age: str, offset: float) -> None:
+        client = canned(response("200 OK", date(-3600), f"Age: {age}", body=LISTING))
+        listed(client)
+        assert client.clock_offset == pytest.approx(offset, abs=2)
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            ["Date: Thu, 01 Jan 1970 00:00:00 GMT"],
+            ["Date: Fri, 31 Dec 9999 23:59:59 GMT"],
+            [date(0), "Age: soon"],
+            [date(0), "Age: -5"],
+            [date(0), f"Age: {'9' * 400}"],
+            ["Date: yesterday"],
+            [],
+        ],
+    )
+    def test_nothing_is_learnt_from_a_time_that_cannot_be(self, canned: Canned, headers: list[str]) -> None:
+        """A clock that is not set says nothing, nor does an age that is no number."""
+        client = canned(response("200 OK", *headers, body=LISTING))
+        listed(client)
+        assert client.clock_offset is None
+
+    def test_a_date_to_retry_after_is_of_the_clock_that_sent_it(self, canned: Canned) -> None:
+        ahead = 86_400
+        retry = f"Retry-After: {formatdate(time.time() + ahead + 100, usegmt=True)}"
+        with pytest.raises(RateLimited) as raised:
+            listed(canned(response("429 Slow", date(ahead), retry)))
+        assert raised.value.retry_after == pytest.approx(100, abs=2)
+
+
+class TestLookupOfAnother:
+    """A record that is not the one asked for is never taken for it."""
+
+    def test_is_malformed_and_closes_the_connection(self, canned: Canned) -> None:
+        """The responses of a connection may have shifted; on a new one they have not."""
+        client = canned(record("another"), record("mine", "RUNNING"))
+        with pytest.raises(Malformed, match="the lookup of mine returned the record of another"):
+            client.get_task("mine", time.monotonic() + PATIENCE)
+        found = client.get_task("mine", time.monotonic() + PATIENCE).task
+        assert found is not None
+        assert (found.status_id, found.status) == ("mine", "RUNNING")
+        assert canned.ports[0] != canned.ports[1]
+
+    def test_an_interim_response_shifts_nothing(self, canned: Canned) -> None:
+        hints = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+        client = canned(hints + record("first"), record("second", "RUNNING"))
+        found = [client.get_task(name, time.monotonic() + PATIENCE).task for name in ("first", "second")]
+        assert [task and (task.status_id, task.status) for task in found] == [
+            ("first", "ERROR"),
+            ("second", "RUNNING"),
+        ]
+        assert canned.ports[0] == canned.ports[1]
+
+    def test_a_record_without_id_is_accepted(self, canned: Canned) -> None:
+        """Very old servers send none."""
+        found = canned(record(None)).get_task("mine", time.monotonic() + PATIENCE).task
+        assert found is not None
+        assert found.status == "ERROR"
+
+    def test_a_listing_in_its_place_closes_the_connection(self, canned: Canned) -> None:
+        client = canned(response("200 OK", body=b"[]", kept=True), record("mine"))
+        with pytest.raises(Malformed):
+            client.get_task("mine", time.monotonic() + PATIENCE)
+        client.get_task("mine", time.monotonic() + PATIENCE)
+        assert canned.ports[0] != canned.ports[1]
+
+
+class TestNoEnd:
+    """A listing that would not end is given up, long before the poll's time is."""
+
+    def test_pages_without_tasks(self, canned: Canned) -> None:
+        client = canned(*(page(pointer=f"/?offset={n}&limit=5") for n in range(1, 100)))
+        with pytest.raises(Malformed, match="does not end: 11 pages in a row have no new tasks"):
+            listed(client)
+        assert len(canned.targets) == 11
+
+    def test_the_same_page_again_and_again(self, canned: Canned) -> None:
+        """The server ignores the offset."""
+        client = canned(*(page("a", "b", pointer=f"/?offset={n}&limit=2") for n in range(2, 200, 2)))
+        with pytest.raises(Malformed, match="pages in a row have no new tasks"):
+            listed(client)
+        assert len(canned.targets) == 12
+
+    def test_pages_that_are_all_but_empty(self, canned: Canned) -> None:
+        client = canned(*(page(f"id-{n}", pointer=f"/?offset={n}&limit=1000") for n in range(1, 1100)))
+        with pytest.raises(Malformed, match="does not end: 1001 pages have 1001 tasks"):
+            listed(client)
+
+    def test_some_empty_pages_are_fine(self, canned: Canned) -> None:
+        """Where a server leaves out rows after it has cut pages."""
+        pages = [page("a", pointer="/?offset=1&limit=1")]
+        pages += [page(pointer=f"/?offset={n}&limit=1") for n in range(2, 12)]
+        assert listed(canned(*pages, page("b"))) == {("RUNNING", "Dataset"): 2}
+
+    def test_small_pages_are_fine_where_they_were_asked_for(
+        self, make_client: MakeClient, simulator: Simulator, account: SimulatedAccount
+    ) -> None:
+        account.populate(1_500)
+        client = make_client(page_size=1, request_timeout=10.0)
+        assert listed(client) == truth(simulator, account)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "203 Non-Authoritative Information"])
+def test_a_transforming_proxy_is_fine(canned: Canned, status: str) -> None:
+    assert listed(canned(response(status, body=LISTING))) == {}
+    fields = b'{"statusId": "a", "status": "RUNNING", "created": "2026-01-01T00:00:00Z"}'
+    canned.responses[:] = [response(status, body=fields)]
+    found = canned().get_task("a", time.monotonic() + PATIENCE).task
+    assert found is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [("", "/api/v2"), ("/api", "/api/v2"), ("/api/v1", "/api/v2"), ("/datarobot", "/datarobot/api/v2")],
+)
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        (response("404 Not Found", body=b"<html>"), NotFound, "404"),
+        (response("302 Found", "Location: /sign-in"), Malformed, "the listing returned 302 to /sign-in"),
+        (
+            response("200 OK", "Content-Type: text/html; charset=utf-8", body=b"<!doctype html>"),
+            Malformed,
+            "the listing returned a web page; ",
+        ),
+        (response("200 OK", body=b"pong"), Malformed, ""),
+    ],
+    ids=["404", "redirect", "web page", "no JSON"],
+)
+def test_an_endpoint_without_api_v2_is_pointed_out(
+    canned: Canned, path: str, fix: str, given: bytes, error: type[ApiError], said: str
+) -> None:
+    canned.path = path
+    with pytest.raises(error) as raised:
+        listed(canned(given))
+    message = str(raised.value)
+    assert message.startswith(said)
+    endpoint = f"http://127.0.0.1:{canned.port}"
+    hint = f"the endpoint {endpoint}{path} does not end in /api/v2: try {endpoint}{fix}"
+    assert message.endswith(f"; {hint}")
+
+
+def test_the_right_endpoint_is_not_doubted(canned: Canned) -> None:
+    with pytest.raises(NotFound) as raised:
+        listed(canned(response("404 Not Found")))
+    assert str(raised.value) == "404"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"message": "Invalid field data", "errors": {"limit": "value is greater than 100"}},
+            "422: Invalid field data (limit: value is greater than 100); try a smaller poll.page_size",
+        ),
+        ({"errors": {"offset": ["is\nodd", {"x": "y"}]}}, "422: (offset: is odd; offset.x: y)"),
+        ({"errors": ["first", 5, None, " "], "message": "No"}, "422: No (first)"),
+        ({"errors": {"a": {"b": {"c": {"d": {"e": {"f": "too deep"}}}}}}}, "422"),
+        ({"errors": [[[[[["too deep"]]]]]]}, "422"),
+        ({"errors": {"a": "x" * 1000}}, f"422: (a: {'x' * 197})"),
+        ({"errors": {"a": TOKEN}}, "422: (a: <secret>)"),
+    ],
+)
+def test_the_details_of_a_422_are_shown(canned: Canned, body: object, said: str) -> None:
+    with pytest.raises(ClientError) as raised:
+        listed(canned(response("422 Unprocessable Entity", body=msgspec.json.encode(body))))
+    assert str(raised.value) == said
+
+
+def test_every_connection_error_names_host_and_port(canned: Canned) -> None:
+    client = canned(b"", response("407 Proxy", body=b"{}"))
+    for said in (
+        "Remote end closed connection without response",
+        "the proxy wants a user and a password: 407",
+    ):
+        with pytest.raises(ConnectionFailed) as raised:
+            listed(client)
+        assert str(raised.value) == f"127.0.0.1:{canned.port}: {said}"
+
+
+def test_a_token_that_was_replaced_is_forgotten(
+    make_client: MakeClient, simulator: Simulator, tmp_path: Path
+) -> None:
+    """It may be an ordinary word of the next message; hidden are only those in use."""
+    file = tmp_path / "token"
+    file.write_text("first-fake-word")
+    environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
+    plain = config.load(None, environ, {}).accounts[0]
+    authorization = msgspec.structs.replace(plain.authorization, credentials=FileCredentials(file))
+    client = make_client(msgspec.structs.replace(plain, authorization=authorization))
+    shown = []
+    for token in ("first-fake-word", "another-fake-word"):
+        file.write_text(token)
+        with pytest.raises(Unauthorized):
+            listed(client)
+        shown.append(without_secrets("first-fake-word another-fake-word"))
+    client.close()
+    shown.append(without_secrets("first-fake-word another-fake-word"))
+    assert shown == [
+        "<secret> another-fake-word",
+        "first-fake-word <secret>",
+        "first-fake-word another-fake-word",
+    ]

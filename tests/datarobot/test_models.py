@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +16,8 @@ from exporter.datarobot.models import (
     DOCUMENTED_TYPES,
     Page,
     Task,
-    _tolerant_page,
     decode_page,
     decode_task,
-    description_of,
     status_of,
 )
 from exporter.errors import Malformed
@@ -53,19 +50,18 @@ def _raw(field: str, value: str) -> bytes:
     return marked.replace('"MARK"', value).encode()
 
 
-def _told(task: Task) -> tuple[object, ...]:
-    """All that a task tells, however it was decoded."""
+def _fields(task: Task) -> tuple[object, ...]:
+    """All that a task says, however it was decoded."""
     return (
-        task.status,
+        task.status or "",
         task.outcome,
         task.status_id,
         task.type,
         task.status_type,
         task.task_type,
-        task.created,
         task.created_timestamp,
-        task.code,
-        task.message_text,
+        task.code or 0,
+        task.message or "",
     )
 
 
@@ -131,14 +127,13 @@ class TestPage:
         }"""
         page = decode_page(body)
         assert page.next == "http://example.com"
-        assert _told(_only(page)) == (
+        assert _fields(_only(page)) == (
             "ABORTED",
             "ABORTED",
             "string",
             "CustomModelBlueprintBuild",
             "string",
             "CustomModelBlueprintBuild",
-            datetime(2019, 8, 24, 14, 15, 22, tzinfo=UTC),
             1566656122.0,
             0,
             "string",
@@ -156,7 +151,7 @@ class TestPage:
 
     def test_ignores_what_it_does_not_know(self) -> None:
         page = decode_page(_page(_record(statusDetails={"a": [1]}), total=7))
-        assert _told(_only(page)) == _told(_only(decode_page(_page(RECORD))))
+        assert _fields(_only(page)) == _fields(_only(decode_page(_page(RECORD))))
 
     @pytest.mark.parametrize("records", [(), (RECORD,), (None,)])
     @pytest.mark.parametrize(
@@ -168,51 +163,31 @@ class TestPage:
 
     @pytest.mark.parametrize("pointer", [5, 0, True, False, [], {}, ["https://h/"]])
     def test_next_that_is_no_text_is_malformed(self, pointer: object) -> None:
-        """Taking it for the end would tell a part for the whole."""
+        """Taking it for the end would show a part as the whole."""
         with pytest.raises(Malformed) as raised:
             decode_page(_page(RECORD, next=pointer))
-        assert str(raised.value) == "the page's `next` is missing or no text: the walk cannot go on"
+        assert str(raised.value).startswith("the page is not as documented: ")
+        assert "`next`" in str(raised.value) or "$.next" in str(raised.value)
 
     def test_next_that_is_missing_is_malformed(self) -> None:
         with pytest.raises(Malformed) as raised:
             decode_page(b'{"data": []}')
-        assert str(raised.value) == "the page's `next` is missing or no text: the walk cannot go on"
+        assert str(raised.value).startswith("the page is not as documented: ")
+        assert "`next`" in str(raised.value) or "$.next" in str(raised.value)
 
-    @pytest.mark.parametrize(
-        ("data", "kind"),
-        [
-            (None, "null or missing"),
-            ({}, "an object"),
-            ("[]", "text"),
-            (0, "a number"),
-            (1.5, "a number"),
-            (False, "a truth value"),
-        ],
-    )
-    def test_data_that_is_no_list_is_malformed(self, data: object, kind: str) -> None:
-        with pytest.raises(Malformed) as raised:
+    @pytest.mark.parametrize("data", [None, {}, "[]", 0, 1.5, False])
+    def test_data_that_is_no_list_is_malformed(self, data: object) -> None:
+        with pytest.raises(Malformed, match=r"^the page is not as documented: Expected `array`.*\$\.data"):
             decode_page(_page(data=data))
-        assert str(raised.value) == f"the page's `data` is {kind} where a list belongs"
 
     def test_data_that_is_missing_is_malformed(self) -> None:
-        with pytest.raises(Malformed) as raised:
+        with pytest.raises(Malformed, match=r"^the page is not as documented: .*`data`"):
             decode_page(b'{"next": null}')
-        assert str(raised.value) == "the page's `data` is null or missing where a list belongs"
 
-    @pytest.mark.parametrize(
-        ("body", "kind"),
-        [
-            (b"[]", "a list"),
-            (b"null", "null or missing"),
-            (b'"page"', "text"),
-            (b"42", "a number"),
-            (b"true", "a truth value"),
-        ],
-    )
-    def test_that_is_no_object_is_malformed(self, body: bytes, kind: str) -> None:
-        with pytest.raises(Malformed) as raised:
+    @pytest.mark.parametrize("body", [b"[]", b"null", b'"page"', b"42", b"true"])
+    def test_that_is_no_object_is_malformed(self, body: bytes) -> None:
+        with pytest.raises(Malformed, match=r"^the page is not as documented: Expected `object`"):
             decode_page(body)
-        assert str(raised.value) == f"the page is {kind} where an object belongs"
 
     @pytest.mark.parametrize(
         "body",
@@ -229,7 +204,7 @@ class TestPage:
         ],
     )
     def test_that_is_no_json_is_malformed(self, body: bytes) -> None:
-        with pytest.raises(Malformed, match=r"^the body is no JSON: ."):
+        with pytest.raises(Malformed, match=r"^the body is not JSON: ."):
             decode_page(body)
 
     @pytest.mark.parametrize("field", ["message", "description", "type", "created", "whatever"])
@@ -239,11 +214,11 @@ class TestPage:
         place = body.index(b"MARK") + 3
         with pytest.raises(Malformed) as raised:
             decode_page(body.replace(b"MARK", b"caf\xe9"))
-        assert str(raised.value) == f"the body is no UTF-8: invalid continuation byte at byte {place}"
+        assert str(raised.value) == f"the body is not UTF-8: invalid continuation byte at byte {place}"
 
     def test_with_a_byte_order_mark_is_read(self) -> None:
         body = b"\xef\xbb\xbf" + _page(RECORD)
-        assert _told(_only(decode_page(body))) == _told(_only(decode_page(_page(RECORD))))
+        assert _fields(_only(decode_page(body))) == _fields(_only(decode_page(_page(RECORD))))
 
     def test_records_that_are_no_objects_are_skipped_and_counted(self) -> None:
         page = decode_page(_page(None, RECORD, "task", 7, [], [RECORD], 1.5))
@@ -251,8 +226,8 @@ class TestPage:
 
     def test_odd_record_costs_no_other_anything(self) -> None:
         page = decode_page(_page(RECORD, {}, RECORD))
-        sound = _told(_only(decode_page(_page(RECORD))))
-        assert [_told(task) == sound for task in page.tasks] == [True, False, True]
+        sound = _fields(_only(decode_page(_page(RECORD))))
+        assert [_fields(task) == sound for task in page.tasks] == [True, False, True]
 
     def test_tells_the_cause_of_what_is_no_json(self) -> None:
         with pytest.raises(Malformed) as raised:
@@ -265,7 +240,7 @@ class TestRecord:
 
     def test_of_nothing(self) -> None:
         task = _only(decode_page(_page({})))
-        assert _told(task) == ("", "UNKNOWN", None, None, None, "none", None, None, 0, "")
+        assert _fields(task) == ("", "UNKNOWN", None, None, None, "none", None, 0, "")
 
     @pytest.mark.parametrize("value", [..., None, 7, 1.5, True, [], {}, ["RUNNING"]])
     @pytest.mark.parametrize(
@@ -275,8 +250,8 @@ class TestRecord:
             ("statusId", {2: None}),
             ("type", {3: None, 5: "Testing"}),
             ("statusType", {4: None}),
-            ("created", {6: None, 7: None}),
-            ("message", {9: ""}),
+            ("created", {6: None}),
+            ("message", {8: ""}),
             ("description", {}),
         ],
     )
@@ -286,9 +261,9 @@ class TestRecord:
         fields = _record(**{field: value})
         if value is ...:
             del fields[field]
-        sound = _told(_only(decode_page(_page(RECORD))))
-        expected = tuple(costs.get(place, told) for place, told in enumerate(sound))
-        assert expected == _told(_only(decode_page(_page(fields))))
+        sound = _fields(_only(decode_page(_page(RECORD))))
+        expected = tuple(costs.get(place, value) for place, value in enumerate(sound))
+        assert expected == _fields(_only(decode_page(_page(fields))))
 
     @pytest.mark.parametrize(
         ("value", "code"),
@@ -307,12 +282,11 @@ class TestRecord:
     @pytest.mark.parametrize("created", [RECORD["created"], None])
     def test_code(self, value: object, code: int, created: object) -> None:
         task = _only(decode_page(_page(_record(code=value, created=created))))
-        assert task.code == code
-        assert type(task.code) is int
+        assert (task.code or 0) == code
 
     def test_without_a_code(self) -> None:
         fields = {name: value for name, value in RECORD.items() if name != "code"}
-        assert _only(decode_page(_page(fields))).code == 0
+        assert _only(decode_page(_page(fields))).code is None
 
     @pytest.mark.parametrize(
         ("fields", "task_type"),
@@ -331,32 +305,29 @@ class TestRecord:
 
     def test_empty_id_is_none(self) -> None:
         assert not _only(decode_page(_page(_record(statusId="")))).status_id
-        assert _only(decode_page(_page(_record(statusId="", created=None)))).status_id is None
 
     @pytest.mark.parametrize(
-        ("text", "created", "timestamp"),
+        ("text", "timestamp"),
         [
-            ("2019-08-24T14:15:22Z", datetime(2019, 8, 24, 14, 15, 22, tzinfo=UTC), 1566656122.0),
-            ("2019-08-24T14:15:22+00:00", datetime(2019, 8, 24, 14, 15, 22, tzinfo=UTC), 1566656122.0),
-            (
-                "2019-08-24T16:15:22+02:00",
-                datetime(2019, 8, 24, 16, 15, 22, tzinfo=timezone(timedelta(hours=2))),
-                1566656122.0,
-            ),
-            ("2017-06-23T17:08:48.5Z", datetime(2017, 6, 23, 17, 8, 48, 500_000, tzinfo=UTC), 1498237728.5),
-            ("1970-01-01T00:00:00Z", datetime(1970, 1, 1, tzinfo=UTC), 0.0),
-            (
-                "0001-01-01T00:00:00+14:00",
-                datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
-                -62135647200.0,
-            ),
+            ("2019-08-24T14:15:22Z", 1566656122.0),
+            ("2019-08-24T14:15:22+00:00", 1566656122.0),
+            ("2019-08-24T16:15:22+02:00", 1566656122.0),
+            ("2017-06-23T17:08:48.5Z", 1498237728.5),
+            ("1970-01-01T00:00:01Z", 1.0),
         ],
     )
     @pytest.mark.parametrize("code", [0, "odd"])
-    def test_created(self, text: str, created: datetime, timestamp: float, code: object) -> None:
+    def test_created(self, text: str, timestamp: float, code: object) -> None:
         """By both paths: an odd code sends the page down the tolerant one."""
-        task = _only(decode_page(_page(_record(created=text, code=code))))
-        assert (task.created, task.created_timestamp) == (created, timestamp)
+        assert _only(decode_page(_page(_record(created=text, code=code)))).created_timestamp == timestamp
+
+    @pytest.mark.parametrize(
+        "text",
+        ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1970-01-01T00:00:00Z", "1900-01-01T00:00:00"],
+    )
+    def test_the_zero_time_of_another_language_is_no_time(self, text: str) -> None:
+        """Go writes the first, Unix the third: no task was created then."""
+        assert _only(decode_page(_page(_record(created=text)))).created_timestamp is None
 
     @pytest.mark.parametrize("code", [0, "odd"])
     @pytest.mark.usefixtures("_far_from_greenwich")
@@ -382,12 +353,12 @@ class TestRecord:
     )
     def test_created_that_is_no_timestamp(self, value: object) -> None:
         task = _only(decode_page(_page(_record(created=value))))
-        assert (task.created, task.created_timestamp, task.status_id) == (None, None, RECORD["statusId"])
+        assert (task.created_timestamp, task.status_id) == (None, RECORD["statusId"])
 
     @pytest.mark.parametrize("code", [0, "odd"])
     @pytest.mark.parametrize("text", ["", "plain", 'quo"ted\\\n', "漢字", "\U0001f600", "x" * 10_000])
     def test_message(self, text: str, code: object) -> None:
-        assert _only(decode_page(_page(_record(message=text, code=code)))).message_text == text
+        assert _only(decode_page(_page(_record(message=text, code=code)))).message == text
 
     @pytest.mark.parametrize("created", [RECORD["created"], None])
     @pytest.mark.parametrize("escape", [r"\ud800", r"\udc00", r"\udfff\ud800"])
@@ -395,7 +366,7 @@ class TestRecord:
         """JSON can spell what UTF-8 cannot; a question mark stands for it."""
         body = json.dumps({"data": [_record(message="MARK", created=created)], "next": None})
         task = _only(decode_page(body.replace("MARK", f"cut {escape} here").encode()))
-        text = task.message_text
+        text = task.message or ""
         assert text.replace("??", "?") == "cut ? here"
         assert task.status_id == RECORD["statusId"]
 
@@ -405,17 +376,14 @@ class TestRecord:
     def test_lone_surrogate_elsewhere_is_replaced(self, field: str, place: int) -> None:
         """It would end in a label or in a URL, neither of which can carry it."""
         task = _only(decode_page(_raw(field, r'"cut \ud800 here"')))
-        assert _told(task)[place] == "cut ? here"
+        assert _fields(task)[place] == "cut ? here"
 
     @pytest.mark.parametrize(
         "value", ["1e999", pytest.param("9" * 5000, id="huge"), "[[[1]], 2]", '{"a": 1}', "true", "-0.5"]
     )
     def test_message_that_is_no_text_is_empty(self, value: str) -> None:
         task = _only(decode_page(_raw("message", value)))
-        assert (task.message_text, task.status_id) == ("", RECORD["statusId"])
-
-    def test_made_without_a_message_has_none(self) -> None:
-        assert Task(status="RUNNING", created=None).message_text == ""
+        assert (task.message, task.status_id) == (None, RECORD["statusId"])
 
 
 class TestLookup:
@@ -423,50 +391,38 @@ class TestLookup:
 
     def test_as_documented(self) -> None:
         task = decode_task(json.dumps(RECORD).encode())
-        assert _told(task) == _told(_only(decode_page(_page(RECORD))))
+        assert _fields(task) == _fields(_only(decode_page(_page(RECORD))))
 
     def test_of_a_status_alone(self) -> None:
         """Seen in the wild for a task that has finished well."""
         task = decode_task(b'{"status":"COMPLETED"}')
-        assert _told(task) == ("COMPLETED", "COMPLETED", None, None, None, "none", None, None, 0, "")
+        assert _fields(task) == ("COMPLETED", "COMPLETED", None, None, None, "none", None, 0, "")
 
     @pytest.mark.parametrize(
         ("body", "description"),
         [
             (b'{"description": "W\\u00f6rter"}', "Wörter"),
             (b'{"description": "half \\ud800", "code": ' + b"1" * 5000 + b"}", "half ?"),
-            (b'{"description": null}', ""),
-            (b'{"description": 7}', ""),
-            (b"{}", ""),
-            (b"[]", ""),
-            (b"", ""),
+            (b'{"description": null}', None),
+            (b'{"description": 7}', None),
+            (b"{}", None),
         ],
     )
-    def test_a_description(self, body: bytes, description: str) -> None:
-        assert description_of(body) == description
+    def test_a_description(self, body: bytes, description: str | None) -> None:
+        assert decode_task(body).description == description
 
-    @pytest.mark.parametrize(
-        ("body", "kind"),
-        [
-            (b"[]", "a list"),
-            (b"null", "null or missing"),
-            (b'"x"', "text"),
-            (b"1", "a number"),
-            (b"true", "a truth value"),
-        ],
-    )
-    def test_that_is_no_object_is_malformed(self, body: bytes, kind: str) -> None:
-        with pytest.raises(Malformed) as raised:
+    @pytest.mark.parametrize("body", [b"[]", b"null", b'"x"', b"1", b"true"])
+    def test_that_is_no_object_is_malformed(self, body: bytes) -> None:
+        with pytest.raises(Malformed, match=r"^the record is not as documented: Expected `object`"):
             decode_task(body)
-        assert str(raised.value) == f"the record is {kind} where an object belongs"
 
     def test_that_is_no_utf_8_is_malformed(self) -> None:
-        with pytest.raises(Malformed, match=r"^the body is no UTF-8: invalid start byte at byte 0$"):
+        with pytest.raises(Malformed, match=r"^the body is not UTF-8: invalid start byte at byte 0$"):
             decode_task(b"\xff")
 
     @pytest.mark.parametrize("body", [b"", b"{", b'{"status": NaN}', pytest.param(DEEP.encode(), id="deep")])
     def test_that_is_no_json_is_malformed(self, body: bytes) -> None:
-        with pytest.raises(Malformed, match=r"^the body is no JSON: ."):
+        with pytest.raises(Malformed, match=r"^the body is not JSON: ."):
             decode_task(body)
 
 
@@ -516,7 +472,7 @@ class TestLaws:
         with suppress(Malformed):
             tasks.append(decode_task(body))
         for task in tasks:
-            words = (task.status, task.status_id, task.task_type, task.message_text)
+            words = (task.status, task.status_id, task.task_type, task.message)
             assert all(word.encode() is not None for word in words if word is not None)
             assert task.created_timestamp is None or isinstance(task.created_timestamp, float)
 
@@ -550,19 +506,14 @@ class TestLaws:
     ) -> None:
         document = {"count": len(records), "data": records, "next": pointer, "previous": None}
         body = json.dumps(document, ensure_ascii=escaped).encode()
-        strict, tolerant = decode_page(body), _tolerant_page(body)
-        assert [_told(task) for task in strict.tasks] == [_told(task) for task in tolerant.tasks]
+        odd = {**document, "data": [*records, {"code": "odd"}]}
+        strict, tolerant = decode_page(body), decode_page(json.dumps(odd, ensure_ascii=escaped).encode())
+        assert [_fields(task) for task in strict.tasks] == [_fields(task) for task in tolerant.tasks[:-1]]
         assert (strict.next, strict.skipped) == (tolerant.next, tolerant.skipped) == (pointer or None, 0)
-        assert [task.message_text for task in strict.tasks] == [record["message"] or "" for record in records]
+        assert [task.message for task in strict.tasks] == [record["message"] for record in records]
 
 
 def test_a_number_of_thousands_of_digits_costs_only_itself() -> None:
     digits = b"9" * 5000
     page = decode_page(b'{"data": [{"statusId": "a", "status": 5, "code": ' + digits + b'}], "next": null}')
     assert [(task.status_id, task.code) for task in page.tasks] == [("a", 0)]
-
-
-def test_a_message_too_deep_to_read_is_none() -> None:
-    """It may be read from deeper in the stack than the page was."""
-    task = Task(status="ERROR", created=None, message=msgspec.Raw(b"[" * 100_000))
-    assert task.message_text == ""

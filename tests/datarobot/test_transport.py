@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 import tracemalloc
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from typing import Protocol, TypeAlias
 import pytest
 import trustme
 
+from exporter.config import TlsConfig
 from exporter.datarobot.responses import Response
 from exporter.datarobot.transport import Transport, _chain
 from exporter.errors import (
@@ -42,7 +44,7 @@ _ENVIRONMENT = (
         "ALL_PROXY",
         "NO_PROXY",
     ),
-    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "REQUEST_METHOD"),
+    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC", "REQUEST_METHOD"),
 )
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -92,6 +94,8 @@ class _Server:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.heads: list[bytes] = []
         self.ports: list[int] = []
+        self.certificates: list[object] = []
+        """What the clients showed; None for those that showed nothing."""
         self._threads[0].start()
 
     def _accept(self) -> None:
@@ -115,6 +119,7 @@ class _Server:
             try:
                 if isinstance(sock, ssl.SSLSocket):
                     sock.do_handshake()
+                    self.certificates.append(sock.getpeercert() or None)
                 self._handle(peer)
             except ssl.SSLError:
                 # Closing with bytes unread would reset the connection before the client has read the alert.
@@ -182,10 +187,15 @@ def connect(serve: _Serve, stop: threading.Event) -> Iterator[_Connect]:
             proxy_url: str | None = None,
             monotonic: Callable[[], float] = time.monotonic,
         ) -> Transport:
+            cert_file, key_file = certificate or (None, None)
             transport = Transport(
-                base,
-                verify=verify,
-                certificate=certificate,
+                base.rstrip("/"),
+                tls=TlsConfig(
+                    ca_file=verify if isinstance(verify, str) else None,
+                    cert_file=cert_file,
+                    key_file=key_file,
+                    insecure_skip_verify=verify is False,
+                ),
                 proxy_url=proxy_url,
                 stop=stop,
                 monotonic=monotonic,
@@ -236,19 +246,19 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> _Authority:
     return _Authority(tmp_path_factory.mktemp("stranger"))
 
 
-def _answering(*answers: bytes) -> _Handler:
-    """Response the requests of a connection one after the other, the last answer again and again."""
+def _responding(*responses: bytes) -> _Handler:
+    """Response the requests of a connection one after the other, the last response again and again."""
 
     def handle(peer: _Peer) -> None:
         turn = 0
         while peer.head():
-            peer.sock.sendall(answers[min(turn, len(answers) - 1)])
+            peer.sock.sendall(responses[min(turn, len(responses) - 1)])
             turn += 1
 
     return handle
 
 
-def _answer(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
+def _response(body: bytes, *headers: bytes, status: bytes = b"200 OK") -> bytes:
     lines = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers, b"", body]
     return b"\r\n".join(lines)
 
@@ -258,10 +268,10 @@ def _chunked(*chunks: bytes, headers: tuple[bytes, ...] = ()) -> bytes:
     return b"\r\n".join([b"HTTP/1.1 200 OK", b"Transfer-Encoding: chunked", *headers, b"", framed])
 
 
-def _closing_after(answer: bytes) -> _Handler:
+def _closing_after(response: bytes) -> _Handler:
     def handle(peer: _Peer) -> None:
         if peer.head():
-            peer.sock.sendall(answer)
+            peer.sock.sendall(response)
 
     return handle
 
@@ -276,7 +286,7 @@ def _send(
 ) -> Response:
     return transport.send(
         method,
-        url,
+        url.removeprefix(transport._base).lstrip("/"),
         headers={
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -293,18 +303,18 @@ def _headers(head: bytes) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines)
 
 
-class TestAnswer:
+class TestResponse:
     def test_has_status_headers_and_body(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_answer(b"{}", b"Date: Thu, 01 Jan 2026 00:00:00 GMT")))
-        answer = _send(connect(server.url), f"{server.url}/api/v2/status/?offset=0&limit=5")
-        assert (answer.status, answer.body) == (200, b"{}")
-        assert answer.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
+        server = serve(_responding(_response(b"{}", b"Date: Thu, 01 Jan 2026 00:00:00 GMT")))
+        response = _send(connect(server.url), f"{server.url}/api/v2/status/?offset=0&limit=5")
+        assert (response.status, response.body) == (200, b"{}")
+        assert response.headers["date"] == "Thu, 01 Jan 2026 00:00:00 GMT"
         assert server.heads[0].startswith(b"GET /api/v2/status/?offset=0&limit=5 HTTP/1.1\r\n")
 
     def test_nothing_is_added_to_the_headers_but_what_http_needs(
         self, serve: _Serve, connect: _Connect
     ) -> None:
-        server = serve(_answering(_OK))
+        server = serve(_responding(_OK))
         _send(connect(server.url), server.url)
         assert _headers(server.heads[0]) == {
             "Accept": "application/json",
@@ -316,18 +326,16 @@ class TestAnswer:
 
     def test_header_that_breaks_its_line_is_never_sent(self, serve: _Serve, connect: _Connect) -> None:
         """A token from a file may hold anything; it must not become headers of its own."""
-        server = serve(_answering(_OK))
+        server = serve(_responding(_OK))
         transport = connect(server.url)
         headers = {"Authorization": "Bearer fake\r\nX-Other: 1"}
         with pytest.raises(ConnectionFailed):
-            transport.send(
-                "GET", f"{server.url}/", headers=headers, deadline=time.monotonic() + 10, max_size=9
-            )
+            transport.send("GET", "", headers=headers, deadline=time.monotonic() + 10, max_size=9)
         assert _send(transport, server.url).body == b"ok"
         assert [head for head in server.heads if b"X-Other" in head] == []
 
     def test_no_cookie_is_ever_sent_back(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_answer(b"", b"Set-Cookie: session=1; Path=/")))
+        server = serve(_responding(_response(b"", b"Set-Cookie: session=1; Path=/")))
         transport = connect(server.url)
         _send(transport, server.url)
         _send(transport, server.url)
@@ -341,19 +349,17 @@ class TestAnswer:
         netrc.write_text("machine 127.0.0.1 login intruder password secret\n")
         netrc.chmod(0o600)
         monkeypatch.setenv("NETRC", str(netrc))
-        server = serve(_answering(_OK))
+        server = serve(_responding(_OK))
         transport = connect(server.url)
         _send(transport, server.url)
-        transport.send(
-            "GET", server.url, headers={}, deadline=time.monotonic() + _DEADLINE_SECONDS, max_size=10
-        )
+        transport.send("GET", "", headers={}, deadline=time.monotonic() + _DEADLINE_SECONDS, max_size=10)
         assert [_headers(head).get("Authorization") for head in server.heads] == [
             "Bearer fake-token-of-the-test",
             None,
         ]
 
     def test_body_in_chunks(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_chunked(b"one ", b"two")))
+        server = serve(_responding(_chunked(b"one ", b"two")))
         assert _send(connect(server.url), server.url).body == b"one two"
 
     def test_body_that_ends_with_the_connection(self, serve: _Serve, connect: _Connect) -> None:
@@ -362,40 +368,62 @@ class TestAnswer:
 
     def test_body_larger_than_one_read(self, serve: _Serve, connect: _Connect) -> None:
         body = bytes(range(256)) * 4096
-        server = serve(_answering(_answer(body)))
+        server = serve(_responding(_response(body)))
         assert _send(connect(server.url), server.url).body == body
 
     def test_no_body(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(b"HTTP/1.1 204 No Content\r\n\r\n"))
-        answer = _send(connect(server.url), server.url, method="DELETE")
-        assert (answer.status, answer.body) == (204, b"")
+        server = serve(_responding(b"HTTP/1.1 204 No Content\r\n\r\n"))
+        response = _send(connect(server.url), server.url, method="DELETE")
+        assert (response.status, response.body) == (204, b"")
         assert server.heads[0].startswith(b"DELETE / HTTP/1.1\r\n")
 
     def test_gzip_is_unpacked(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_answer(gzip.compress(b"{}" * 1000), b"Content-Encoding: gzip")))
+        server = serve(_responding(_response(gzip.compress(b"{}" * 1000), b"Content-Encoding: gzip")))
         assert _send(connect(server.url), server.url).body == b"{}" * 1000
 
     @pytest.mark.parametrize(
         "status", [b"301 Moved", b"302 Found", b"303 See Other", b"307 Temporary Redirect"]
     )
-    def test_redirect_is_an_answer_and_not_followed(
+    def test_redirect_is_an_response_and_not_followed(
         self, serve: _Serve, connect: _Connect, status: bytes
     ) -> None:
-        server = serve(_answering(_answer(b"", b"Location: /elsewhere", status=status)))
-        answer = _send(connect(server.url), server.url)
-        assert (answer.status, answer.headers["Location"]) == (int(status[:3]), "/elsewhere")
+        server = serve(_responding(_response(b"", b"Location: /elsewhere", status=status)))
+        response = _send(connect(server.url), server.url)
+        assert (response.status, response.headers["Location"]) == (int(status[:3]), "/elsewhere")
         assert len(server.heads) == 1
+
+    @pytest.mark.parametrize("interim", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 Odd"])
+    def test_interim_responses_are_read_past(self, serve: _Serve, connect: _Connect, interim: bytes) -> None:
+        """Any number of them, and the connection is kept."""
+        hints = b"HTTP/1.1 " + interim + b"\r\nLink: </style.css>; rel=preload\r\n\r\n"
+        server = serve(_responding(hints + _OK, hints * 3 + _response(b"no", status=b"404 No"), _OK))
+        transport = connect(server.url)
+        responses = [_send(transport, server.url) for _ in range(3)]
+        assert [(response.status, response.body) for response in responses] == [
+            (200, b"ok"),
+            (404, b"no"),
+            (200, b"ok"),
+        ]
+        assert "Link" not in responses[0].headers
+        assert len(set(server.ports)) == 1
+
+    def test_switching_protocols_is_no_interim_response(self, serve: _Serve, connect: _Connect) -> None:
+        server = serve(_closing_after(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"))
+        assert _send(connect(server.url), server.url).status == 101
 
     def test_connection_is_kept_from_request_to_request(self, serve: _Serve, connect: _Connect) -> None:
         """After errors and redirects too."""
         server = serve(
-            _answering(
-                _OK, _answer(b"no", status=b"500 No"), _answer(b"", status=b"303 See Other"), _chunked(b"yes")
+            _responding(
+                _OK,
+                _response(b"no", status=b"500 No"),
+                _response(b"", status=b"303 See Other"),
+                _chunked(b"yes"),
             )
         )
         transport = connect(server.url)
-        answers = [_send(transport, server.url) for _ in range(4)]
-        assert [(answer.status, answer.body) for answer in answers] == [
+        responses = [_send(transport, server.url) for _ in range(4)]
+        assert [(response.status, response.body) for response in responses] == [
             (200, b"ok"),
             (500, b"no"),
             (303, b""),
@@ -406,7 +434,7 @@ class TestAnswer:
     def test_next_request_connects_again_where_the_server_hung_up(
         self, serve: _Serve, connect: _Connect
     ) -> None:
-        server = serve(_closing_after(_answer(b"ok", b"Connection: close")))
+        server = serve(_closing_after(_response(b"ok", b"Connection: close")))
         transport = connect(server.url)
         assert [_send(transport, server.url).body for _ in range(2)] == [b"ok", b"ok"]
         assert len(server.ports) == 2
@@ -416,25 +444,25 @@ class TestSize:
     @pytest.mark.parametrize(
         "render",
         [
-            pytest.param(_answer, id="plain"),
+            pytest.param(_response, id="plain"),
             pytest.param(lambda body: _chunked(body[:5], body[5:]), id="chunked"),
-            pytest.param(lambda body: _answer(gzip.compress(body), b"Content-Encoding: gzip"), id="gzip"),
+            pytest.param(lambda body: _response(gzip.compress(body), b"Content-Encoding: gzip"), id="gzip"),
         ],
     )
     @pytest.mark.parametrize("limit", [10, 300_000])
     def test_limit_is_the_largest_body_allowed(
         self, serve: _Serve, connect: _Connect, render: Callable[[bytes], bytes], limit: int
     ) -> None:
-        fits = serve(_answering(render(b"x" * limit)))
+        fits = serve(_responding(render(b"x" * limit)))
         assert len(_send(connect(fits.url), fits.url, max_size=limit).body) == limit
-        exceeds = serve(_answering(render(b"x" * (limit + 1))))
+        exceeds = serve(_responding(render(b"x" * (limit + 1))))
         with pytest.raises(TooLarge) as raised:
             _send(connect(exceeds.url), exceeds.url, max_size=limit)
         assert str(raised.value) == f"the body is larger than {limit} bytes (poll.max_response_size)"
 
     def test_gzip_bomb_is_refused_before_it_is_unpacked(self, serve: _Serve, connect: _Connect) -> None:
         bomb = gzip.compress(bytes(64 << 20))
-        server = serve(_answering(_answer(bomb, b"Content-Encoding: gzip")))
+        server = serve(_responding(_response(bomb, b"Content-Encoding: gzip")))
         transport = connect(server.url)
         tracemalloc.start()
         try:
@@ -448,12 +476,12 @@ class TestSize:
     @pytest.mark.parametrize("status", [b"303 See Other", b"404 Not Found", b"500 Internal Server Error"])
     def test_body_of_an_error_is_cut(self, serve: _Serve, connect: _Connect, status: bytes) -> None:
         """It is only quoted: neither is it worth more than 64 KiB, nor is its size an error of its own."""
-        server = serve(_answering(_answer(b"x" * 100_000, status=status)))
-        answer = _send(connect(server.url), server.url, max_size=10)
-        assert (answer.status, answer.body) == (int(status[:3]), b"x" * 65536)
+        server = serve(_responding(_response(b"x" * 100_000, status=status)))
+        response = _send(connect(server.url), server.url, max_size=10)
+        assert (response.status, response.body) == (int(status[:3]), b"x" * 65536)
 
     def test_body_of_an_error_that_fits_is_whole(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_answer(b"x" * 65536, status=b"500 No")))
+        server = serve(_responding(_response(b"x" * 65536, status=b"500 No")))
         assert len(_send(connect(server.url), server.url).body) == 65536
 
 
@@ -480,7 +508,7 @@ class _PacedClock:
 
 
 class TestDeadline:
-    """The deadline is for the whole answer, not for each read."""
+    """The deadline is for the whole response, not for each read."""
 
     @pytest.mark.parametrize(
         ("at_once", "dripping"),
@@ -511,10 +539,10 @@ class TestDeadline:
         with pytest.raises(RequestTimedOut) as raised:
             _send(transport, server.url, deadline=30.0)
         clock.let_go()
-        assert str(raised.value) == "the answer was not complete in time"
+        assert str(raised.value) == f"127.0.0.1:{server.port}: the response was not complete in time"
 
     def test_dripping_proxy_is_left(self, serve: _Serve, connect: _Connect) -> None:
-        """The proxy's answer to CONNECT is bounded like any other."""
+        """The proxy's response to CONNECT is bounded like any other."""
         clock = _PacedClock()
 
         def handle(peer: _Peer) -> None:
@@ -528,7 +556,7 @@ class TestDeadline:
             _send(transport, "https://api.invalid/", deadline=30.0)
         clock.let_go()
 
-    def test_answer_that_drips_fast_enough_arrives(self, serve: _Serve, connect: _Connect) -> None:
+    def test_response_that_drips_fast_enough_arrives(self, serve: _Serve, connect: _Connect) -> None:
         clock = _PacedClock()
 
         def handle(peer: _Peer) -> None:
@@ -579,12 +607,14 @@ class TestDeadline:
 
         server = serve(handle)
         transport = connect(server.url, monotonic=clock)
-        answer = _send(transport, server.url, deadline=30.0)
+        response = _send(transport, server.url, deadline=30.0)
         clock.let_go()
-        assert (answer.status, answer.headers["Retry-After"], answer.body) == (503, "7", b"")
+        assert (response.status, response.headers["Retry-After"], response.body) == (503, "7", b"")
 
-    def test_the_status_is_known_of_an_answer_that_is_refused(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_OK))
+    def test_the_status_is_known_of_an_response_that_is_refused(
+        self, serve: _Serve, connect: _Connect
+    ) -> None:
+        server = serve(_responding(_OK))
         transport = connect(server.url)
         with pytest.raises(TooLarge):
             _send(transport, server.url, max_size=0)
@@ -614,7 +644,7 @@ class TestStop:
     @pytest.mark.parametrize(
         "start",
         [
-            pytest.param(b"", id="before-the-answer"),
+            pytest.param(b"", id="before-the-response"),
             pytest.param(b"HTTP/1.1 200 OK\r\nContent-", id="in-the-headers"),
             pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nstart", id="in-the-body"),
             pytest.param(b"HTTP/1.1 500 No\r\nContent-Length: 9\r\n\r\nstart", id="in-the-body-of-an-error"),
@@ -644,7 +674,7 @@ class TestStop:
         self, serve: _Serve, connect: _Connect, stop: threading.Event
     ) -> None:
         stop.set()
-        server = serve(_answering(_OK))
+        server = serve(_responding(_OK))
         assert isinstance(_ended(connect(server.url), server.url), Interrupted)
 
     def test_ends_a_tunnel_that_hangs(self, serve: _Serve, connect: _Connect, stop: threading.Event) -> None:
@@ -671,7 +701,7 @@ class TestFailure:
     @pytest.mark.parametrize(
         "handle",
         [
-            pytest.param(_closing_after(b""), id="closed-without-an-answer"),
+            pytest.param(_closing_after(b""), id="closed-without-an-response"),
             pytest.param(_closing_after(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nstart"), id="cut-body"),
             pytest.param(
                 _closing_after(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nstart"),
@@ -698,7 +728,7 @@ class TestFailure:
             ),
         ],
     )
-    def test_broken_answer_is_a_failed_connection(
+    def test_broken_response_is_a_failed_connection(
         self, serve: _Serve, connect: _Connect, handle: _Handler
     ) -> None:
         server = serve(handle)
@@ -709,14 +739,14 @@ class TestFailure:
     def test_refused(self, connect: _Connect, dead_url: str) -> None:
         with pytest.raises(ConnectionFailed) as raised:
             _send(connect(dead_url), dead_url)
-        assert str(raised.value) == "[Errno 111] Connection refused"
+        assert str(raised.value) == f"{dead_url.removeprefix('http://')}: Connection refused"
 
     def test_unknown_host(self, connect: _Connect) -> None:
         with pytest.raises(ConnectionFailed):
             _send(connect("http://api.invalid"), "http://api.invalid/")
 
     def test_body_that_is_no_gzip_is_malformed(self, serve: _Serve, connect: _Connect) -> None:
-        server = serve(_answering(_answer(b"no gzip at all", b"Content-Encoding: gzip")))
+        server = serve(_responding(_response(b"no gzip at all", b"Content-Encoding: gzip")))
         with pytest.raises(Malformed) as raised:
             _send(connect(server.url), server.url)
         assert str(raised.value).startswith("the body cannot be decompressed: ")
@@ -725,13 +755,13 @@ class TestFailure:
     def test_error_whose_body_is_no_gzip_is_still_that_error(
         self, serve: _Serve, connect: _Connect, status: bytes
     ) -> None:
-        """Its status tells what is wrong; only a success has to be readable."""
-        server = serve(_answering(_answer(b"no gzip at all", b"Content-Encoding: gzip", status=status)))
-        answer = _send(connect(server.url), server.url)
-        assert (answer.status, answer.body) == (int(status[:3]), b"")
+        """Its status says what is wrong; only a success has to be readable."""
+        server = serve(_responding(_response(b"no gzip at all", b"Content-Encoding: gzip", status=status)))
+        response = _send(connect(server.url), server.url)
+        assert (response.status, response.body) == (int(status[:3]), b"")
 
     def test_failure_is_forgotten_by_the_next_request(self, serve: _Serve, connect: _Connect) -> None:
-        turns = iter([_closing_after(b""), _answering(_OK)])
+        turns = iter([_closing_after(b""), _responding(_OK)])
 
         def handle(peer: _Peer) -> None:
             next(turns)(peer)
@@ -750,7 +780,7 @@ class TestFailure:
 
 class TestProxy:
     def test_of_the_configuration(self, serve: _Serve, connect: _Connect) -> None:
-        proxy = serve(_answering(_OK))
+        proxy = serve(_responding(_OK))
         transport = connect("http://api.invalid/api/v2", proxy_url=proxy.url)
         assert _send(transport, "http://api.invalid/api/v2/status/").body == b"ok"
         assert proxy.heads[0].startswith(b"GET http://api.invalid/api/v2/status/ HTTP/1.1\r\n")
@@ -759,7 +789,7 @@ class TestProxy:
     def test_of_the_environment(
         self, serve: _Serve, connect: _Connect, monkeypatch: pytest.MonkeyPatch, variable: str
     ) -> None:
-        proxy = serve(_answering(_OK))
+        proxy = serve(_responding(_OK))
         monkeypatch.setenv(variable, proxy.url)
         assert _send(connect("http://api.invalid"), "http://api.invalid/").body == b"ok"
         assert len(proxy.heads) == 1
@@ -767,7 +797,7 @@ class TestProxy:
     def test_of_the_environment_is_not_used_for_hosts_of_no_proxy(
         self, serve: _Serve, connect: _Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        server, proxy = serve(_answering(_OK)), serve(_answering(_OK))
+        server, proxy = serve(_responding(_OK)), serve(_responding(_OK))
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         _send(connect(server.url), server.url)
@@ -777,7 +807,7 @@ class TestProxy:
         self, serve: _Serve, connect: _Connect, monkeypatch: pytest.MonkeyPatch, dead_url: str
     ) -> None:
         """Over no_proxy too: it is said for this very account."""
-        proxy = serve(_answering(_OK))
+        proxy = serve(_responding(_OK))
         monkeypatch.setenv("http_proxy", dead_url)
         monkeypatch.setenv("all_proxy", dead_url)
         monkeypatch.setenv("no_proxy", "api.invalid")
@@ -787,46 +817,90 @@ class TestProxy:
     def test_refused(self, connect: _Connect, dead_url: str) -> None:
         with pytest.raises(ConnectionFailed) as raised:
             _send(connect("http://api.invalid", proxy_url=dead_url), "http://api.invalid/")
-        assert str(raised.value) == "the proxy does not work: [Errno 111] Connection refused"
+        place = dead_url.removeprefix("http://")
+        assert str(raised.value) == f"the proxy {place} does not work: Connection refused"
 
-    def test_that_wants_a_password_is_an_answer(self, serve: _Serve, connect: _Connect) -> None:
-        proxy = serve(_answering(_answer(b"", status=b"407 Proxy Authentication Required")))
+    def test_that_wants_a_password_is_an_response(self, serve: _Serve, connect: _Connect) -> None:
+        proxy = serve(_responding(_response(b"", status=b"407 Proxy Authentication Required")))
         assert _send(connect("http://api.invalid", proxy_url=proxy.url), "http://api.invalid/").status == 407
 
-    def test_is_told_its_own_password(self, serve: _Serve, connect: _Connect) -> None:
-        proxy = serve(_answering(_OK))
+    def test_gets_its_own_password(self, serve: _Serve, connect: _Connect) -> None:
+        proxy = serve(_responding(_OK))
         proxy_url = f"http://user:fake-password@127.0.0.1:{proxy.port}"
         _send(connect("http://api.invalid", proxy_url=proxy_url), "http://api.invalid/")
         assert _headers(proxy.heads[0])["Proxy-Authorization"] == "Basic dXNlcjpmYWtlLXBhc3N3b3Jk"
 
-    @pytest.mark.parametrize("base", ["http://api.invalid/", "https://api.invalid/"])
     @pytest.mark.parametrize(
-        ("proxy_url", "said"),
+        ("user", "sent"),
         [
-            (
-                "http://user:%E2%82%AC@127.0.0.1:9",
-                "the proxy does not work: its user or password holds a character beyond Latin-1",
-            ),
-            ("http://[", "Failed to parse: '[' is not a valid host or port"),
+            ("user", b"user:"),
+            ("user:", b"user:"),
+            ("user%40example.com:a%3Ab", b"user@example.com:a:b"),
+            ("user:%E2%82%AC", "user:€".encode()),
+            ("user:%FC", b"user:\xfc"),
         ],
     )
-    def test_of_the_environment_that_cannot_be_used(
-        self, connect: _Connect, monkeypatch: pytest.MonkeyPatch, base: str, proxy_url: str, said: str
+    def test_gets_user_and_password_as_curl_sends_them(
+        self, serve: _Serve, connect: _Connect, user: str, sent: bytes
     ) -> None:
-        monkeypatch.setenv("all_proxy", proxy_url)
-        with pytest.raises(ConnectionFailed) as raised:
+        """Bytes as they are percent-encoded, in whatever encoding; a user without password, too."""
+        proxy = serve(_responding(_OK))
+        transport = connect("http://api.invalid", proxy_url=f"http://{user}@127.0.0.1:{proxy.port}")
+        _send(transport, "http://api.invalid/")
+        assert _headers(proxy.heads[0])["Proxy-Authorization"] == f"Basic {b64encode(sent).decode()}"
+
+    @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+    def test_needs_no_scheme_in_the_environment(
+        self, serve: _Serve, connect: _Connect, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        proxy = serve(_responding(_OK))
+        monkeypatch.setenv(variable, f"127.0.0.1:{proxy.port}")
+        assert _send(connect("http://api.invalid"), "http://api.invalid/").body == b"ok"
+
+    @pytest.mark.parametrize("base", ["http://api.invalid", "https://api.invalid"])
+    def test_of_the_environment_that_cannot_be_used_is_named(
+        self, connect: _Connect, monkeypatch: pytest.MonkeyPatch, base: str
+    ) -> None:
+        monkeypatch.setenv("all_proxy", "socks5h://127.0.0.1:1080")
+        with pytest.raises(ConnectionFailed, match=r"^ALL_PROXY names a SOCKS proxy, which is not supported"):
             _send(connect(base), base)
-        assert str(raised.value) == said
+
+    @pytest.mark.parametrize("scheme", ["http", "https"])
+    def test_behind_tls(self, serve: _Serve, connect: _Connect, authority: _Authority, scheme: str) -> None:
+        """It is verified by the same authorities as the API, and is not shown the client's certificate."""
+        handle = _responding(_OK)
+        if scheme == "https":
+            server = serve(handle, tls=authority.server(authority.ca.issue_cert("api.invalid")))
+            handle = _tunnelling(server.port)
+        asking = authority.server()
+        asking.verify_mode = ssl.CERT_OPTIONAL
+        authority.ca.configure_trust(asking)
+        proxy = serve(handle, tls=asking)
+        base = f"{scheme}://api.invalid"
+        own = authority.client()
+        transport = connect(base, verify=authority.bundle, certificate=own, proxy_url=proxy.url)
+        assert _send(transport, f"{base}/").body == b"ok"
+        assert proxy.certificates == [None]
+
+    def test_behind_tls_that_is_not_trusted(
+        self, serve: _Serve, connect: _Connect, authority: _Authority, stranger: _Authority
+    ) -> None:
+        proxy = serve(_responding(_OK), tls=authority.server())
+        transport = connect("http://api.invalid", verify=stranger.bundle, proxy_url=proxy.url)
+        with pytest.raises(ConnectionFailed, match="certificate verify failed"):
+            _send(transport, "http://api.invalid/")
+        assert proxy.heads == []
 
 
-def _tunnelling(port: int) -> _Handler:
-    """A CONNECT proxy that leads to this port, whatever it is asked for."""
+def _tunnelling(port: int, *, late_by: float = 0.0) -> _Handler:
+    """A CONNECT proxy that leads to this port, whatever it is asked for, and passes data on later."""
 
     def handle(peer: _Peer) -> None:
         if not peer.head():
             return
         with socket.create_connection(("127.0.0.1", port)) as upstream:
             peer.sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            threading.Event().wait(late_by)
             ends = {peer.sock: upstream, upstream: peer.sock}
             while True:
                 for end in select.select(list(ends), [], [])[0]:
@@ -839,10 +913,20 @@ def _tunnelling(port: int) -> _Handler:
 
 
 class TestTunnel:
+    def test_to_a_distant_server(
+        self, serve: _Serve, connect: _Connect, authority: _Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The TLS handshake has all the time that is left, not that of a single read."""
+        monkeypatch.setattr("exporter.datarobot.transport._SLICE_SECONDS", 0.01)
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
+        proxy = serve(_tunnelling(server.port, late_by=0.2))
+        transport = connect("https://api.invalid", verify=authority.bundle, proxy_url=proxy.url)
+        assert _send(transport, "https://api.invalid/").body == b"ok"
+
     def test_leads_to_a_server_behind_tls(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
         proxy = serve(_tunnelling(server.port))
         transport = connect("https://api.invalid", verify=authority.bundle, proxy_url=proxy.url)
         assert [_send(transport, "https://api.invalid/status/").body for _ in range(2)] == [b"ok", b"ok"]
@@ -853,7 +937,7 @@ class TestTunnel:
     def test_of_the_environment(
         self, serve: _Serve, connect: _Connect, authority: _Authority, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
         proxy = serve(_tunnelling(server.port))
         monkeypatch.setenv("https_proxy", proxy.url)
         transport = connect("https://api.invalid", verify=authority.bundle)
@@ -863,7 +947,7 @@ class TestTunnel:
     def test_does_not_spare_the_server_its_certificate(
         self, serve: _Serve, connect: _Connect, authority: _Authority, stranger: _Authority
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
         proxy = serve(_tunnelling(server.port))
         with pytest.raises(TlsFailed):
             _send(
@@ -873,17 +957,18 @@ class TestTunnel:
         assert server.heads == []
 
     def test_that_wants_a_password_is_a_failed_connection(self, serve: _Serve, connect: _Connect) -> None:
-        proxy = serve(_answering(_answer(b"", status=b"407 Proxy Authentication Required")))
+        proxy = serve(_responding(_response(b"", status=b"407 Proxy Authentication Required")))
         with pytest.raises(ConnectionFailed) as raised:
             _send(connect("https://api.invalid", proxy_url=proxy.url), "https://api.invalid/")
         assert str(raised.value) == (
-            "the proxy does not work: Tunnel connection failed: 407 Proxy Authentication Required"
+            f"the proxy 127.0.0.1:{proxy.port} does not work: "
+            "Tunnel connection failed: 407 Proxy Authentication Required"
         )
 
-    def test_that_wants_a_password_is_told_it(
+    def test_that_wants_a_password_gets_it(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("api.invalid")))
         proxy = serve(_tunnelling(server.port))
         proxy_url = f"http://user:fake-password@127.0.0.1:{proxy.port}"
         transport = connect("https://api.invalid", verify=authority.bundle, proxy_url=proxy_url)
@@ -898,13 +983,45 @@ class TestTunnel:
 
 
 class TestTls:
+    @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+    def test_nothing_but_the_environment_is_trusted_where_it_says_so(
+        self,
+        serve: _Serve,
+        connect: _Connect,
+        authority: _Authority,
+        stranger: _Authority,
+        monkeypatch: pytest.MonkeyPatch,
+        variable: str,
+    ) -> None:
+        monkeypatch.setenv(variable, stranger.bundle)
+        server = serve(_responding(_OK), tls=authority.server())
+        with pytest.raises(TlsFailed) as raised:
+            _send(connect(server.url), server.url)
+        assert str(raised.value) == (
+            f"127.0.0.1:{server.port}: certificate verify failed: unable to get local issuer certificate; "
+            "a private CA is named in tls_config.ca_file"
+        )
+
+    def test_client_certificate_that_is_renewed_is_shown_at_the_next_connection(
+        self, serve: _Serve, connect: _Connect, authority: _Authority
+    ) -> None:
+        tls = authority.server()
+        tls.verify_mode = ssl.CERT_REQUIRED
+        authority.ca.configure_trust(tls)
+        server = serve(_closing_after(_OK), tls=tls)
+        transport = connect(server.url, verify=authority.bundle, certificate=authority.client())
+        _send(transport, server.url)
+        authority.client()
+        _send(transport, server.url)
+        assert server.certificates[0] != server.certificates[1]
+
     def test_authority_of_the_configuration(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server())
+        server = serve(_responding(_OK), tls=authority.server())
         assert _send(connect(server.url, verify=authority.bundle), server.url).body == b"ok"
 
-    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
     def test_authority_of_the_environment(
         self,
         serve: _Serve,
@@ -914,17 +1031,19 @@ class TestTls:
         variable: str,
     ) -> None:
         monkeypatch.setenv(variable, authority.bundle)
-        server = serve(_answering(_OK), tls=authority.server())
+        server = serve(_responding(_OK), tls=authority.server())
         assert _send(connect(server.url), server.url).body == b"ok"
 
     def test_authority_that_is_missing_may_come_later(
         self, serve: _Serve, connect: _Connect, authority: _Authority, tmp_path: Path
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server())
+        server = serve(_responding(_OK), tls=authority.server())
         bundle = tmp_path / "late.pem"
         transport = connect(server.url, verify=str(bundle))
-        with pytest.raises(TlsFailed):
+        with pytest.raises(TlsFailed) as raised:
             _send(transport, server.url)
+        expected = f"ca_file: {bundle} does not exist; expected a file with certificates in PEM"
+        assert str(raised.value) == f"127.0.0.1:{server.port}: {expected}"
         bundle.write_bytes(Path(authority.bundle).read_bytes())
         assert _send(transport, server.url).body == b"ok"
 
@@ -937,7 +1056,7 @@ class TestTls:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", stranger.bundle)
-        server = serve(_answering(_OK), tls=authority.server())
+        server = serve(_responding(_OK), tls=authority.server())
         assert _send(connect(server.url, verify=authority.bundle), server.url).body == b"ok"
 
     @pytest.mark.parametrize("named", [False, True])
@@ -945,7 +1064,7 @@ class TestTls:
         self, serve: _Serve, connect: _Connect, authority: _Authority, stranger: _Authority, *, named: bool
     ) -> None:
         """Unknown to the configured bundle, or to the usual authorities where none is configured."""
-        server = serve(_answering(_OK), tls=authority.server())
+        server = serve(_responding(_OK), tls=authority.server())
         with pytest.raises(TlsFailed):
             _send(connect(server.url, verify=stranger.bundle if named else None), server.url)
         assert server.heads == []
@@ -953,7 +1072,7 @@ class TestTls:
     def test_certificate_of_another_host(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
-        server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("elsewhere.test")))
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("elsewhere.test")))
         with pytest.raises(TlsFailed):
             _send(connect(server.url, verify=authority.bundle), server.url)
         assert server.heads == []
@@ -964,7 +1083,7 @@ class TestTls:
             not_before=datetime(2001, 1, 1, tzinfo=UTC),
             not_after=datetime(2002, 1, 1, tzinfo=UTC),
         )
-        server = serve(_answering(_OK), tls=authority.server(leaf))
+        server = serve(_responding(_OK), tls=authority.server(leaf))
         with pytest.raises(TlsFailed) as raised:
             _send(connect(server.url, verify=authority.bundle), server.url)
         assert "certificate has expired" in str(raised.value)
@@ -980,14 +1099,14 @@ class TestTls:
     ) -> None:
         """Even where the environment names a bundle, and without a warning at every request."""
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", stranger.bundle)
-        server = serve(_answering(_OK), tls=authority.server(authority.ca.issue_cert("elsewhere.test")))
+        server = serve(_responding(_OK), tls=authority.server(authority.ca.issue_cert("elsewhere.test")))
         assert _send(connect(server.url, verify=False), server.url).body == b"ok"
 
     def test_certificate_of_the_client(self, serve: _Serve, connect: _Connect, authority: _Authority) -> None:
         tls = authority.server()
         tls.verify_mode = ssl.CERT_REQUIRED
         authority.ca.configure_trust(tls)
-        server = serve(_answering(_OK), tls=tls)
+        server = serve(_responding(_OK), tls=tls)
         transport = connect(server.url, verify=authority.bundle, certificate=authority.client())
         assert _send(transport, server.url).body == b"ok"
 
@@ -995,12 +1114,12 @@ class TestTls:
     def test_certificate_of_the_client_that_is_wanted_and_not_given(
         self, serve: _Serve, connect: _Connect, authority: _Authority, version: ssl.TLSVersion
     ) -> None:
-        """TLS 1.3 says so only when the answer is read."""
+        """TLS 1.3 says so only when the response is read."""
         tls = authority.server()
         tls.maximum_version = version
         tls.verify_mode = ssl.CERT_REQUIRED
         authority.ca.configure_trust(tls)
-        server = serve(_answering(_OK), tls=tls)
+        server = serve(_responding(_OK), tls=tls)
         with pytest.raises(TlsFailed):
             _send(connect(server.url, verify=authority.bundle), server.url)
         assert server.heads == []
@@ -1010,7 +1129,7 @@ class TestTls:
     ) -> None:
         def handle(peer: _Peer) -> None:
             peer.sock.recv(1)
-            peer.sock.sendall(_answer(b"speak HTTP", status=b"400 Bad Request"))
+            peer.sock.sendall(_response(b"speak HTTP", status=b"400 Bad Request"))
             peer.drain()
 
         server = serve(handle)
@@ -1034,7 +1153,7 @@ class TestTls:
         with pytest.raises(ConnectionFailed):
             _send(connect(url, verify=authority.bundle), url)
 
-    def test_server_that_leaves_in_the_middle_of_the_answer(
+    def test_server_that_leaves_in_the_middle_of_the_response(
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
         server = serve(
@@ -1047,7 +1166,7 @@ class TestTls:
         self, serve: _Serve, connect: _Connect, authority: _Authority
     ) -> None:
         """What went wrong below stays readable in the traceback."""
-        server = serve(_answering(_OK), tls=authority.server())
+        server = serve(_responding(_OK), tls=authority.server())
         with pytest.raises(ApiError) as raised:
             _send(connect(server.url), server.url)
         assert any(isinstance(error, ssl.SSLCertVerificationError) for error in _chain(raised.value))

@@ -1,4 +1,4 @@
-"""The Helm chart: what it renders is valid, safe and coherent, and configures an exporter that starts."""
+"""The Helm chart: objects are valid, safe and consistent, and the exporter accepts its configuration."""
 
 import base64
 import json
@@ -6,13 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import bcrypt
 import kubernetes_validate
@@ -67,7 +69,7 @@ def merged(values: Values, more: Values) -> Object:
 
 
 def helm(*arguments: str | Path, values: Values | None = None) -> subprocess.CompletedProcess[str]:
-    """Run helm on the chart, with values from standard input where some are given."""
+    """Run helm; values, if any, are passed on standard input."""
     return subprocess.run(
         [program("helm"), *arguments, *(() if values is None else ("-f", "-"))],
         input=None if values is None else json.dumps(values),
@@ -94,7 +96,7 @@ def rendered(case: Path) -> tuple[Object, ...]:
 
 
 def rendered_of(more: Values, **options: str) -> tuple[Object, ...]:
-    """What becomes of the fewest possible values and some more."""
+    """Render the minimal values merged with more."""
     return template(values=json.dumps(merged(MINIMAL, more)), **options)
 
 
@@ -114,19 +116,19 @@ def only(objects: Sequence[Object], kind: str) -> Object:
 
 
 def workload(objects: Sequence[Object]) -> Object:
-    """What makes the exporter's pod, or those of its shards."""
+    """The Deployment or StatefulSet."""
     (found,) = (*of_kind(objects, "Deployment"), *of_kind(objects, "StatefulSet"))
     return found
 
 
 def service_of(objects: Sequence[Object]) -> Object:
-    """The Service by which the exporter is found; that of the shards only gives them names."""
+    """The Service of the exporter, not the headless one of the shards."""
     (found,) = (found for found in of_kind(objects, "Service") if "clusterIP" not in found["spec"])
     return found
 
 
 def pods(objects: Sequence[Object]) -> list[Object]:
-    """The exporter's pod, and that of `helm test`."""
+    """The exporter's pod and the pod of `helm test`."""
     return [workload(objects)["spec"]["template"], only(objects, "Pod")]
 
 
@@ -146,11 +148,11 @@ def annotations(more: Values) -> Mapping[str, str]:
     return found
 
 
-# What is rendered
+# Objects
 
 
 @every_case
-def test_lint_has_nothing_to_say(case: Path) -> None:
+def test_lint_passes(case: Path) -> None:
     done = helm("lint", "--strict", CHART, "-f", case)
     assert done.returncode == 0, done.stdout
     assert set(re.findall(r"\[(?:INFO|WARNING|ERROR)\].*", done.stdout + done.stderr)) == {
@@ -161,7 +163,7 @@ def test_lint_has_nothing_to_say(case: Path) -> None:
 @every_case
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_accepts_every_object(case: Path, version: str) -> None:
-    """By its own schemas, without a key that it does not know."""
+    """By the schemas of Kubernetes, without unknown keys."""
     for found in rendered(case):
         if found["apiVersion"] != OPERATOR:
             kubernetes_validate.validate(found, version, strict=True)
@@ -176,16 +178,14 @@ def test_no_object_is_rendered_twice(case: Path) -> None:
     assert sorted(set(keys), key=repr) == sorted(keys, key=repr)
 
 
-def test_everything_is_everything() -> None:
-    """The case of that name and those with a volume and with shards leave no template unrendered."""
+def test_the_cases_render_every_template() -> None:
     cases = (EVERYTHING, CHART / "ci" / "persistence-values.yaml", SHARDING)
     said = "".join(helm("template", "watch", CHART, VERSION, "-f", case).stdout for case in cases)
     sources = re.findall("^# Source: datarobot-exporter/(.*)$", said, re.MULTILINE)
     assert set(sources) == {str(path.relative_to(CHART)) for path in (CHART / "templates").rglob("*.yaml")}
 
 
-def test_parts_are_off_unless_asked_for() -> None:
-    """What needs the Prometheus operator, or may get into the way, is the operator's decision."""
+def test_optional_parts_are_off_by_default() -> None:
     assert sorted(found["kind"] for found in rendered_of({})) == [
         *("ConfigMap", "Deployment", "Pod", "Secret", "Service", "ServiceAccount")
     ]
@@ -215,7 +215,7 @@ def test_objects_carry_the_recommended_labels(case: Path) -> None:
     ],
 )
 def test_names_of_objects(release: str, more: Values, name: str) -> None:
-    """Short enough for a Service, whatever the release is called."""
+    """Short enough for a Service, whatever the release's name is."""
     objects = rendered_of(more, release=release)
     assert only(objects, "Deployment")["metadata"]["name"] == name
     assert only(objects, "Service")["metadata"]["name"] == name
@@ -223,8 +223,8 @@ def test_names_of_objects(release: str, more: Values, name: str) -> None:
 
 
 @every_case
-def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
-    """The pod of `helm test` has most of its labels, and must not be scraped or counted as a replica."""
+def test_selectors_match_the_exporter_only(case: Path) -> None:
+    """The pod of `helm test` has most of the labels, and must not be scraped or counted as a replica."""
     objects = rendered(case)
     exporter, test = (pod["metadata"]["labels"].items() for pod in pods(objects))
     selectors = [
@@ -244,7 +244,7 @@ def test_selectors_find_the_exporter_and_nothing_else(case: Path) -> None:
 
 
 @every_case
-def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
+def test_ports_are_the_one_that_the_exporter_listens_on(case: Path) -> None:
     objects = rendered(case)
     (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     (port,) = container["ports"]
@@ -258,14 +258,12 @@ def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
     (served,) = service["spec"]["ports"]
     assert served["targetPort"] == port["name"]
     (tester,) = only(objects, "Pod")["spec"]["containers"]
-    environ = {variable["name"]: variable["value"] for variable in tester["env"]}
     if of_kind(objects, "Deployment"):
-        assert environ["EXPORTERS"] == f"{scheme}://{service['metadata']['name']}:{served['port']}"
-    assert environ["TELEMETRY_PATH"] == web.get("telemetry_path", "/metrics")
+        assert tester["args"][-1] == f"--url={scheme}://{service['metadata']['name']}:{served['port']}"
     for monitor in of_kind(objects, "ServiceMonitor"):
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] == served["name"]
-        assert endpoint["path"] == environ["TELEMETRY_PATH"]
+        assert endpoint["path"] == web.get("telemetry_path", "/metrics")
         assert endpoint.get("scheme", "http") == scheme
     for policy in of_kind(objects, "NetworkPolicy"):
         (rule,) = policy["spec"]["ingress"]
@@ -277,7 +275,7 @@ def test_ports_lead_to_where_the_exporter_listens(case: Path) -> None:
 
 @every_case
 def test_pods_are_restricted(case: Path) -> None:
-    """The Pod Security Standard of that name, rule by rule, and a root that cannot be written to."""
+    """The Pod Security Standard "restricted", rule by rule, and a read-only root file system."""
     for pod in pods(rendered(case)):
         spec = pod["spec"]
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
@@ -297,9 +295,22 @@ def test_pods_are_restricted(case: Path) -> None:
             assert container["resources"]["limits"].keys() == {"memory"}
 
 
+@pytest.mark.parametrize("case", [EVERYTHING, SHARDING], ids=lambda case: case.stem)
+def test_pods_are_spread_among_those_of_the_exporter(case: Path) -> None:
+    """A constraint without labelSelector selects no pod at all."""
+    pod = workload(rendered(case))["spec"]["template"]
+    (constraint,) = pod["spec"]["topologySpreadConstraints"]
+    selected = constraint["labelSelector"]["matchLabels"].items()
+    assert selected <= pod["metadata"]["labels"].items()
+    own = {"matchLabels": {"a": "b"}}
+    given = rendered_of({"topologySpreadConstraints": [{"maxSkew": 1, "labelSelector": own}]})
+    (constraint,) = workload(given)["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert constraint == {"maxSkew": 1, "labelSelector": own}
+
+
 @every_case
-def test_pods_hold_no_key_to_kubernetes(case: Path) -> None:
-    """And are told of no Service: one called datarobot-exporter would look like the exporter's variables."""
+def test_pods_have_no_access_to_the_kubernetes_api(case: Path) -> None:
+    """Nor variables of Services: those of one named datarobot-exporter would look like the exporter's."""
     objects = rendered(case)
     assert only(objects, "ServiceAccount")["automountServiceAccountToken"] is False
     for pod in pods(objects):
@@ -308,18 +319,18 @@ def test_pods_hold_no_key_to_kubernetes(case: Path) -> None:
         assert pod["spec"]["serviceAccountName"] == only(objects, "ServiceAccount")["metadata"]["name"]
 
 
-def test_the_service_account_may_be_the_operators_own() -> None:
+def test_an_existing_service_account_can_be_used() -> None:
     objects = rendered_of({"serviceAccount": {"create": False, "name": "mine"}})
     assert of_kind(objects, "ServiceAccount") == []
     assert {pod["spec"]["serviceAccountName"] for pod in pods(objects)} == {"mine"}
 
 
-def test_there_is_one_exporter_and_never_two_at_a_time() -> None:
+def test_two_exporters_never_run_at_the_same_time() -> None:
     spec = only(rendered_of({}), "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
-def test_a_given_token_is_in_the_secret_alone() -> None:
+def test_a_token_of_the_values_is_in_the_secret_only() -> None:
     objects = rendered(EVERYTHING)
     secret = only(objects, "Secret")
     assert secret["data"] == {"production": base64.b64encode(TOKEN.encode()).decode()}
@@ -328,8 +339,8 @@ def test_a_given_token_is_in_the_secret_alone() -> None:
     assert secret["data"]["production"] not in others
 
 
-def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
-    """As files that only the exporter's group may read, each with its account's name."""
+def test_an_existing_secret_is_mounted_by_its_keys() -> None:
+    """As files with the accounts' names that only the exporter's group can read."""
     objects = rendered(CHART / "ci" / "accounts-values.yaml")
     assert of_kind(objects, "Secret") == []
     volumes = workload(objects)["spec"]["template"]["spec"]["volumes"]
@@ -344,7 +355,7 @@ def test_a_secret_of_the_operator_is_mounted_by_its_keys() -> None:
     }
 
 
-def test_the_network_policy_says_who_may_talk_to_whom() -> None:
+def test_the_network_policy_limits_ingress_and_egress() -> None:
     spec = only(rendered(EVERYTHING), "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     scraper, tester = spec["ingress"][0]["from"]
@@ -362,7 +373,7 @@ def test_the_network_policy_says_who_may_talk_to_whom() -> None:
     assert extra["ports"] == [{"port": 8443, "protocol": "TCP"}]
 
 
-def test_the_network_policy_leaves_peers_open_unless_given() -> None:
+def test_the_network_policy_allows_all_peers_by_default() -> None:
     spec = only(rendered_of({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
     assert [rule.keys() for rule in spec["ingress"]] == [{"ports"}]
     assert [rule.keys() for rule in spec["egress"]] == [{"ports"}, {"ports"}]
@@ -372,7 +383,7 @@ def test_the_network_policy_leaves_peers_open_unless_given() -> None:
 
 
 def put_into(directory: Path, objects: Sequence[Object]) -> Path:
-    """Make the files that the exporter's container sees, and its configuration with their new paths."""
+    """Write the files of the exporter's container; return the configuration file, with paths adapted."""
     text = configuration(objects)
     spec = workload(objects)["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
@@ -393,7 +404,7 @@ def put_into(directory: Path, objects: Sequence[Object]) -> Path:
 
 @every_case
 def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> None:
-    """With nothing but the files that are mounted and the variables that are set."""
+    """With the mounted files and the set variables only."""
     objects = rendered(case)
     (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     environ = {variable["name"]: variable.get("value", TOKEN) for variable in container.get("env", [])}
@@ -404,8 +415,8 @@ def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> N
     assert settings.warnings == ()
 
 
-def test_the_configuration_is_what_was_given(tmp_path: Path) -> None:
-    """The exporter's own example is a value of the chart, and means the same there."""
+def test_the_exporters_example_is_valid_in_the_values(tmp_path: Path) -> None:
+    """And gives the same configuration."""
     (tmp_path / "token").write_text(TOKEN)
     text = EXAMPLE.read_text().replace("/run/secrets/datarobot-token", str(tmp_path / "token"))
     example = yaml.safe_load(text)
@@ -417,8 +428,8 @@ def test_the_configuration_is_what_was_given(tmp_path: Path) -> None:
     assert config.load(tmp_path / "ours.yaml", {}, {}) == config.load(tmp_path / "theirs.yaml", {}, {})
 
 
-def test_large_numbers_stay_whole() -> None:
-    """Helm reads numbers as floating point, and might write 1e+06."""
+def test_large_numbers_stay_integers() -> None:
+    """Helm reads numbers as floating point and could write 1e+06."""
     objects = rendered_of({"config": {"poll": {"page_size": 123_456_789}}})
     assert "page_size: 123456789\n" in configuration(objects) + "\n"
 
@@ -436,7 +447,7 @@ def test_large_numbers_stay_whole() -> None:
         ({"config": {"state": {"directory": "/state"}}}, "/state", None),
     ],
 )
-def test_state_is_kept_where_the_configuration_says(more: Values, directory: str, volume: str | None) -> None:
+def test_a_volume_is_mounted_at_the_state_directory(more: Values, directory: str, volume: str | None) -> None:
     objects = rendered_of(more)
     assert yaml.safe_load(configuration(objects))["state"] == {"directory": directory}
     spec = workload(objects)["spec"]["template"]["spec"]
@@ -449,7 +460,16 @@ def test_state_is_kept_where_the_configuration_says(more: Values, directory: str
     assert claims == ([volume] if volume == "watch-datarobot-exporter" else [])
 
 
-def test_another_configuration_or_token_makes_another_pod() -> None:
+def test_helm_keeps_the_claim() -> None:
+    """As Kubernetes keeps those of shards; the user's annotations stay beside it."""
+    claim = only(rendered(CHART / "ci" / "persistence-values.yaml"), "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {
+        "helm.sh/resource-policy": "keep",
+        "example.com/backup": "false",
+    }
+
+
+def test_a_changed_configuration_or_token_replaces_the_pod() -> None:
     before = annotations({})
     other_config = annotations({"config": {"poll": {"interval": "1m"}}})
     other_token = annotations({"credentials": {"tokens": {"production": "another"}}})
@@ -466,7 +486,7 @@ def test_another_configuration_or_token_makes_another_pod() -> None:
 
 
 def test_shards_are_the_pods_of_a_stateful_set() -> None:
-    """All started at once, each told its number by its name, and found by it."""
+    """All started at once; each reads its number from its name and has a DNS name."""
     objects = rendered(SHARDING)
     assert of_kind(objects, "Deployment") == of_kind(objects, "PersistentVolumeClaim") == []
     made = only(objects, "StatefulSet")
@@ -483,12 +503,13 @@ def test_shards_are_the_pods_of_a_stateful_set() -> None:
     assert names["metadata"]["name"] == made["spec"]["serviceName"]
     assert (names["spec"]["clusterIP"], names["spec"]["publishNotReadyAddresses"]) == ("None", True)
     (tester,) = only(objects, "Pod")["spec"]["containers"]
-    (exporters,) = (one["value"] for one in tester["env"] if one["name"] == "EXPORTERS")
     name, domain = made["metadata"]["name"], names["metadata"]["name"]
-    assert exporters.split() == [f"http://{name}-{index}.{domain}:10072" for index in range(3)]
+    assert [word for word in tester["args"] if word.startswith("--url=")] == [
+        f"--url=http://{name}-{index}.{domain}:10072" for index in range(3)
+    ]
 
 
-def test_shards_differ_from_one_exporter_in_nothing_else() -> None:
+def test_a_shards_pod_is_otherwise_the_deployments() -> None:
     one = only(rendered_of({}), "Deployment")["spec"]["template"]
     shard = only(rendered_of({"sharding": {"enabled": True}}), "StatefulSet")["spec"]["template"]
     (container,) = shard["spec"]["containers"]
@@ -519,6 +540,64 @@ def test_each_shard_has_a_volume_which_goes_with_it(replicas: int, when_scaled: 
     assert "state" not in {volume["name"] for volume in pod["volumes"]}
 
 
+class InstalledRelease(BaseHTTPRequestHandler):
+    """The Kubernetes API as far as Helm asks it: a StatefulSet is installed."""
+
+    stateful_set: ClassVar[Object]
+
+    def do_GET(self) -> None:
+        kind = {"name": "statefulsets", "kind": "StatefulSet", "namespaced": True, "verbs": ["get"]}
+        name = self.stateful_set["metadata"]["name"]
+        known = {
+            "/apis/apps/v1": {"kind": "APIResourceList", "groupVersion": "apps/v1", "resources": [kind]},
+            f"/apis/apps/v1/namespaces/there/statefulsets/{name}": self.stateful_set,
+        }
+        found = known.get(self.path.partition("?")[0])
+        self.send_response(404 if found is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(found or {"kind": "Status", "code": 404}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Keep standard error clean."""
+
+
+@pytest.fixture
+def upgrade(tmp_path: Path) -> Iterator[Callable[[Values], subprocess.CompletedProcess[str]]]:
+    """Renders shards against an API server that has the release with persistence."""
+    installed = {"sharding": {"enabled": True}, "persistence": {"enabled": True}}
+    InstalledRelease.stateful_set = only(rendered_of(installed), "StatefulSet")
+    with ThreadingHTTPServer(("127.0.0.1", 0), InstalledRelease) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        (tmp_path / "kubeconfig").write_text("")
+        flags = ["--dry-run=server", f"--kube-apiserver={address}", f"--kubeconfig={tmp_path / 'kubeconfig'}"]
+
+        def run(more: Values) -> subprocess.CompletedProcess[str]:
+            values = merged(merged(MINIMAL, installed), more)
+            return helm("template", "watch", CHART, "--namespace=there", VERSION, *flags, values=values)
+
+        yield run
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "persistence",
+    [{"size": "2Gi"}, {"storageClassName": "fast"}, {"annotations": {"a": "b"}}, {"enabled": False}],
+)
+def test_changed_claims_of_shards_are_refused_with_the_way_out(
+    upgrade: Callable[[Values], subprocess.CompletedProcess[str]], persistence: Values
+) -> None:
+    """Kubernetes would refuse them in the middle of the upgrade, without saying what to do."""
+    assert (done := upgrade({"sharding": {"shards": 5}})).returncode == 0, done.stderr
+    done = upgrade({"persistence": persistence})
+    assert done.returncode == 1
+    assert "persistence has changed, but Kubernetes does not allow" in done.stderr
+    assert "`kubectl -n there delete statefulset watch-datarobot-exporter --cascade=orphan`" in done.stderr
+
+
 def test_without_persistence_a_shards_state_lives_as_long_as_its_pod() -> None:
     values = {"sharding": {"enabled": True}, "config": {"state": {"directory": "/state"}}}
     spec = only(rendered_of(values), "StatefulSet")["spec"]
@@ -527,15 +606,15 @@ def test_without_persistence_a_shards_state_lives_as_long_as_its_pod() -> None:
 
 
 def test_names_of_shards_are_short_enough_for_their_labels() -> None:
-    """Kubernetes makes labels of a pod's name, and of the set's with a dash and ten characters."""
+    """Labels hold the pod's name, and the set's with a dash and ten characters."""
     objects = rendered_of({"sharding": {"enabled": True}}, release="r" * 53)
     name = only(objects, "StatefulSet")["metadata"]["name"]
     assert len(f"{name}-0123456789") <= 63
     assert len(f"{name}-999") <= 63
 
 
-def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path) -> None:
-    """Real exporters, with the files, flags and variables of their pods."""
+def test_every_account_is_polled_by_one_shard(tmp_path: Path) -> None:
+    """Real exporters with the files, flags and variables of their pods."""
     objects = rendered(SHARDING)
     made = only(objects, "StatefulSet")
     (container,) = made["spec"]["template"]["spec"]["containers"]
@@ -557,7 +636,7 @@ def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path)
             eventually(lambda exporter=exporter: exporter.get("/-/ready").ok)  # type: ignore[misc]
             text = exporter.get("/metrics").text
             up = re.findall(r'^datarobot_up\{account="(.*)"\} 1.0$', text, re.MULTILINE)
-            assert {path.stem for path in (place / "var/lib/datarobot-exporter").glob("*.json")} == set(up)
+            assert {path.stem for path in (place / "var/lib/datarobot-exporter").glob("*.db")} == set(up)
             found.append(up)
     assert sorted(name for up in found for name in up) == sorted(accounts)
     assert len(found) == 3
@@ -568,7 +647,7 @@ def test_the_rendered_shards_poll_each_account_once_between_them(tmp_path: Path)
 
 @pytest.fixture
 def served_over_tls(tmp_path: Path) -> Iterator[tuple[RunningExporter, Path]]:
-    """An exporter with what is rendered of the case, and where its Secret is mounted."""
+    """An exporter with the rendered files, and the directory of its Secret."""
     file = put_into(tmp_path, rendered(WEB_CONFIG))
     flags = [f"--config.file={file}", "--web.listen-address=127.0.0.1:0"]
     with RunningExporter(flags, cwd=tmp_path) as exporter:
@@ -579,7 +658,7 @@ def served_over_tls(tmp_path: Path) -> Iterator[tuple[RunningExporter, Path]]:
 def test_the_rendered_web_configuration_is_in_force(
     served_over_tls: tuple[RunningExporter, Path],
 ) -> None:
-    """Probes come through without a password; who scrapes needs one, and the authority of the Secret."""
+    """Probes need no password; a scrape needs one, and the CA of the Secret."""
     exporter, secret = served_over_tls
     url = f"https://127.0.0.1:{exporter.port}"
     (container,) = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]["containers"]
@@ -589,32 +668,20 @@ def test_the_rendered_web_configuration_is_in_force(
     assert get(url + probe["path"]).status_code == 200
     assert get(f"{url}/metrics").status_code == 401
     assert get(f"{url}/metrics", auth=("prometheus", PASSWORD)).status_code == 200
-    # Another Secret needs no other pod.
+    # A changed Secret needs no new pod.
     write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
     assert get(f"{url}/metrics").status_code == 200
 
 
-def test_helm_test_copes_with_tls_and_a_password(
-    served_over_tls: tuple[RunningExporter, Path],
-    check_script: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    exporter, secret = served_over_tls
+def test_helm_test_needs_no_password(served_over_tls: tuple[RunningExporter, Path]) -> None:
+    exporter, _ = served_over_tls
     url = f"https://127.0.0.1:{exporter.port}"
-    asked = {"EXPORTERS": url, "TELEMETRY_PATH": "/metrics", "WAIT_SECONDS": "30"}
-    protected = check_script(**asked)
-    write_web_file(secret / "web-config.yml", tls={"cert_file": "cert.pem", "key_file": "key.pem"})
-    opened = check_script(**asked)
-    plain = check_script(**{**asked, "EXPORTERS": url.replace("https", "http"), "WAIT_SECONDS": "0"})
-    assert (protected.returncode, protected.stdout) == (
-        0,
-        f"{url} is ready and asks for a password at /metrics\n",
-    )
-    assert (opened.returncode, opened.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
-    assert plain.returncode == 1
+    assert helm_test(url).stdout.startswith(f"{url}: Ready: ")
+    assert helm_test(url.replace("https", "http"), wait="0s").returncode == 1
 
 
-def test_the_web_configuration_is_mounted_whole() -> None:
-    """As a directory, without items: certificates beside it are there, and follow a change of the Secret."""
+def test_the_web_configuration_is_mounted_as_a_directory() -> None:
+    """Without items: its certificates are there too, and follow a change of the Secret."""
     spec = workload(rendered(WEB_CONFIG))["spec"]["template"]["spec"]
     (volume,) = (volume for volume in spec["volumes"] if volume["name"] == "web-config")
     assert volume["secret"] == {"secretName": "datarobot-exporter-web", "defaultMode": 0o440}
@@ -624,7 +691,7 @@ def test_the_web_configuration_is_mounted_whole() -> None:
     assert web == {"config_file": f"{mount['mountPath']}/web-config.yml"}
 
 
-def test_a_password_alone_leaves_http() -> None:
+def test_basic_auth_without_tls_keeps_http() -> None:
     objects = rendered_of({"webConfig": {"existingSecret": "mine"}, "serviceMonitor": {"enabled": True}})
     (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
     assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http"}
@@ -632,7 +699,7 @@ def test_a_password_alone_leaves_http() -> None:
     assert "scheme" not in endpoint
 
 
-def test_a_probe_of_the_operators_own_stays_as_it_is() -> None:
+def test_probes_can_be_replaced() -> None:
     """For a web configuration file that asks for a client's certificate, which the kubelet has not."""
     probe = {"httpGet": None, "tcpSocket": {"port": "http"}}
     own_scheme = {"httpGet": {"scheme": "HTTP"}}
@@ -644,7 +711,33 @@ def test_a_probe_of_the_operators_own_stays_as_it_is() -> None:
     assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTP"
 
 
-def test_the_service_monitor_is_told_how_to_get_in() -> None:
+def test_probes_need_no_client_certificate(tmp_path: Path) -> None:
+    """The liveness probe runs in the pod, with its configuration; a pod of `helm test` could not connect."""
+    objects = template("-f", WEB_CONFIG, "--set=webConfig.clientCertificates=true")
+    assert of_kind(objects, "Pod") == []
+    (container,) = workload(objects)["spec"]["template"]["spec"]["containers"]
+    readiness, liveness = container["readinessProbe"], container["livenessProbe"]
+    assert (readiness.keys() & {"httpGet", "tcpSocket"}, readiness["tcpSocket"]) == (
+        {"tcpSocket"},
+        {"port": "http"},
+    )
+    assert liveness.keys() & {"httpGet", "exec"} == {"exec"}
+    program, file, command = liveness["exec"]["command"]
+    assert (program, command) == ("datarobot-exporter", "health")
+    assert file in container["args"]
+    place = put_into(tmp_path, objects)
+    required = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
+    web = tmp_path / "run/secrets/web-config/web-config.yml"
+    write_web_file(web, tls={"cert_file": "cert.pem", "key_file": "key.pem", **required})
+    environ = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
+    with RunningExporter([f"--config.file={place}"], cwd=tmp_path, environ=environ) as exporter:
+        assert exporter.port
+        with RunningExporter([f"--config.file={place}", command], cwd=tmp_path, environ=environ) as health:
+            assert health.wait() == 0
+    assert ": Healthy: " in health.printed[0]
+
+
+def test_the_service_monitor_gets_tls_and_authentication() -> None:
     values = yaml.safe_load(WEB_CONFIG.read_text())["serviceMonitor"]
     (endpoint,) = only(rendered(WEB_CONFIG), "ServiceMonitor")["spec"]["endpoints"]
     assert endpoint["scheme"] == "https"
@@ -661,7 +754,7 @@ def test_the_service_monitor_is_told_how_to_get_in() -> None:
 
 
 def keys_of(schema: Object, path: str = "") -> Iterator[str]:
-    """Every key that a schema allows, dotted."""
+    """Every key that a schema allows, with dots."""
     schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     for key, inner in schema.get("properties", {}).items():
         if inner is not False:
@@ -672,7 +765,7 @@ def keys_of(schema: Object, path: str = "") -> Iterator[str]:
 
 
 def keys_in(values: object, path: str = "") -> Iterator[str]:
-    """Every key of some values, dotted; those of a list's entries as if they were the list's."""
+    """Every key of some values, with dots; keys of list entries as keys of the list."""
     if isinstance(values, dict):
         for key, inner in values.items():
             yield f"{path}{key}"
@@ -690,7 +783,7 @@ def test_the_schema_knows_the_keys_of_the_exporters_configuration() -> None:
 
 
 def test_the_schema_knows_the_keys_of_the_values() -> None:
-    """`global` and `enabled` are what an umbrella chart adds; the rest is of maps that are the user's."""
+    """Except `global` and `enabled` of umbrella charts, and mappings with free keys."""
     free = (
         *("podSecurityContext.", "securityContext.", "livenessProbe.", "readinessProbe.", "strategy."),
         *("resources.", "dashboards.labels.", "test.resources.", "prometheusRule.alerts."),
@@ -706,12 +799,16 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
     [
         (
             {"webConfig": {"existingSecret": "mine"}, "config": {"web": {"config_file": "/web.yml"}}},
-            "webConfig.existingSecret and config.web.config_file are given; expected one of them",
+            "webConfig.existingSecret and config.web.config_file are both set; expected one of them",
         ),
-        ({"webConfig": {"tls": True}}, "webConfig.tls is given, but no web configuration file"),
+        ({"webConfig": {"tls": True}}, "webConfig.tls is set without a web configuration file"),
         (
             {"serviceMonitor": {"basicAuth": {"a": "b"}, "authorization": {"a": "b"}}},
-            "serviceMonitor.basicAuth and serviceMonitor.authorization are given; expected one of them",
+            "serviceMonitor.basicAuth and serviceMonitor.authorization are both set; expected one of them",
+        ),
+        (
+            {"webConfig": {"existingSecret": "mine", "clientCertificates": True}},
+            "webConfig.clientCertificates is set without webConfig.tls; expected both, or neither",
         ),
         ({"sharding": {"shards": 0}}, "at '/sharding/shards': minimum: got 0, want 1"),
         (
@@ -734,19 +831,19 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
         ({"image": {"repository": ""}}, "image.repository is empty; expected the image that you built"),
         (
             {"credentials": {"existingSecret": "mine"}},
-            "credentials.existingSecret and credentials.tokens are given; expected one of them",
+            "credentials.existingSecret and credentials.tokens are both set; expected one of them",
         ),
         (
             {"credentials": {"tokens": {"produktion": TOKEN}}},
-            "credentials.tokens.produktion is for no account that needs it",
+            "credentials.tokens.produktion matches no account that needs a token",
         ),
         (
             {"credentials": {"keys": {"production": "token"}}},
-            "credentials.keys is given without credentials.existingSecret",
+            "credentials.keys is set without credentials.existingSecret",
         ),
         (
             {"config": {"accounts": []}, "credentials": {"existingSecret": "mine", "tokens": None}},
-            "credentials.existingSecret is given, but no account needs it",
+            "credentials.existingSecret is set, but no account needs it",
         ),
         (
             {"prometheusRule": {"enabled": True, "disabledAlerts": ["DataRobotTaskStock"]}},
@@ -754,11 +851,11 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
         ),
     ],
 )
-def test_values_that_cannot_be_meant_are_refused(more: Values, sentence: str) -> None:
+def test_invalid_values_are_refused(more: Values, sentence: str) -> None:
     assert sentence in refused(merged(MINIMAL, more))
 
 
-def test_all_that_is_missing_is_told_at_once() -> None:
+def test_all_errors_are_reported_at_once() -> None:
     accounts = [
         {"name": "one", "endpoint": "https://one.example.com"},
         {"name": "two", "endpoint": "https://two.example.com", "authorization": {"credentials": TOKEN}},
@@ -772,14 +869,14 @@ def test_all_that_is_missing_is_told_at_once() -> None:
     assert TOKEN not in said
 
 
-def test_nothing_configured_says_how() -> None:
+def test_without_an_account_the_error_says_how_to_set_one() -> None:
     said = refused({"image": MINIMAL["image"]})
     assert (
         "there is no account; expected some in config.accounts, or the variable DATAROBOT_API_TOKEN" in said
     )
 
 
-# What the chart shares with the rest of the repository
+# Copies of files of the repository
 
 
 def project() -> Object:
@@ -787,7 +884,7 @@ def project() -> Object:
     return found
 
 
-def test_the_chart_is_of_this_version() -> None:
+def test_the_chart_has_the_projects_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == project()["version"]
     (container,) = only(rendered_of({}), "Deployment")["spec"]["template"]["spec"]["containers"]
@@ -802,13 +899,13 @@ def test_the_chart_is_of_this_version() -> None:
     ],
 )
 def test_the_charts_copies_are_the_originals(copies: str, originals: str) -> None:
-    """Helm reads no file outside of the chart; `make chart-files` copies them."""
+    """Helm cannot read files outside of the chart; `make chart-files` copies them."""
     found = {path.name: path.read_bytes() for path in CHART.glob(copies)}
     assert found == {path.name: path.read_bytes() for path in ROOT.glob(originals)}
     assert found
 
 
-def test_the_service_monitor_is_one_of_the_operators() -> None:
+def test_the_service_monitor_has_the_fields_of_the_operator() -> None:
     monitor = only(rendered(EVERYTHING), "ServiceMonitor")
     assert monitor["apiVersion"] == OPERATOR
     assert monitor["metadata"]["namespace"] == "monitoring"
@@ -832,7 +929,7 @@ def test_the_service_monitor_is_one_of_the_operators() -> None:
 
 
 def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
-    """Unchanged, and within the megabyte that Kubernetes allows."""
+    """Unchanged, and below the limit of 1 MiB."""
     found = {
         name: json.loads(text)
         for config_map in of_kind(rendered(MONITORING), "ConfigMap")
@@ -847,30 +944,23 @@ def test_each_dashboard_is_a_config_map_for_grafanas_sidecar() -> None:
 # `helm test` and the notes
 
 
-@pytest.fixture
-def check_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs what the pod of `helm test` runs."""
+def helm_test(url: str, *, wait: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the pod's command for another URL."""
     (container,) = only(rendered(EVERYTHING), "Pod")["spec"]["containers"]
-    python, *arguments = container["command"]
-    assert python == "python"
-
-    def run(**environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=environ,
-            cwd=tmp_path,
-        )
-
-    return run
+    *arguments, asked = container["args"]
+    assert asked.startswith("--url=")
+    assert "--wait=90s" in arguments
+    given = [word if wait is None or "--wait" not in word else f"--wait={wait}" for word in arguments]
+    return subprocess.run(
+        [sys.executable, "-m", "exporter", *given, f"--url={url}"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
-def test_helm_test_tells_a_running_exporter_from_others(
-    check_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    """Readiness does not depend on DataRobot, which is not there."""
+def test_helm_test_waits_until_every_account_is_polled(tmp_path: Path) -> None:
+    """Whether that succeeds does not matter: DataRobot is not there."""
     nobody = f"http://127.0.0.1:{free_port()}"
     (tmp_path / "config.yaml").write_text("poll: {retries: 0}")
     with RunningExporter(
@@ -879,18 +969,16 @@ def test_helm_test_tells_a_running_exporter_from_others(
         environ={"DATAROBOT_ENDPOINT": nobody, "DATAROBOT_API_TOKEN": TOKEN},
     ) as exporter:
         url = f"http://127.0.0.1:{exporter.port}"
-        good = check_script(EXPORTERS=url, TELEMETRY_PATH="/metrics", WAIT_SECONDS="30")
-        astray = check_script(EXPORTERS=url, TELEMETRY_PATH="/config", WAIT_SECONDS="0")
-    absent = check_script(EXPORTERS=nobody, TELEMETRY_PATH="/metrics", WAIT_SECONDS="0")
-    assert (good.returncode, good.stdout) == (0, f"{url} is ready and serves metrics at /metrics\n")
-    assert (astray.returncode, astray.stderr) == (1, f"{url}/config has no datarobot_exporter_build_info\n")
-    assert absent.returncode == 1
-    assert absent.stderr.startswith(f"{nobody}/-/ready: ")
+        found = helm_test(url)
+    absent = helm_test(nobody, wait="0s")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(f"{url}: Ready: ")
+    assert (absent.returncode, absent.stderr) == (1, f"{nobody}: cannot connect: Connection refused\n")
 
 
 @every_case
-def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
-    """Helm shows them after an installation only; here they are rendered as part of an object."""
+def test_the_notes_name_the_next_commands(case: Path, tmp_path: Path) -> None:
+    """Helm shows notes after an installation only; here they are rendered in an object."""
     shutil.copytree(CHART, tmp_path / "chart")
     notes = tmp_path / "chart" / "templates" / "NOTES.txt"
     notes.with_suffix(".tpl").write_text(f'{{{{ define "notes" }}}}{notes.read_text()}{{{{ end }}}}')
@@ -907,11 +995,11 @@ def test_the_notes_say_how_to_go_on(case: Path, tmp_path: Path) -> None:
 
 def readme_values() -> list[Values]:
     blocks = re.findall("```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
-    # A file of another kind says so in its first line.
+    # Other files are named in their first line.
     return [yaml.safe_load(block) for block in blocks if not block.startswith("# web-config.yml")]
 
 
-def test_the_readmes_web_configuration_file_is_one(tmp_path: Path) -> None:
+def test_the_readmes_web_configuration_file_is_valid(tmp_path: Path) -> None:
     (block,) = re.findall("```yaml\n(# web-config.yml\n.*?)```", (CHART / "README.md").read_text(), re.DOTALL)
     Certificates(tmp_path)
     (tmp_path / "cert.pem").rename(tmp_path / "tls.crt")
@@ -924,11 +1012,11 @@ def test_the_readmes_web_configuration_file_is_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", readme_values(), ids=lambda block: next(iter(block)))
 def test_the_readmes_values_are_accepted(block: Values) -> None:
-    """Each on top of the first, which is what is needed."""
+    """Each merged with the first block, which has the required values."""
     template(values=json.dumps(merged(readme_values()[0], block)))
 
 
-def test_the_readme_quotes_the_refusal() -> None:
+def test_the_readme_quotes_the_errors() -> None:
     accounts = merged(readme_values()[0], {"image": {"repository": ""}})
     said = refused(merged(accounts, {"credentials": {"existingSecret": "", "tokens": {"production": TOKEN}}}))
     quoted = re.findall("```\n(- .*?)\n```", (CHART / "README.md").read_text(), re.DOTALL)

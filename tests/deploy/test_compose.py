@@ -1,6 +1,5 @@
-"""The Compose file: valid, closed to all but this machine, and wired to the very files of this repository."""
+"""The Compose file: valid, bound to loopback, and mounting the files of this repository."""
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,6 @@ import pytest
 import requests
 import yaml
 from conftest import DEADLINE_SECONDS, eventually, program
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from running import free_port
 
 from exporter.simulator.demo import DEMO_ACCOUNTS, simulated_token
@@ -30,7 +28,7 @@ services = pytest.mark.parametrize("name", SERVICES)
 
 
 def mounts(name: str) -> dict[str, Path]:
-    """Files and directories of this repository by their place in the container."""
+    """Mounted files and directories of this repository by their path in the container."""
     found = {}
     for volume in SERVICES[name].get("volumes", []):
         source, target, *mode = volume.split(":")
@@ -47,7 +45,7 @@ def option(name: str, flag: str) -> str:
 
 
 def inside(name: str, root: Path) -> Path:
-    """The configuration file of a service among the files of its container, all below another root."""
+    """Copy the mounted files of a service below another root; return its configuration file there."""
     places = {target: root / target.removeprefix("/") for target in mounts(name)}
     for target, source in mounts(name).items():
         places[target].parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +66,7 @@ def configuration(name: str) -> Any:
 
 
 def run(*command: str | Path, **environ: str) -> str:
-    """What a program says; it is an error if it ends badly."""
+    """Return what a program prints; fail unless it succeeds."""
     done = subprocess.run(
         command, env={**os.environ, **environ}, text=True, capture_output=True, check=False, timeout=60
     )
@@ -76,17 +74,26 @@ def run(*command: str | Path, **environ: str) -> str:
     return done.stdout
 
 
+def schema_errors(file: Path) -> str:
+    """Validate a file by the schema of the Compose specification; return the errors."""
+    schema = "vendor.compose-spec"
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", f"--builtin-schema={schema}", file],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
 def test_the_file_is_valid_by_the_compose_specification() -> None:
-    schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text(encoding="utf-8"))
-    Draft202012Validator.check_schema(schema)
-    errors = Draft202012Validator(schema).iter_errors(FILE)
-    assert [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in errors] == []
+    assert schema_errors(DIRECTORY / "compose.yaml") == ""
 
 
-def test_a_mistake_in_the_file_would_be_found() -> None:
-    schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text(encoding="utf-8"))
+def test_an_invalid_file_has_schema_errors(tmp_path: Path) -> None:
     wrong = {**FILE, "services": {"exporter": {**SERVICES["exporter"], "readonly": True}}}
-    assert not Draft202012Validator(schema).is_valid(wrong)
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(wrong))
+    assert "'readonly' was unexpected" in schema_errors(tmp_path / "compose.yaml")
 
 
 @services
@@ -96,8 +103,8 @@ def test_no_port_is_open_beyond_loopback(name: str) -> None:
 
 
 @services
-def test_no_image_changes_by_itself(name: str) -> None:
-    """A tag names one release; the project's own image is built from this repository."""
+def test_image_tags_name_one_release(name: str) -> None:
+    """The project's own image is built from this repository."""
     service = SERVICES[name]
     if name in OURS:
         assert (DIRECTORY / service["build"]["context"] / "Dockerfile").resolve().is_file()
@@ -107,14 +114,14 @@ def test_no_image_changes_by_itself(name: str) -> None:
 
 
 @services
-def test_every_service_tells_its_health(name: str) -> None:
+def test_every_service_has_a_health_check(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] == "CMD"
     assert check.keys() == {"test", "interval", "timeout", "retries"}
 
 
 @services
-def test_no_service_has_rights_that_it_does_not_need(name: str) -> None:
+def test_services_have_no_unnecessary_permissions(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -124,12 +131,12 @@ def test_no_service_has_rights_that_it_does_not_need(name: str) -> None:
 
 @services
 def test_every_mounted_file_exists(name: str) -> None:
-    """Where one does not, Docker makes a directory in its place and says nothing."""
+    """Docker silently creates a directory for a missing one."""
     assert [path for path in mounts(name).values() if not path.exists()] == []
 
 
 @services
-def test_a_service_waits_for_the_health_of_another(name: str) -> None:
+def test_services_wait_until_their_dependencies_are_healthy(name: str) -> None:
     needed = SERVICES[name].get("depends_on", {})
     for other, how in needed.items():
         assert how == {"condition": "service_healthy"}
@@ -137,13 +144,13 @@ def test_a_service_waits_for_the_health_of_another(name: str) -> None:
         assert set(SERVICES[other].get("profiles", [])) <= set(SERVICES[name].get("profiles", []))
 
 
-def test_the_two_exporters_exclude_each_other_and_go_by_one_name() -> None:
+def test_both_exporters_have_the_same_network_name() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
     assert profiles == {"simulator": ["demo"], "demo-exporter": ["demo"], "exporter": ["account"]}
     assert SERVICES["demo-exporter"]["networks"]["default"]["aliases"] == ["exporter"]
 
 
-def test_grafana_has_no_password_to_leave_at_its_default() -> None:
+def test_grafana_has_no_default_password() -> None:
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
@@ -151,7 +158,7 @@ def test_grafana_has_no_password_to_leave_at_its_default() -> None:
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
 
 
-def test_every_address_in_a_configuration_is_a_service_that_listens_there() -> None:
+def test_every_configured_address_is_a_port_of_a_service() -> None:
     prometheus = configuration("prometheus")
     alerting = prometheus["alerting"]["alertmanagers"]
     grafana = mounts("grafana")["/etc/grafana/provisioning/datasources"] / "prometheus.yaml"
@@ -187,8 +194,8 @@ def test_alertmanager_accepts_its_file_where_it_is_mounted(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "binary"), [("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")]
 )
-def test_the_program_runs_as_it_is_commanded(name: str, binary: str, tmp_path: Path) -> None:
-    """Debian's, on the same files and flags; only the places and the port are others."""
+def test_the_program_starts_with_its_command(name: str, binary: str, tmp_path: Path) -> None:
+    """Debian's package with the same files and flags, in other directories and on another port."""
     config = inside(name, tmp_path)
     for volume in FILE["volumes"]:
         (tmp_path / volume).mkdir(exist_ok=True)
@@ -207,7 +214,7 @@ def test_the_program_runs_as_it_is_commanded(name: str, binary: str, tmp_path: P
 
 
 def ready(process: subprocess.Popen[bytes], address: str) -> bool:
-    assert process.poll() is None, "it has ended; see its log"
+    assert process.poll() is None, "the program has exited; see its log"
     try:
         return requests.get(f"http://{address}/-/ready", timeout=10).ok
     except requests.ConnectionError:
@@ -226,7 +233,7 @@ def test_grafana_finds_the_dashboards_where_they_are_mounted() -> None:
     assert home == f"{source['options']['path']}/datarobot-tasks.json"
 
 
-def test_the_demo_is_about_the_accounts_that_the_simulator_has(tmp_path: Path) -> None:
+def test_the_demo_has_the_accounts_of_the_simulator(tmp_path: Path) -> None:
     accounts = configuration("demo-exporter")["accounts"]
     assert [account["name"] for account in accounts] == list(DEMO_ACCOUNTS)
     environment = SERVICES["demo-exporter"]["environment"]
@@ -234,10 +241,10 @@ def test_the_demo_is_about_the_accounts_that_the_simulator_has(tmp_path: Path) -
     assert tokens == [simulated_token(name) for name in DEMO_ACCOUNTS]
     file = inside("demo-exporter", tmp_path)
     said = run(sys.executable, "-m", "exporter", "--config.file", file, "--config.check", **environment)
-    assert said == f"{file}: fine, 3 account(s)\n"
+    assert said == f"{file}: configuration is valid (3 accounts)\n"
 
 
-def test_a_real_account_needs_the_secret_and_no_more(tmp_path: Path) -> None:
+def test_a_real_account_needs_the_secret_only(tmp_path: Path) -> None:
     (secret,) = SERVICES["exporter"]["secrets"]
     file = inside("exporter", tmp_path)
     token = tmp_path / "token"
@@ -246,12 +253,12 @@ def test_a_real_account_needs_the_secret_and_no_more(tmp_path: Path) -> None:
     assert f"/run/secrets/{secret}" in text
     file.write_text(text.replace(f"/run/secrets/{secret}", str(token)), encoding="utf-8")
     said = run(sys.executable, "-m", "exporter", "--config.file", file, "--config.check")
-    assert said == f"{file}: fine, 1 account(s)\n"
+    assert said == f"{file}: configuration is valid (1 account)\n"
 
 
-@pytest.mark.parametrize("path", ["compose.yaml", "exporter.yaml", "exporter.simulator.demo.yaml"])
+@pytest.mark.parametrize("path", ["compose.yaml", "exporter.yaml", "exporter.demo.yaml"])
 def test_no_token_is_in_the_files(path: str) -> None:
-    """But those of the simulator, which open nothing."""
+    """Except those of the simulator."""
     text = (DIRECTORY / path).read_text(encoding="utf-8")
     for token in map(simulated_token, DEMO_ACCOUNTS):
         text = text.replace(token, "")

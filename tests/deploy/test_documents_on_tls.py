@@ -1,4 +1,4 @@
-"""What the documents say on TLS and basic auth, done: with real exporters, and a real Prometheus."""
+"""The documented steps for TLS and basic auth, with real exporters and a real Prometheus."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ ENVIRON: Final = {
 
 
 def block(document: str, holding: str) -> str:
-    """The one block of a document with something in it."""
+    """The only code block of a document that holds a text."""
     blocks = re.findall(r"```\w+\n(.*?)```", (DEPLOY / document).read_text(), re.DOTALL)
     (found,) = (text for text in blocks if holding in text)
     assert isinstance(found, str)
@@ -52,7 +52,7 @@ def exporter(cwd: Path, *flags: str, **environ: str) -> Iterator[RunningExporter
         yield it
 
 
-def lets_in_who_it_should(it: RunningExporter, authority: Path) -> None:
+def requires_tls_and_password(it: RunningExporter, authority: Path) -> None:
     url = f"https://127.0.0.1:{it.port}"
     get = partial(requests.get, verify=str(authority), timeout=DEADLINE_SECONDS)
     assert get(f"{url}/metrics").status_code == 401
@@ -60,8 +60,8 @@ def lets_in_who_it_should(it: RunningExporter, authority: Path) -> None:
     assert get(f"{url}/-/healthy").status_code == 200
 
 
-def test_systemd_hands_the_files_over(tmp_path: Path) -> None:
-    """Each credential of the drop-in is a file that the web configuration needs, by its name."""
+def test_systemd_passes_the_files(tmp_path: Path) -> None:
+    """Each credential of the drop-in is a file that the web configuration names."""
     document = "systemd/README.md"
     drop_in = block(document, "web-config.yml:")
     web = web_directory(tmp_path / "web", document)
@@ -73,20 +73,19 @@ def test_systemd_hands_the_files_over(tmp_path: Path) -> None:
     (variable, value) = re.findall("^Environment=(.*?)=(.*)$", drop_in, re.MULTILINE)[0]
     environ = {variable: value.replace("/run/credentials/datarobot-exporter.service", str(web))}
     with exporter(tmp_path, **environ) as it:
-        lets_in_who_it_should(it, web / "ca.pem")
+        requires_tls_and_password(it, web / "ca.pem")
 
 
 def test_compose_mounts_the_files(tmp_path: Path) -> None:
     document = "compose/README.md"
     web = web_directory(tmp_path / "web", document)
     service = yaml.safe_load(block(document, "services:"))["services"]["exporter"]
-    base = yaml.safe_load((DEPLOY / "compose/compose.yaml").read_text())["services"]["exporter"]
-    assert service["command"][:-1] == base["command"]
     (volume,) = service["volumes"]
     source, target, mode = volume.split(":")
     assert (source, mode) == ("./web", "ro")
-    with exporter(tmp_path, service["command"][-1].replace(target, str(web))) as it:
-        lets_in_who_it_should(it, web / "ca.pem")
+    environ = {name: value.replace(target, str(web)) for name, value in service["environment"].items()}
+    with exporter(tmp_path, **environ) as it:
+        requires_tls_and_password(it, web / "ca.pem")
 
 
 @pytest.fixture
@@ -96,7 +95,9 @@ def scrape_config() -> dict[str, Any]:
     return job
 
 
-def test_prometheus_gets_in(tmp_path: Path, scrape_config: dict[str, Any]) -> None:
+def test_prometheus_scrapes_with_the_documented_configuration(
+    tmp_path: Path, scrape_config: dict[str, Any]
+) -> None:
     web = web_directory(tmp_path / "web", "compose/README.md")
     (tmp_path / "password").write_text(PASSWORD)
     scrape_config["tls_config"] = {

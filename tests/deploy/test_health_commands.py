@@ -1,16 +1,13 @@
-"""The commands that tell a container's health, the image's and Compose's, run against exporters."""
+"""The health checks of image and Compose, run against an exporter with the same configuration."""
 
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import bcrypt
 import pytest
 import yaml
 from conftest import DEADLINE_SECONDS, eventually
@@ -19,13 +16,16 @@ from serving import Certificates, write_web_file
 
 
 ROOT: Final = Path(__file__).parent.parent.parent
-PORT: Final = "10072"
-HASH: Final = bcrypt.hashpw(b"obviously-fake-password", bcrypt.gensalt(4)).decode()
+PROGRAM: Final = Path(sys.executable).with_name("datarobot-exporter")
+IMAGE: Final = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+ENVIRON: Final = {
+    "DATAROBOT_API_TOKEN": "obviously-fake-token",
+    "DATAROBOT_ENDPOINT": "http://127.0.0.1:9/api/v2",
+}
 
 
 def of_the_image() -> list[str]:
-    text = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
-    (command,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])$", text, re.MULTILINE)
+    (command,) = re.findall(r"^HEALTHCHECK .*?CMD (\[.*\])$", IMAGE, re.MULTILINE)
     found: list[str] = json.loads(command)
     return found
 
@@ -34,50 +34,63 @@ def of_compose() -> list[str]:
     services = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["services"]
     first, *command = services["exporter"]["healthcheck"]["test"]
     assert first == "CMD"
-    return [word.replace("$$", "$") for word in command]
+    return list(command)
 
 
 COMMANDS: Final = {"image": of_the_image(), "compose": of_compose()}
 
-every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_health_follows_the_configuration(command: list[str], tmp_path: Path) -> None:
+    """Another port, TLS by a variable, and a proxy for DataRobot; in the directory of the configuration."""
+    port = free_port()
+    web = write_web_file(tmp_path / "web.yml", tls=Certificates(tmp_path).files)
+    (tmp_path / "config.yaml").write_text(
+        f"web: {{listen_address: '127.0.0.1:{port}'}}\npoll: {{retries: 0}}"
+    )
+    environ = {**ENVIRON, "DATAROBOT_EXPORTER_WEB_CONFIG_FILE": str(web)}
+    nobody = f"http://127.0.0.1:{free_port()}"
+
+    def status() -> int:
+        name, *arguments = command
+        assert name == PROGRAM.name
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            check=False,
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, **environ, "http_proxy": nobody, "https_proxy": nobody},
+            timeout=DEADLINE_SECONDS,
+        ).returncode
+
+    with RunningExporter([], cwd=tmp_path, environ=environ) as exporter:
+        eventually(lambda: "event=poll.failed" in exporter.log)
+        assert status() == 0
+    assert status() == 1
 
 
-def verdict(command: list[str], port: int, **environ: str) -> int:
-    """Run the command as in the container, where `python` is the exporter's; only the port is another."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    assert command[-1].count(PORT) == 1
-    return subprocess.run(
-        [*command[:-1], command[-1].replace(PORT, str(port))],
-        check=False,
-        capture_output=True,
-        env={"PATH": path, **environ},
-        timeout=DEADLINE_SECONDS,
-    ).returncode
+def test_the_working_directory_of_the_image_is_that_of_the_configuration() -> None:
+    """The health check finds the file without a flag, as the exporter does."""
+    (directory,) = re.findall(r"^WORKDIR (/etc/.*)$", IMAGE, re.MULTILINE)
+    mounts = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["services"]["exporter"]
+    assert f"./exporter.yaml:{directory}/config.yaml:ro" in mounts["volumes"]
 
 
-@contextmanager
-def exporter(directory: Path, *flags: str) -> Iterator[RunningExporter]:
-    (directory / "config.yaml").write_text("poll: {retries: 0}")
-    environ = {"DATAROBOT_API_TOKEN": "obviously-fake-token", "DATAROBOT_ENDPOINT": "http://127.0.0.1:9"}
-    with RunningExporter(["--web.listen-address=127.0.0.1:0", *flags], cwd=directory, environ=environ) as it:
-        eventually(lambda: "event=poll.failed" in it.log)
-        yield it
+def test_the_images_user_owns_the_state_directory() -> None:
+    """A named volume that is new takes the owner of the directory that it is mounted at."""
+    (user,) = re.findall(r"^USER (\d+:\d+)$", IMAGE, re.MULTILINE)
+    owner, directory = re.findall(
+        r"^RUN install --directory .*--owner=(\d+ --group=\d+) (\S+)$", IMAGE, re.MULTILINE
+    )[0]
+    assert owner.replace(" --group=", ":") == user
+    state = yaml.safe_load((ROOT / "deploy/compose/exporter.yaml").read_text())["state"]["directory"]
+    service = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["services"]["exporter"]
+    assert state == directory
+    assert f"exporter:{directory}" in service["volumes"]
 
 
-@every_command
-def test_an_exporter_is_healthy_by_http_and_nobody_is_not(command: list[str], tmp_path: Path) -> None:
-    """Whatever proxy the container has been given for DataRobot."""
-    nobody = free_port()
-    with exporter(tmp_path) as it:
-        assert verdict(command, it.port) == 0
-        assert verdict(command, it.port, http_proxy=f"http://127.0.0.1:{nobody}") == 0
-    assert verdict(command, nobody) == 1
-
-
-@every_command
-def test_an_exporter_is_healthy_by_https_too(command: list[str], tmp_path: Path) -> None:
-    """Whoever signed the certificate, and without the password."""
-    web = write_web_file(tmp_path / "web.yml", tls=Certificates(tmp_path).files, users={"prometheus": HASH})
-    with exporter(tmp_path, f"--web.config.file={web}") as it:
-        assert verdict(command, it.port) == 0
-        assert verdict(command, it.port, https_proxy=f"http://127.0.0.1:{free_port()}") == 0
+def test_build_arguments_are_labels_of_the_image() -> None:
+    names = ("version", "revision", "source")
+    assert re.findall(r"^ARG ([A-Z]+)=", IMAGE, re.MULTILINE) == [name.upper() for name in names]
+    for name in names:
+        assert f'org.opencontainers.image.{name}="${name.upper()}"' in IMAGE

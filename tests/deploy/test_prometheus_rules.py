@@ -234,7 +234,7 @@ def test_every_alert_that_is_named_anywhere_exists() -> None:
     assert [(where, name) for where, name in sorted(named) if name not in ALERTS] == []
 
 
-def test_the_table_of_alerts_is_that_of_the_rules() -> None:
+def test_the_documented_table_of_alerts_is_that_of_the_rules() -> None:
     """With severity, `for`, and the thresholds that the expression names."""
     table = re.findall(
         r"^\| \[(DataRobot\w+)\]\(\.\./deploy/runbooks/(\w+)\.md\) \| (\w+) \| (\w+) \| (.*?) \| .+ \|$",

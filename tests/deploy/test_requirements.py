@@ -1,4 +1,4 @@
-"""The image's pins: every dependency of the project is among them, each with hashes, from any index."""
+"""The image's requirements: every dependency pinned, with hashes, from any index."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ PINNED = ("requirements.txt", "requirements-build.txt")
 
 
 def pins(name: str) -> dict[str, str]:
-    """What is pinned: versions with their hashes, by name."""
+    """Pinned versions with their hashes, by name."""
     text = (ROOT / "deploy" / name).read_text()
     found = re.findall(
         r"^([a-z0-9.-]+)==(\S+ \\\n(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE
@@ -21,7 +21,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 def test_every_dependency_is_pinned() -> None:
-    """Where one is not, `make requirements` pins it."""
+    """`make requirements` pins them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime = {re.match(r"[\w-]+", one)[0] for one in project["project"]["dependencies"]}  # type: ignore[index]
     assert runtime - pins("requirements.txt").keys() == set()

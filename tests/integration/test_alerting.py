@@ -1,6 +1,6 @@
-"""What happens in the simulator reaches a person, by way of our rules and our routes.
+"""Alerts from the simulator to a webhook, with the shipped rules and routes.
 
-Exporter, Prometheus and Alertmanager are real; only time is shortened, see `alerting.sped_up_rules`.
+Exporter, Prometheus and Alertmanager are real; only times are shorter, see `alerting.sped_up_rules`.
 """
 
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pytest
-from alerting import Alertmanager, Notice, Webhook, sped_up_rules
+from alerting import Alertmanager, Notification, Webhook, sped_up_rules
 from conftest import eventually
 from running import Prometheus, RunningExporter
 
@@ -29,8 +29,8 @@ tasks: {{stuck_after: {{INITIALIZED: 10m, RUNNING: 2s}}, stuck_after_by_type: {{
 """
 
 
-class World(NamedTuple):
-    """All that is between a task and a person."""
+class Setup(NamedTuple):
+    """The parts from the simulated account to the webhook."""
 
     account: SimulatedAccount
     simulator: Simulator
@@ -39,22 +39,22 @@ class World(NamedTuple):
     webhook: Webhook
 
     def submit(self, task_type: str) -> str:
-        """A task of the account `production` that runs until it is finished."""
+        """Submit a running task of the account `production`."""
         with self.simulator.lock:
             return self.account.submit(task_type, status="RUNNING", created=time.time())
 
     def finish(self, status_id: str, status: str) -> None:
-        """End it, and leave its record."""
+        """Finish a task; it leaves the listing and its record stays."""
         with self.simulator.lock:
             self.account.finish(status_id, status, listed_for=0)
 
-    def notice(self, name: str, status: Literal["firing", "resolved"] = "firing") -> Notice:
-        """The first notice of an alert, once it has come."""
+    def wait_for(self, name: str, status: Literal["firing", "resolved"] = "firing") -> Notification:
+        """Wait for the first notification of an alert."""
         return eventually(lambda: self.webhook.received(name, status))[0]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def setup(tmp_path: Path) -> Iterator[Setup]:
     now = time.time()
     accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in TOKENS}
     with (
@@ -73,88 +73,88 @@ def world(tmp_path: Path) -> Iterator[World]:
             Prometheus(tmp_path, targets=[f"127.0.0.1:{exporter.port}"], more=more) as prometheus,
         ):
             eventually(lambda: len(prometheus.query("datarobot_up == 1")) == len(TOKENS))
-            yield World(accounts["production"], simulator, prometheus, alertmanager, webhook)
+            yield Setup(accounts["production"], simulator, prometheus, alertmanager, webhook)
             assert "Traceback" not in exporter.log
 
 
-def test_a_stuck_task_is_reported_with_account_and_type_until_it_finishes(
-    world: World, record_property: Callable[[str, object], None]
+def test_a_stuck_task_fires_until_it_finishes(
+    setup: Setup, record_property: Callable[[str, object], None]
 ) -> None:
     """The time is recorded, not asserted: it depends on the load of the machine."""
-    status_id = world.submit("Dataset")
+    status_id = setup.submit("Dataset")
     stuck_at = time.time() + 2
-    world.submit("Testing")
-    notice = world.notice("DataRobotTaskStuck")
-    record_property("seconds past the limit", world.alertmanager.firing()["DataRobotTaskStuck"] - stuck_at)
-    assert notice.receiver == "ticket"
-    assert notice.labels["account"] == "production"
-    assert notice.labels["task_type"] == "Dataset"
-    assert notice.annotations["description"].startswith(
+    setup.submit("Testing")
+    notification = setup.wait_for("DataRobotTaskStuck")
+    record_property("seconds past the limit", setup.alertmanager.firing()["DataRobotTaskStuck"] - stuck_at)
+    assert notification.receiver == "ticket"
+    assert notification.labels["account"] == "production"
+    assert notification.labels["task_type"] == "Dataset"
+    assert notification.annotations["description"].startswith(
         "1 task(s) of type Dataset in account production are RUNNING past their limit, the oldest is "
     )
-    world.finish(status_id, "COMPLETED")
-    assert world.notice("DataRobotTaskStuck", "resolved").labels == notice.labels
-    assert world.webhook.names == {"DataRobotTaskStuck"}
+    setup.finish(status_id, "COMPLETED")
+    assert setup.wait_for("DataRobotTaskStuck", "resolved").labels == notification.labels
+    assert setup.webhook.names == {"DataRobotTaskStuck"}
 
 
-def test_a_failed_task_is_reported_with_account_and_type_for_a_while(
-    world: World, record_property: Callable[[str, object], None]
+def test_a_failed_task_fires_for_some_time(
+    setup: Setup, record_property: Callable[[str, object], None]
 ) -> None:
-    status_id, other, third = (world.submit(name) for name in ("Dataset", "Testing", "Testing"))
-    eventually(lambda: world.prometheus.query("sum(datarobot_tasks) == 3"))
-    world.finish(other, "COMPLETED")
-    world.finish(third, "ABORTED")
+    status_id, other, third = (setup.submit(name) for name in ("Dataset", "Testing", "Testing"))
+    eventually(lambda: setup.prometheus.query("sum(datarobot_tasks) == 3"))
+    setup.finish(other, "COMPLETED")
+    setup.finish(third, "ABORTED")
     failed_at = time.time()
-    world.finish(status_id, "ERROR")
-    notice = world.notice("DataRobotTasksFailing")
+    setup.finish(status_id, "ERROR")
+    notification = setup.wait_for("DataRobotTasksFailing")
     record_property(
-        "seconds past the failure", world.alertmanager.firing()["DataRobotTasksFailing"] - failed_at
+        "seconds past the failure", setup.alertmanager.firing()["DataRobotTasksFailing"] - failed_at
     )
-    assert notice.receiver == "ticket"
-    assert notice.labels["account"] == "production"
-    assert notice.labels["task_type"] == "Dataset"
-    assert notice.annotations["description"] == (
+    assert notification.receiver == "ticket"
+    assert notification.labels["account"] == "production"
+    assert notification.labels["task_type"] == "Dataset"
+    assert notification.annotations["description"] == (
         "1 task(s) of type Dataset in account production ended as ERROR or EXPIRED within 15 minutes; "
         "run: datarobot-exporter tasks list --failed --account production"
     )
-    assert world.notice("DataRobotTasksFailing", "resolved").labels == notice.labels
-    assert {notice.labels["task_type"] for notice in world.webhook.notices} == {"Dataset"}
+    assert setup.wait_for("DataRobotTasksFailing", "resolved").labels == notification.labels
+    assert {each.labels["task_type"] for each in setup.webhook.notifications} == {"Dataset"}
 
 
-def test_a_token_that_is_rejected_is_one_alert_until_it_is_accepted(world: World) -> None:
-    world.simulator.inject(Fault(kind="unauthorized", account="production"))
-    notice = world.notice("DataRobotApiUnauthorized")
-    assert notice.receiver == "page"
-    assert notice.labels["account"] == "production"
-    world.simulator.clear()
-    assert world.notice("DataRobotApiUnauthorized", "resolved").labels == notice.labels
-    assert world.webhook.names == {"DataRobotApiUnauthorized"}
-    assert {notice.labels["account"] for notice in world.webhook.notices} == {"production"}
+def test_a_rejected_token_fires_one_alert_until_it_is_accepted(setup: Setup) -> None:
+    setup.simulator.inject(Fault(kind="unauthorized", account="production"))
+    notification = setup.wait_for("DataRobotApiUnauthorized")
+    assert notification.receiver == "page"
+    assert notification.labels["account"] == "production"
+    setup.simulator.clear()
+    assert setup.wait_for("DataRobotApiUnauthorized", "resolved").labels == notification.labels
+    assert setup.webhook.names == {"DataRobotApiUnauthorized"}
+    assert {each.labels["account"] for each in setup.webhook.notifications} == {"production"}
 
 
-def test_one_outage_of_several_accounts_is_one_notification(world: World) -> None:
-    world.simulator.inject(Fault(kind="unavailable"))
-    notice = world.notice("DataRobotApiDown")
-    assert notice.receiver == "page"
-    assert notice.labels["endpoint"] == world.simulator.url
-    eventually(lambda: world.webhook.notifications["DataRobotApiDown"][-1] == set(TOKENS))
-    assert len(world.webhook.notifications["DataRobotApiDown"]) <= len(TOKENS)
-    assert world.alertmanager.firing().keys() == {"DataRobotApiDown"}
-    world.simulator.clear()
-    eventually(lambda: len(world.webhook.received("DataRobotApiDown", "resolved")) >= len(TOKENS))
-    assert world.webhook.names == {"DataRobotApiDown"}
+def test_one_outage_of_several_accounts_is_one_notification(setup: Setup) -> None:
+    setup.simulator.inject(Fault(kind="unavailable"))
+    notification = setup.wait_for("DataRobotApiDown")
+    assert notification.receiver == "page"
+    assert notification.labels["endpoint"] == setup.simulator.url
+    eventually(lambda: setup.webhook.accounts["DataRobotApiDown"][-1] == set(TOKENS))
+    assert len(setup.webhook.accounts["DataRobotApiDown"]) <= len(TOKENS)
+    assert setup.alertmanager.firing().keys() == {"DataRobotApiDown"}
+    setup.simulator.clear()
+    eventually(lambda: len(setup.webhook.received("DataRobotApiDown", "resolved")) >= len(TOKENS))
+    assert setup.webhook.names == {"DataRobotApiDown"}
 
 
-def test_a_stuck_task_does_not_resolve_while_its_api_is_down(world: World) -> None:
-    status_id = world.submit("Dataset")
-    world.notice("DataRobotTaskStuck")
-    world.simulator.inject(Fault(kind="reset", account="production"))
-    world.notice("DataRobotApiDown")
-    eventually(lambda: not world.prometheus.query('datarobot_tasks_stuck{account="production"}'))
-    assert world.alertmanager.firing().keys() == {"DataRobotTaskStuck", "DataRobotApiDown"}
-    world.simulator.clear()
-    world.notice("DataRobotApiDown", "resolved")
-    assert world.webhook.received("DataRobotTaskStuck", "resolved") == []
-    world.finish(status_id, "COMPLETED")
-    world.notice("DataRobotTaskStuck", "resolved")
-    assert world.webhook.names == {"DataRobotTaskStuck", "DataRobotApiDown"}
+def test_a_stuck_task_is_not_resolved_during_an_api_failure(setup: Setup) -> None:
+    status_id = setup.submit("Dataset")
+    setup.wait_for("DataRobotTaskStuck")
+    setup.simulator.inject(Fault(kind="reset", account="production"))
+    setup.wait_for("DataRobotApiDown")
+    eventually(lambda: not setup.prometheus.query('datarobot_tasks_stuck{account="production"}'))
+    assert setup.alertmanager.firing().keys() == {"DataRobotTaskStuck", "DataRobotApiDown"}
+    setup.simulator.clear()
+    setup.wait_for("DataRobotApiDown", "resolved")
+    assert setup.webhook.received("DataRobotTaskStuck", "resolved") == []
+    setup.finish(status_id, "COMPLETED")
+    setup.wait_for("DataRobotTaskStuck", "resolved")
+    assert setup.webhook.names == {"DataRobotTaskStuck", "DataRobotApiDown"}

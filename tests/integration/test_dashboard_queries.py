@@ -119,14 +119,14 @@ def test_every_panel_has_an_answer(prometheus: Prometheus, simulator: Simulator)
                 complaints[query] = complaint(prometheus, query)
         return set(complaints.values()) == {None}
 
-    # Whoever waits in vain wants to know for what.
+    # The assertion below shows which queries fail.
     with contextlib.suppress(AssertionError):
         eventually(answered)
     assert {query.place: what for query, what in complaints.items() if what is not None} == {}
 
 
 def test_variables_offer_what_there_is(prometheus: Prometheus) -> None:
-    types = {habit.task_type or "none" for habit in STEADY.habits}
+    types = {workload.task_type or "none" for workload in STEADY.workloads}
     eventually(lambda: len(prometheus.query("count by (account) (datarobot_tasks)")) == len(DEMO_ACCOUNTS))
     ((target, _),) = prometheus.query("up")
     offered = {

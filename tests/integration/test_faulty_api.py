@@ -1,7 +1,7 @@
 """Every fault of the simulated API at every place, through simulator, client, poller and tracker.
 
 A row of the table says what a fault does to a poll that meets it on a page of the listing, and what to the
-look-up of a task that has vanished. Whatever it does, the poll after it is right.
+lookup of a task that has vanished. Whatever it does, the poll after it is right.
 """
 
 import threading
@@ -37,7 +37,7 @@ PAGES: tuple[Page, ...] = get_args(Page)
 
 
 class Fails(NamedTuple):
-    """The poll fails for this reason; the look-up does, and the task stays due."""
+    """The poll or the lookup fails for this reason; the task stays pending."""
 
     reason: str
 
@@ -61,13 +61,9 @@ class Listed(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The look-up tells how the task ended; None for as it did."""
+    """The lookup shows the outcome; None for the real one."""
 
     status: str | None = None
-
-
-class Reopened(NamedTuple):
-    """The look-up tells of no end: the task is open, and due again if the next listing misses it too."""
 
 
 class Row(NamedTuple):
@@ -76,13 +72,13 @@ class Row(NamedTuple):
     Attributes:
         fault: Which; the place is added.
         listing: What it does on any page, or by page.
-        lookup: What it does to a look-up.
+        lookup: What it does to a lookup.
         ends_as: How the task ended that is looked up.
     """
 
     fault: Fault
     listing: Fails | Listed | Mapping[Page, Fails | Listed]
-    lookup: Fails | Ended | Reopened
+    lookup: Fails | Ended
     ends_as: str = "ERROR"
 
 
@@ -128,7 +124,7 @@ ROWS: tuple[Row, ...] = (
     Row(Fault(kind="wrong_shape", field="data"), Fails("malformed"), Ended()),
     Row(Fault(kind="wrong_shape", field="next"), Fails("malformed"), Ended()),
     Row(Fault(kind="wrong_shape", field="count"), FINE, Ended()),
-    Row(Fault(kind="wrong_shape", field="status"), FINE, Reopened()),
+    Row(Fault(kind="wrong_shape", field="status"), FINE, Fails("malformed")),
     Row(Fault(kind="looping_next"), Fails("malformed"), Ended()),
     Row(Fault(kind="foreign_next", location=ELSEWHERE), Fails("malformed"), Ended()),
     Row(Fault(kind="proxied_next", location=ELSEWHERE), FINE, Ended()),
@@ -148,35 +144,41 @@ ROWS: tuple[Row, ...] = (
     Row(Fault(kind="clock_skew", seconds=86_400), FINE, Ended()),
     Row(Fault(kind="clock_skew", seconds=-86_400), FINE, Ended()),
     Row(Fault(kind="missing_field", row=0, field="statusId"), Listed({"no_id": 1}), Ended()),
-    Row(Fault(kind="missing_field", row=0, field="status"), Listed({"status": 1}, unknown=1), Reopened()),
-    Row(Fault(kind="missing_field", row=0, field="created"), Listed({"created": 1}), Ended()),
+    Row(
+        Fault(kind="missing_field", row=0, field="status"),
+        Listed({"status": 1}, unknown=1),
+        Fails("malformed"),
+    ),
+    Row(Fault(kind="missing_field", row=0, field="created"), FINE, Ended()),
     Row(Fault(kind="missing_field", row=0, field="message"), FINE, Ended()),
     Row(Fault(kind="missing_field", row=0, field="code"), FINE, Ended()),
     Row(Fault(kind="missing_field", row=0, field="description"), FINE, Ended()),
     Row(Fault(kind="wrong_type", row=0, field="statusId"), Listed({"no_id": 1}), Ended()),
-    Row(Fault(kind="wrong_type", row=0, field="status"), Listed({"status": 1}, unknown=1), Reopened()),
-    Row(Fault(kind="wrong_type", row=0, field="created"), Listed({"created": 1}), Ended()),
+    Row(
+        Fault(kind="wrong_type", row=0, field="status"), Listed({"status": 1}, unknown=1), Fails("malformed")
+    ),
+    Row(Fault(kind="wrong_type", row=0, field="created"), FINE, Ended()),
     Row(Fault(kind="wrong_type", row=0, field="code"), FINE, Ended()),
     Row(Fault(kind="wrong_type", row=0, field="message"), FINE, Ended()),
     Row(Fault(kind="wrong_type", row=0, field="type", value="Unheard"), Listed(untyped=1), Ended()),
     Row(Fault(kind="no_object", row=0), Listed({"record": 1}, lost=1), Fails("malformed")),
     Row(Fault(kind="no_object", row=0, value=None), Listed({"record": 1}, lost=1), Fails("malformed")),
-    Row(Fault(kind="unknown_status", row=0), Listed({"status": 1}, unknown=1), Reopened()),
+    Row(Fault(kind="unknown_status", row=0), Listed({"status": 1}, unknown=1), Fails("malformed")),
     Row(Fault(kind="lower_case_status"), FINE, Ended()),
     Row(Fault(kind="created_offset"), FINE, Ended()),
     Row(Fault(kind="created_naive"), FINE, Ended()),
-    Row(Fault(kind="created_bad", row=0), Listed({"created": 1}), Ended()),
-    Row(Fault(kind="created_bad", row=0, value="2026-13-45T99:99:99Z"), Listed({"created": 1}), Ended()),
+    Row(Fault(kind="created_bad", row=0), FINE, Ended()),
+    Row(Fault(kind="created_bad", row=0, value="2026-13-45T99:99:99Z"), FINE, Ended()),
     Row(Fault(kind="completed_as_200"), FINE, Ended(), ends_as="COMPLETED"),
 )
 
 
 def named(row: Row) -> str:
-    """The kind, and what tells it from others of its kind."""
+    """The kind, and how it differs from others of its kind."""
     usual = msgspec.structs.asdict(Fault(kind="slow"))
-    told = {key: value for key, value in msgspec.structs.asdict(row.fault).items() if value != usual[key]}
-    told.pop("kind", None)
-    return "-".join([row.fault.kind, *(f"{key}={value}" for key, value in told.items())])
+    fields = {key: value for key, value in msgspec.structs.asdict(row.fault).items() if value != usual[key]}
+    fields.pop("kind", None)
+    return "-".join([row.fault.kind, *(f"{key}={value}" for key, value in fields.items())])
 
 
 @pytest.fixture
@@ -218,7 +220,7 @@ def counted(poller: Poller, name: str) -> dict[tuple[str, ...], object]:
 
 
 def shown(poller: Poller) -> dict[str, object]:
-    """All that a scrape tells of tasks, but for ages, which grow."""
+    """All that a scrape shows of tasks, except ages, which grow."""
     return {
         row.name: samples(poller, row.name)
         for row in CATALOGUE
@@ -261,7 +263,7 @@ def test_a_fault_on_a_page(
 ) -> None:
     expected = row.listing[page] if isinstance(row.listing, Mapping) else row.listing
     assert poller.poll() is True
-    published, before = poller.published, shown(poller)
+    snapshot, before = poller.view().snapshot, shown(poller)
     with simulator.lock:
         account.submit("Dataset", status="RUNNING")
     simulator.inject(msgspec.structs.replace(row.fault, operation="list", page=page))
@@ -274,7 +276,7 @@ def test_a_fault_on_a_page(
         assert [line["event"] for line in logs if line["log_level"] == "error"] == []
         assert samples(poller, "datarobot_up") == {(): False}
         assert counted(poller, "datarobot_exporter_poll_failures_total") == {(expected.reason,): 1}
-        assert poller.published is published
+        assert poller.view().snapshot is snapshot
         assert shown(poller) == before
     else:
         assert complete is True
@@ -320,8 +322,6 @@ def test_a_fault_of_a_lookup(
     match row.lookup:
         case Fails(reason):
             assert (reasons, backlog, still, ends) == ([reason], 1, 0, {})
-        case Reopened():
-            assert (reasons, backlog, still, ends) == ([], 0, 1, {})
         case Ended(status):
             end = (status or row.ends_as, "Dataset")
             assert (reasons, backlog, still, ends) == ([], 0, 0, {end: 1})

@@ -1,4 +1,4 @@
-"""How many series an account has: what the README's table of a fleet's size says is so."""
+"""The numbers of series and requests in docs/operations.md are right."""
 
 from array import array
 from collections.abc import Iterator
@@ -12,12 +12,13 @@ from exporter.datarobot.models import DOCUMENTED_TYPES, Status
 from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import Histogram, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.snapshot import Snapshot, TypeNames
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.snapshot import Snapshot
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 
 
-README: Final = (Path(__file__).parents[2] / "README.md").read_text()
+OPERATIONS: Final = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 NOW: Final = 1_767_225_600.0
 ENDS: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED")
 PROCESS: Final = ProcessView(
@@ -59,13 +60,10 @@ def series(
         snapshot=Snapshot(
             counts=dict.fromkeys(open_pairs, 1),
             created={pair: array("d", [NOW - 60.0]) for pair in open_pairs},
-            types=TypeNames(known=frozenset(types)),
+            types=TaskTypes(known=frozenset(types)),
             folded_types=0,
             pages=1,
             tasks=len(open_pairs),
-            duplicates=0,
-            invalid={},
-            unknown_words=frozenset(),
         ),
         fresh=True,
         counts=Counts(
@@ -93,26 +91,24 @@ BUSY: Final = series(running=DOCUMENTED_TYPES, ended=DOCUMENTED_TYPES, looked_up
 @pytest.mark.parametrize(
     ("row", "each"),
     [
-        ("Prometheus series, where nothing happens", QUIET),
-        ("Prometheus series, where tasks of all documented types run, and ended in three ways", BUSY),
-        ("API calls an hour, polled every 30 s, up to 1,000 tasks listed", 3600 // 30),
-        ("the same, polled every 2 min", 3600 // 120),
+        ("Prometheus series, no tasks", QUIET),
+        ("Prometheus series, open tasks of all documented types, each with three outcomes", BUSY),
+        ("requests per hour, poll every 30 s, up to 1,000 tasks listed", 3600 // 30),
+        ("requests per hour, poll every 2 min", 3600 // 120),
     ],
 )
-def test_the_readmes_table_of_a_fleets_size_adds_up(row: str, each: int) -> None:
-    assert f"| {row} | {each} | {100 * each:,} | {1000 * each:,} |\n" in README
+def test_the_table_of_resource_usage_is_right(row: str, each: int) -> None:
+    assert f"| {row} | {each} | {100 * each:,} | {1000 * each:,} |\n" in OPERATIONS
 
 
-def test_the_readmes_formula_of_series_is_right() -> None:
+def test_the_formula_of_series_is_right() -> None:
     of_a_type = series(types=(*DOCUMENTED_TYPES, "another")) - QUIET
     of_itself = QUIET - len(DOCUMENTED_TYPES) * of_a_type
     of_an_end = (series(ended=("Dataset",)) - QUIET) // len(ENDS)
     of_look_ups = series(looked_up=True) - QUIET
     assert series(running=("Dataset",)) - QUIET == 2
-    said = " ".join(README.split())
-    assert f"are {of_itself} for itself, {of_a_type} for each task type" in said
-    assert (
-        f"and {of_an_end} for each way in which tasks of a type have ended; {of_look_ups} more once" in said
-    )
+    text = " ".join(OPERATIONS.split())
+    assert f"{of_itself} for the account, {of_a_type} for each task type" in text
+    assert f"{of_an_end} for each outcome of a type, and {of_look_ups} more after the first lookup" in text
     total = of_itself + len(DOCUMENTED_TYPES) * (of_a_type + 2 + len(ENDS) * of_an_end) + of_look_ups
     assert total == BUSY

@@ -1,7 +1,6 @@
-"""Whatever is fed to it: bytes as answers, YAML as configuration, bytes as requests.
+"""Fuzz tests: responses of the API, configuration files, and requests.
 
-Examples are drawn anew in every run, at a desk and in CI alike: a fixed set would only find once more what it
-has found. A failure prints the line that repeats it.
+Examples differ in every run, also in CI. A failure prints the line to reproduce it.
 """
 
 import json
@@ -21,7 +20,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from serving import FakeSubject
+from serving import FakeExporter
 
 from exporter import config
 from exporter.config import ListenAddress, redacted
@@ -33,9 +32,10 @@ from exporter.simulator.profiles import STEADY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 from exporter.telemetry import Telemetry
-from exporter.tracking.ledger import Ledger
-from exporter.tracking.listing import take_listing
-from exporter.tracking.snapshot import TypeNames
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.outcomes import Outcomes
+from exporter.tracking.reports import details_of
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 from exporter.web.server import WebServer, listen, make_app
 
@@ -43,11 +43,11 @@ from exporter.web.server import WebServer, listen, make_app
 TOKEN = "obviously-fake-token"
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 NOW = 1_750_000_000.0
-SILENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
-law = settings(max_examples=300, deadline=None, print_blob=True)
+examples = settings(max_examples=300, deadline=None, print_blob=True)
 
-# Answers.
+# Responses.
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 SCALARS = (
@@ -92,32 +92,31 @@ def series(families: Any) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
     ]
 
 
-@law
+@examples
 @given(st.lists(PAGE_BODIES, min_size=1, max_size=4), st.lists(TASK_BODIES, min_size=1, max_size=4))
-def test_any_answer_is_refused_or_makes_a_valid_exposition(pages: list[bytes], tasks: list[bytes]) -> None:
-    """Only errors of our own tree; and of whatever was accepted, both formats parse, each series once."""
-    ledger, types, snapshot = Ledger(bounds=(1.0, 60.0)), TypeNames(limit=3), None
+def test_any_response_is_rejected_or_gives_a_valid_exposition(pages: list[bytes], tasks: list[bytes]) -> None:
+    """Only the exporter's own errors are raised; both formats parse and have no duplicate series."""
+    inventory = Inventory(TaskTypes(limit=3), lambda *_: 60.0)
+    outcomes = Outcomes(bounds=(1.0, 60.0))
     for body in pages:
         with suppress(ExporterError):
-            listing = take_listing(
-                [decode_page(body)], now=NOW, types=types, limit=lambda *_: 60.0, settled=ledger
-            )
-            snapshot, types = listing.snapshot, listing.snapshot.types
-            ledger.advance(listing, NOW)
-    for status_id, body in zip(ledger.next_due(len(tasks)), tasks, strict=False):
+            listing = inventory.begin(NOW)
+            listing.read(decode_page(body))
+            outcomes.record(inventory.apply(listing))
+    for status_id, body in zip(outcomes.lookups(), tasks, strict=False):
         with suppress(ExporterError):
             task = decode_task(body)
             if task.outcome in FINISHED:
-                ledger.settle(status_id, task.outcome, code=task.code, message=task.message_text)
+                outcomes.resolve(status_id, task.outcome, NOW, details_of(task))
     view = AccountView(
         account="fuzzed",
         endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
-        snapshot=snapshot,
+        snapshot=inventory.snapshot,
         fresh=True,
-        counts=ledger.counts,
-        tracked=len(ledger.open),
-        backlog=len(ledger.due),
+        counts=outcomes.counts,
+        tracked=inventory.open_tasks,
+        backlog=len(outcomes.pending),
         telemetry=Telemetry(),
         clock_offset=None,
         limit=lambda *_: inf,
@@ -130,7 +129,7 @@ def test_any_answer_is_refused_or_makes_a_valid_exposition(pages: list[bytes], t
     registry.register(SnapshotCollector(lambda: [view], lambda: process))
     as_text = series(parse_text(generate_latest(registry).decode()))
     openmetrics = generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call] # the library's
-    as_openmetrics = series(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call] # likewise
+    as_openmetrics = series(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call] # the library's
     assert len(as_text) == len(set(as_text)) > 0
     assert sorted(as_text) == sorted(as_openmetrics)
 
@@ -148,7 +147,7 @@ EDITS = st.lists(
 
 
 def with_token() -> str:
-    """The example without its comments, and with a token written into it."""
+    """Return the example without comments and with a literal token."""
     lines = [line for line in EXAMPLE.read_text().split("\n") if line.strip() and line.strip()[0] != "#"]
     text = "\n".join(lines).replace(
         "credentials_file: /run/secrets/datarobot-token", "credentials_file: null"
@@ -157,7 +156,7 @@ def with_token() -> str:
 
 
 def edited(text: str, edits: list[tuple[float, str, str]]) -> str:
-    """The text with some of its lines spoilt."""
+    """Return the text with edited lines."""
     for place, how, characters in edits:
         lines = text.split("\n")
         number = int(place * (len(lines) - 1))
@@ -179,32 +178,32 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch") / "config.yaml"
 
 
-@law
+@examples
 @given(EDITS)
-def test_any_edit_of_the_example_is_accepted_or_refused(
+def test_any_edit_of_the_example_is_accepted_or_rejected(
     scratch: Path, edits: list[tuple[float, str, str]]
 ) -> None:
-    """A refusal names the file in every mistake, and none shows the token that it holds."""
+    """Every error names the file, and none contains the token."""
     scratch.write_text(edited(with_token(), edits), errors="replace")
-    shown, mistakes = said_of(scratch)
+    shown, mistakes = load(scratch)
     assert TOKEN not in shown
     assert all(mistake.startswith(str(scratch)) for mistake in mistakes)
 
 
-def said_of(path: Path) -> tuple[str, tuple[str, ...]]:
-    """All that is ever shown of a configuration, and its mistakes."""
+def load(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Load a configuration; return what is shown of it, and the errors."""
     try:
         loaded = config.load(path, {}, {})
     except ConfigError as error:
-        assert error.mistakes  # noqa: PT017 a refusal without a mistake would be a riddle
+        assert error.mistakes  # noqa: PT017 every rejection has a reason
         return str(error), error.mistakes
     return json.dumps([redacted(loaded), loaded.warnings]), ()
 
 
 def test_the_example_with_a_token_in_it_is_accepted(scratch: Path) -> None:
-    """So an edit starts from something right."""
+    """The edits start from a valid file."""
     scratch.write_text(with_token())
-    assert said_of(scratch)[1] == ()
+    assert load(scratch)[1] == ()
 
 
 # Requests.
@@ -263,10 +262,10 @@ SENT = st.binary(max_size=200) | st.lists(REQUESTS, min_size=1, max_size=3).map(
 
 
 def talk(port: int, sent: bytes) -> None:
-    """Say all this and hang up; the other side answers or not, and hangs up too: else this times out."""
+    """Send bytes, close, and wait for the server to close; otherwise this times out."""
     address = ("127.0.0.1", port)
-    # A server that has heard enough may be gone before the end of it.
-    with socket.create_connection(address, timeout=SILENCE_SECONDS) as client, suppress(ConnectionError):
+    # The server may close the connection before all is sent.
+    with socket.create_connection(address, timeout=TIMEOUT_SECONDS) as client, suppress(ConnectionError):
         client.sendall(sent)
         client.shutdown(socket.SHUT_WR)
         while client.recv(65_536):
@@ -274,62 +273,62 @@ def talk(port: int, sent: bytes) -> None:
 
 
 class Records(logging.Handler):
-    """Keeps what was logged as an error."""
+    """Keeps logged errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.kept: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.kept.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @pytest.fixture(scope="module")
 def exporter_port() -> Iterator[tuple[int, Callable[[], list[str]]]]:
-    """The endpoint, and what it logged as errors."""
+    """The web server, and its logged errors."""
     records = Records()
     logging.getLogger().addHandler(records)
-    subject = FakeSubject()
-    subject.mistakes = ["config.yaml: wrong"]
-    app = make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)
+    exporter = FakeExporter()
+    exporter.mistakes = ["config.yaml: wrong"]
+    app = make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)
     server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)))
     server.start()
-    yield server.port, lambda: records.kept
+    yield server.port, lambda: records.messages
     assert server.stop() is True
     logging.getLogger().removeHandler(records)
 
 
 @pytest.fixture(scope="module")
 def simulator_port() -> Iterator[tuple[int, Callable[[], list[str]]]]:
-    """The simulator, and what went wrong in its handlers."""
+    """The simulator, and errors of its handlers."""
     account = SimulatedAccount("simulated", start=NOW, profile=STEADY)
     errors: list[str] = []
     with Simulator({TOKEN: account}, clock=lambda: NOW) as simulator:
         server: Any = simulator._server
         server.handle_error = lambda *_: errors.append("a handler raised")
 
-        def told() -> list[str]:
+        def take_errors() -> list[str]:
             simulator.clear()
             return errors
 
-        yield int(server.server_address[1]), told
+        yield int(server.server_address[1]), take_errors
 
 
-@law
+@examples
 @given(SENT)
-def test_any_request_to_the_exporter_is_answered_or_hung_up_on(
+def test_the_exporter_survives_any_request(
     exporter_port: tuple[int, Callable[[], list[str]]], sent: bytes
 ) -> None:
     port, errors = exporter_port
     talk(port, sent)
-    scrape = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=SILENCE_SECONDS)
+    scrape = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_SECONDS)
     assert (scrape.status_code, "apples_total 3.0" in scrape.text) == (200, True)
     assert errors() == []
 
 
-@law
+@examples
 @given(SENT)
-def test_any_request_to_the_simulator_is_answered_or_hung_up_on(
+def test_the_simulator_survives_any_request(
     simulator_port: tuple[int, Callable[[], list[str]]], sent: bytes
 ) -> None:
     port, errors = simulator_port
@@ -338,6 +337,6 @@ def test_any_request_to_the_simulator_is_answered_or_hung_up_on(
     listing = requests.get(
         f"http://127.0.0.1:{port}/api/v2/status/?offset=0&limit=1",
         headers={"Authorization": f"Bearer {TOKEN}"},
-        timeout=SILENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
     assert (listing.status_code, len(listing.json()["data"])) == (200, 1)

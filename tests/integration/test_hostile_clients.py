@@ -1,4 +1,4 @@
-"""Hostile and clumsy clients at once: a normal scrape is answered, memory is bounded, nothing crashes."""
+"""With hostile clients, normal scrapes succeed, memory is limited and nothing crashes."""
 
 import contextlib
 import socket
@@ -39,11 +39,11 @@ def exporter(scheme: str, tmp_path: Path) -> Iterator[RunningExporter]:
 
 
 class Clients:
-    """Makes connections, and keeps them open.
+    """Opens connections and keeps them open.
 
     Args:
-        port: Of the exporter.
-        context: For TLS; None for plain HTTP.
+        port: Port of the exporter.
+        context: TLS context; None for plain HTTP.
     """
 
     def __init__(self, port: int, context: ssl.SSLContext | None, stack: ExitStack) -> None:
@@ -51,13 +51,13 @@ class Clients:
         self._context = context
         self._stack = stack
 
-    def bare(self) -> socket.socket:
-        """A TCP connection, and not a byte more."""
+    def connect(self) -> socket.socket:
+        """Open a TCP connection without sending anything."""
         sock = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE_SECONDS)
         return self._stack.enter_context(closing(sock))
 
     def send(self, data: bytes, *, receive_buffer: int = 65536) -> None:
-        """Send something and never read; the exporter may end the connection before all is sent."""
+        """Send data and never read; the exporter may close the connection before."""
         sock = socket.socket()
         self._stack.enter_context(closing(sock))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -71,13 +71,13 @@ class Clients:
 
 
 def resident(exporter: RunningExporter) -> int:
-    """Mebibytes."""
+    """Return the resident memory in MiB."""
     lines = Path(f"/proc/{exporter.process.pid}/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("VmRSS:"))
     return int(line.split()[1]) // 1024
 
 
-def test_a_normal_scrape_is_answered(exporter: RunningExporter, scheme: str, tmp_path: Path) -> None:
+def test_normal_scrapes_succeed(exporter: RunningExporter, scheme: str, tmp_path: Path) -> None:
     url, authority = f"{scheme}://127.0.0.1:{exporter.port}", str(tmp_path / "ca.pem")
 
     def get(path: str, session: requests.Session | None = None) -> requests.Response:
@@ -86,19 +86,19 @@ def test_a_normal_scrape_is_answered(exporter: RunningExporter, scheme: str, tmp
         assert response.status_code == 200
         return response
 
-    def answered() -> None:
+    def scrape() -> None:
         with requests.Session() as session:
             assert "datarobot_exporter_build_info" in get("/metrics", session).text
             get("/-/healthy", session)
 
-    answered()
+    scrape()
     context = ssl.create_default_context(cafile=authority) if scheme == "https" else None
     before = resident(exporter)
     with ExitStack() as stack:
         clients = Clients(exporter.port, context, stack)
-        for _ in range(500):  # with TLS, silent handshakes
-            clients.bare()
-        answered()
+        for _ in range(500):  # with TLS, pending handshakes
+            clients.connect()
+        scrape()
         for _ in range(50):
             clients.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ")
             clients.send(b"GET /" + b"x" * 300_000)
@@ -107,7 +107,7 @@ def test_a_normal_scrape_is_answered(exporter: RunningExporter, scheme: str, tmp
             clients.send(
                 b"BREW /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 100_000
             )
-        answered()
+        scrape()
 
         failures: list[object] = []
 
@@ -122,9 +122,9 @@ def test_a_normal_scrape_is_answered(exporter: RunningExporter, scheme: str, tmp
         scrapers = [threading.Thread(target=scrape_often) for _ in range(SCRAPERS)]
         for scraper in scrapers:
             scraper.start()
-        answered()
+        scrape()
         for scraper in scrapers:
             scraper.join()
         assert failures == []
-    answered()
+    scrape()
     assert resident(exporter) - before < MEBIBYTES

@@ -1,4 +1,4 @@
-"""A machine that lets the exporter down: clocks that jump, a pause, a full disk, no file descriptors left."""
+"""Faults of the machine: clock jumps, a suspended process, a full disk, no file descriptors."""
 
 import contextlib
 import re
@@ -33,7 +33,7 @@ FLAGS = ["--web.listen-address=127.0.0.1:0"]
 
 
 class Clock:
-    """A clock that stands still until told."""
+    """A clock that is set by the test."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -93,7 +93,7 @@ def ages(poller: Poller) -> set[float]:
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
 def test_the_local_clock_jumps(simulator: Simulator, account: SimulatedAccount, jump: float) -> None:
-    """Until the next poll, ages are off by the jump and never negative; it learns the server's clock anew."""
+    """Until the next poll, ages are off by the jump and never negative."""
     account.submit("Dataset", status="RUNNING", created=time.time() - 100)
     clock = Clock(time.time())
     with polling(simulator, clock=clock, monotonic=Clock(0.0)) as poller:
@@ -111,7 +111,7 @@ def test_the_local_clock_jumps(simulator: Simulator, account: SimulatedAccount, 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
 def test_the_servers_clock_jumps(simulator: Simulator, account: SimulatedAccount, jump: float) -> None:
-    """The server's word is taken for its own clock, as long as it stands by it."""
+    """Ages follow the server's clock."""
     account.submit("Dataset", status="RUNNING", created=time.time() - 100)
     with polling(simulator, clock=Clock(time.time()), monotonic=Clock(0.0)) as poller:
         assert poller.poll() is True
@@ -126,7 +126,7 @@ def test_the_servers_clock_jumps(simulator: Simulator, account: SimulatedAccount
 
 
 @pytest.mark.parametrize("jump", [DAY, -DAY])
-def test_a_clock_that_jumps_does_not_change_the_rhythm(simulator: Simulator, jump: float) -> None:
+def test_a_clock_jump_does_not_change_the_poll_times(simulator: Simulator, jump: float) -> None:
     clock, monotonic = Clock(time.time()), Clock(0.0)
 
     class Jumping(Stop):
@@ -136,11 +136,11 @@ def test_a_clock_that_jumps_does_not_change_the_rhythm(simulator: Simulator, jum
 
     starts: list[float] = []
     with polling(simulator, clock=clock, monotonic=monotonic, stop=Jumping(monotonic, [0.0] * 4)) as poller:
-        walk = poller.poll
+        poll = poller.poll
 
         def polled() -> bool:
             starts.append(monotonic.now)
-            return walk()
+            return poll()
 
         poller.poll = polled  # type: ignore[method-assign]
         poller.run(delay=5.0)
@@ -148,17 +148,17 @@ def test_a_clock_that_jumps_does_not_change_the_rhythm(simulator: Simulator, jum
     assert poller.telemetry.poll_failures == {}
 
 
-def test_after_an_hour_of_sleep_there_is_one_poll_and_no_burst(simulator: Simulator) -> None:
-    """The grid of starts stays as it was, though the machine woke up between two of them."""
+def test_after_an_hour_of_suspend_there_is_one_poll(simulator: Simulator) -> None:
+    """Later polls start at the same multiples of the interval as before."""
     monotonic = Clock(0.0)
     starts: list[float] = []
     stop = Stop(monotonic, [0.0, 0.0, HOUR + 7.0, 0.0, 0.0])
     with polling(simulator, clock=Clock(time.time()), monotonic=monotonic, stop=stop) as poller:
-        walk = poller.poll
+        poll = poller.poll
 
         def polled() -> bool:
             starts.append(monotonic.now)
-            return walk()
+            return poll()
 
         poller.poll = polled  # type: ignore[method-assign]
         poller.run(delay=0.0)
@@ -181,14 +181,14 @@ def polls(exporter: RunningExporter) -> float:
     return value(exporter, "datarobot_exporter_polls_total")
 
 
-def ends_well(exporter: RunningExporter) -> None:
+def exits_with_0(exporter: RunningExporter) -> None:
     exporter.signal(signal.SIGTERM)
     assert exporter.wait() == 0
     assert "Traceback" not in exporter.log
 
 
 def state_of(pid: int) -> str:
-    """The letter that the kernel gives: T for stopped."""
+    """Return the process state of the kernel; T is stopped."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
@@ -200,21 +200,21 @@ def test_the_process_is_suspended_and_resumed(simulator: Simulator, tmp_path: Pa
         eventually(lambda: state_of(exporter.process.pid) == "T")
         requests_before, until = len(simulator.requests), time.monotonic() + 1.0
         eventually(lambda: time.monotonic() > until)
-        assert len(simulator.requests) <= requests_before + 1  # one may have been on its way
+        assert len(simulator.requests) <= requests_before + 1  # one may have been in progress
         exporter.signal(signal.SIGCONT)
         before = polls(exporter)
         assert exporter.get("/-/healthy").status_code == 200
         eventually(lambda: polls(exporter) >= before + 3)
         assert value(exporter, "datarobot_up") == 1
-        ends_well(exporter)
+        exits_with_0(exporter)
 
 
-def test_the_disk_of_the_state_fills_and_is_cleared(
+def test_the_disk_of_the_state_file_is_full(
     simulator: Simulator, account: SimulatedAccount, tmp_path: Path
 ) -> None:
-    """Polls go on and say so; the old file stays whole; what was counted is saved as soon as there is room.
+    """Polls continue, the failure is counted, and the old file stays intact until there is space.
 
-    A limit on the size of files stands for the disk: the write fails in the middle just the same.
+    A limit on the file size replaces the full disk: writes fail in the same way.
     """
     (tmp_path / "config.yaml").write_text("poll: {interval: 100ms}\nstate: {directory: state}\n")
     failures = "datarobot_exporter_state_write_failures_total"
@@ -244,11 +244,11 @@ def test_the_disk_of_the_state_fills_and_is_cleared(
         eventually(lambda: value(again, "datarobot_exporter_tracked_tasks") == 50)
         ended = 'datarobot_tasks_finished_total{account="default",status="ERROR",task_type="Dataset"} 1.0'
         assert ended in again.get("/metrics").text
-        ends_well(again)
+        exits_with_0(again)
 
 
-def test_clients_take_all_file_descriptors_and_give_them_back(simulator: Simulator, tmp_path: Path) -> None:
-    """The idle ones among them have to go; neither process nor pollers end, and the log tells once."""
+def test_clients_use_all_file_descriptors(simulator: Simulator, tmp_path: Path) -> None:
+    """Idle connections are closed, polls continue, and the log has one line."""
     (tmp_path / "config.yaml").write_text("poll: {interval: 100ms, timeout: 100ms, retries: 0}\n")
     with RunningExporter(FLAGS, cwd=tmp_path, environ=environment(simulator)) as exporter:
         eventually(lambda: polls(exporter) >= 2)
@@ -260,10 +260,10 @@ def test_clients_take_all_file_descriptors_and_give_them_back(simulator: Simulat
         with contextlib.ExitStack() as clients:
             for _ in range(60):
                 clients.enter_context(socket.create_connection(("127.0.0.1", port)))
-            eventually(lambda: "event=web.exhausted" in exporter.log)
-            # Those who do not ask make room for those who do.
+            eventually(lambda: "event=web.file_descriptors_exhausted" in exporter.log)
+            # Idle connections are closed for new requests.
             assert exporter.get("/-/healthy").status_code == 200
         before = polls(exporter)
         eventually(lambda: polls(exporter) >= before + 15 and value(exporter, "datarobot_up") == 1)
-        assert exporter.log.count("event=web.exhausted") == 1
-        ends_well(exporter)
+        assert exporter.log.count("event=web.file_descriptors_exhausted") == 1
+        exits_with_0(exporter)

@@ -18,6 +18,8 @@ from pathlib import Path
 import msgspec
 import pytest
 import trustme
+from conftest import eventually
+from name_server import NameServer, address, silent_address
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
@@ -42,7 +44,8 @@ MakePoller = Callable[..., Poller]
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    for name in ("http_proxy", "https_proxy", "all_proxy", *bundles):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -95,7 +98,46 @@ def recovers(poller: Poller) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_host_that_nobody_knows(make_poller: MakePoller, scheme: str) -> None:
-    assert fails(make_poller(f"{scheme}://datarobot.invalid/api/v2"), "connection")
+    said = fails(make_poller(f"{scheme}://datarobot.invalid/api/v2"), "connection")
+    port = {"http": 80, "https": 443}[scheme]
+    assert said.startswith(f"datarobot.invalid:{port}: the host name cannot be resolved: ")
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    server = NameServer()
+    monkeypatch.setattr(socket, "getaddrinfo", server)
+    yield server
+    server.awake.set()
+
+
+def test_an_address_that_does_not_respond(
+    make_poller: MakePoller, account: SimulatedAccount, names: NameServer
+) -> None:
+    """With the usual time limits, the account is up as long as one of its addresses responds."""
+    with Simulator({TOKEN: account}, clock=time.time) as simulator, silent_address() as silent:
+        port = int(simulator.origin.rpartition(":")[2])
+        names.found = [silent, address(("127.0.0.1", port))]
+        recovers(make_poller("http://datarobot.test/api/v2", poll=Poll()))
+
+
+def test_name_servers_that_do_not_respond(
+    make_poller: MakePoller, account: SimulatedAccount, names: NameServer
+) -> None:
+    """The poll ends in its time, however often; when they respond again, it succeeds."""
+    with Simulator({TOKEN: account}, clock=time.time) as simulator:
+        names.found = [address(("127.0.0.1", int(simulator.origin.rpartition(":")[2])))]
+        names.awake.clear()
+        poller = make_poller(
+            "http://datarobot.test/api/v2", poll=Poll(timeout=0.4, request_timeout=0.2, interval=0.4)
+        )
+        for _ in range(2):
+            said = fails(poller, "timeout")
+            assert said == "datarobot.test:80: the name servers did not respond in time"
+        assert names.asked == 1
+        names.awake.set()
+        eventually(poller.poll)
+        recovers(poller)
 
 
 def test_a_server_that_comes_after_us(make_poller: MakePoller, account: SimulatedAccount) -> None:
@@ -158,7 +200,7 @@ def test_a_certificate_that_is_wrong_and_mended(
 
 
 class Gate(BaseHTTPRequestHandler):
-    """A proxy that leads every tunnel to `upstream`, if it is told the password."""
+    """A proxy that leads every tunnel to `upstream`, if it gets the password."""
 
     upstream: tuple[str, int]
     password = f"Basic {b64encode(b'someone:fake-password').decode()}"
@@ -219,9 +261,10 @@ def test_a_proxy_with_a_password(
 def test_a_proxy_that_is_down(make_poller: MakePoller, scheme: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        proxy = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        said = fails(make_poller(f"{scheme}://datarobot.invalid/api/v2", proxy_url=proxy), "connection")
-    assert said == "the proxy does not work: [Errno 111] Connection refused"
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        poller = make_poller(f"{scheme}://datarobot.invalid/api/v2", proxy_url=f"http://{place}")
+        said = fails(poller, "connection")
+    assert said == f"the proxy {place} does not work: Connection refused"
 
 
 @pytest.mark.parametrize(

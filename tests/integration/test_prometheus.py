@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the exporter, and PromQL returns what the simulator says is true."""
+"""A Prometheus scrapes the exporter, and PromQL returns the ground truth of the simulator."""
 
 import time
 from collections.abc import Iterator
@@ -57,29 +57,29 @@ def counted(prometheus: Prometheus) -> dict[tuple[str, str], int]:
     return {(labels["status"], labels["task_type"]): int(value) for labels, value in found}
 
 
-def told(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], int]:
+def listed(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], int]:
     with simulator.lock:
         return account.truth(time.time()).tasks
 
 
-def test_promql_tells_the_truth_through_change_and_failure(
+def test_promql_returns_the_ground_truth_after_changes_and_failures(
     prometheus: Prometheus, simulator: Simulator, account: SimulatedAccount
 ) -> None:
-    truth = told(simulator, account)
+    truth = listed(simulator, account)
     eventually(lambda: counted(prometheus) == truth)
-    oldest = told_oldest(simulator, account)
+    oldest = oldest_created(simulator, account)
     found = prometheus.query("datarobot_oldest_task_created_timestamp_seconds")
     assert {(labels["status"], labels["task_type"]): value for labels, value in found} == pytest.approx(
         oldest
     )
     ((_, stuck),) = prometheus.query("sum(datarobot_tasks_stuck)")
-    assert stuck == pytest.approx(stuck_by_hand(simulator, account), abs=1)
+    assert stuck == pytest.approx(count_stuck(simulator, account), abs=1)
 
     with simulator.lock:
         running = [task.status_id for task in account.page(0, 0) if task.status == "RUNNING"]
         for status_id in running[:50]:
             account.finish(status_id, "ERROR", listed_for=0)
-    changed = told(simulator, account)
+    changed = listed(simulator, account)
     assert changed != truth
     eventually(lambda: counted(prometheus) == changed)
 
@@ -93,19 +93,19 @@ def test_promql_tells_the_truth_through_change_and_failure(
     assert prometheus.query("datarobot_up == 1")
 
 
-def told_oldest(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], float]:
+def oldest_created(simulator: Simulator, account: SimulatedAccount) -> dict[tuple[str, str], float]:
     with simulator.lock:
         return account.truth(time.time()).oldest
 
 
-def stuck_by_hand(simulator: Simulator, account: SimulatedAccount) -> int:
+def count_stuck(simulator: Simulator, account: SimulatedAccount) -> int:
     now = time.time()
     limits = {"INITIALIZED": 600, "RUNNING": 3600, "STARTED_ON_WORKER": 3600}
     with simulator.lock:
         return sum(now - task.created > limits.get(task.status, now) for task in account.page(0, 0))
 
 
-def test_a_scrape_of_the_demo_is_clean(tmp_path: Path) -> None:
+def test_prometheus_scrapes_the_demo(tmp_path: Path) -> None:
     with (
         RunningExporter(["demo", "--web.listen-address=127.0.0.1:0"], cwd=tmp_path) as demo,
         Prometheus(tmp_path, targets=[f"127.0.0.1:{demo.port}"]) as prometheus,
@@ -118,7 +118,7 @@ def test_a_scrape_of_the_demo_is_clean(tmp_path: Path) -> None:
 def test_prometheus_scrapes_with_tls_a_client_certificate_and_a_password(
     simulator: Simulator, tmp_path: Path
 ) -> None:
-    """And goes on through a rotation of the certificate."""
+    """Also after the certificate was renewed."""
     certificates = Certificates(tmp_path)
     password = "obviously-fake-password"
     tls = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}

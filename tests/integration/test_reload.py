@@ -174,7 +174,7 @@ def test_health_is_well_while_all_accounts_are_reloaded(
         while exporter.get("/config").text.count(f"RUNNING: {minutes}m\n") < 2:
             verdicts.add(exporter.get("/-/healthy").text)
         verdicts.add(exporter.get("/-/healthy").text)
-    assert verdicts == {"Healthy: every poll loop beats.\n"}
+    assert verdicts == {"Healthy: all poll loops are running.\n"}
     eventually(lambda: up(exporter) == ["one", "two"])
 
 
@@ -204,8 +204,8 @@ def test_the_log_level_applies_at_once_and_the_address_needs_a_restart(
     configure("one", "two", rest="log: {level: debug, format: json}\nstate: {directory: state}\n")
     assert reload(exporter).status_code == 200
     eventually(lambda: '"event": "poll.completed"' in exporter.log)
-    assert "event=config.needs_restart section=state" in exporter.log or (
-        '"event": "config.needs_restart"' in exporter.log
+    assert "event=config.restart_required section=state" in exporter.log or (
+        '"event": "config.restart_required"' in exporter.log
     )
     assert "directory: null" in exporter.get("/config").text
 

@@ -1,4 +1,4 @@
-"""No token and no password leaves the exporter but to where it belongs, whoever repeats it."""
+"""Tokens and passwords are sent to their destination only, even if responses repeat them."""
 
 import json
 import signal
@@ -43,50 +43,55 @@ SOURCES: Final = {
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Says back whatever it is told in confidence, in the way that the path asks for; also as a proxy."""
+    """A server and proxy that repeats credentials in its responses, as the path demands."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it
         pass
 
     def do_GET(self) -> None:
-        told = self.headers.get("Authorization", "")
-        token = told.partition(" ")[2]
+        authorization = self.headers.get("Authorization", "")
+        token = authorization.partition(" ")[2]
         if proxied := self.headers.get("Proxy-Authorization"):
             encoded = proxied.partition(" ")[2]
-            self._say(407, {"message": f"neither {encoded} nor {b64decode(encoded).decode()} will do"})
+            self._respond(407, {"message": f"neither {encoded} nor {b64decode(encoded).decode()} will do"})
             return
         way, _, path = self.path.removeprefix("/").partition("/")
         record = {"statusId": f"id-{token}", "status": "RUNNING", "type": token, "created": token}
         looked_up = not path.startswith("api/v2/status/?")
         if way in ERRORS:
-            self._say(int(way), {"message": f"not with {told}"})
+            self._respond(int(way), {"message": f"not with {authorization}"})
         elif way in {"302", "307"} or (way == "lookup-307" and looked_up):
-            self._say(int(way[-3:]), {}, Location=f"http://elsewhere.invalid/{token}/?{token}")
+            self._respond(int(way[-3:]), {}, Location=f"http://elsewhere.invalid/{token}/?{token}")
         elif way == "garbage":
-            self._say(200, f"{{{token}")
+            self._respond(200, f"{{{token}")
         elif way == "next":
-            self._say(200, {"data": [], "next": f"http://elsewhere.invalid/{token}?offset={token}"})
+            self._respond(200, {"data": [], "next": f"http://elsewhere.invalid/{token}?offset={token}"})
         elif looked_up and way == "lookup-record":
-            self._say(200, {**record, "status": "ERROR", "message": f"failed with {token}"})
+            self._respond(200, {**record, "status": "ERROR", "message": f"failed with {token}"})
         elif looked_up:
-            self._say(500, {"message": f"not with {told}"})
+            self._respond(500, {"message": f"not with {authorization}"})
         elif way == "records":
             odd = {**record, "statusId": "odd", "status": token, "message": token}
-            old = {**record, "statusId": "old", "created": "2001-01-01T00:00:00Z", "message": f"with {told}"}
-            self._say(200, {"data": [record, odd, old, token], "next": None})
+            old = {
+                **record,
+                "statusId": "old",
+                "created": "2001-01-01T00:00:00Z",
+                "message": f"with {authorization}",
+            }
+            self._respond(200, {"data": [record, odd, old, token], "next": None})
         else:
-            # Listed once, then vanished.
+            # Listed once, then missing.
             seen = self.server.seen  # type: ignore[attr-defined]
-            listed = [] if told in seen else [{**record, "status": "RUNNING", "type": "Dataset"}]
-            seen.add(told)
-            self._say(200, {"data": listed, "next": None})
+            listed = [] if authorization in seen else [{**record, "status": "RUNNING", "type": "Dataset"}]
+            seen.add(authorization)
+            self._respond(200, {"data": listed, "next": None})
 
     def do_CONNECT(self) -> None:
         encoded = self.headers["Proxy-Authorization"].partition(" ")[2]
         self.send_response(407, f"Not with {encoded} or {b64decode(encoded).decode()}")
         self.end_headers()
 
-    def _say(self, status: int, document: object, **headers: str) -> None:
+    def _respond(self, status: int, document: object, **headers: str) -> None:
         body = document if isinstance(document, str) else json.dumps(document)
         self.send_response(status)
         for name, value in headers.items():
@@ -113,7 +118,7 @@ Configure = Callable[..., None]
 
 @pytest.fixture
 def configure(origin: str, tmp_path: Path) -> Configure:
-    """Write a configuration of one account for each way and source, and two behind a proxy each."""
+    """Write a configuration with an account for each way and source, and with accounts behind proxies."""
     (tmp_path / "token").write_text(f"  {FILE}\n")
     user = f"{PROXY_USER}:{quote(PROXY_PASSWORD, safe='')}@"
     accounts = [
@@ -148,66 +153,66 @@ def environ(origin: str) -> dict[str, str]:
 
 
 def leaks(text: str) -> list[str]:
-    """The secrets that a text holds, in clear or in base64."""
+    """Return the secrets in a text, also in base64."""
     return [secret for secret in SECRETS if secret in text] + [text] * (masked(text) != text)
 
 
 def pages(exporter: RunningExporter) -> str:
-    """All that it serves, refusals too."""
+    """Return all responses of the exporter, including errors."""
     url = f"http://127.0.0.1:{exporter.port}"
-    answers = [
+    responses = [
         requests.request(method, f"{url}{path}", headers={"Accept": accept}, timeout=30)
         for method in ("GET", "POST")
         for path in ("/metrics", "/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/nothing")
         for accept in ("text/plain", "application/openmetrics-text; version=1.0.0")
     ]
-    return "\n".join(f"{answer.status_code} {answer.headers} {answer.text}" for answer in answers)
+    return "\n".join(f"{response.status_code} {response.headers} {response.text}" for response in responses)
 
 
 def polled(exporter: RunningExporter) -> bool:
-    """Whether all accounts have been polled three times: listed, vanished, looked up."""
+    """Return whether all accounts have been polled three times: listed, missing, looked up."""
     lines = exporter.get("/metrics").text.splitlines()
     counts = [float(line.split()[-1]) for line in lines if line.startswith("datarobot_exporter_polls_total{")]
     return len(counts) == len(WAYS) * len(SOURCES) + 4 and min(counts) >= 3
 
 
-def test_nothing_that_runs_tells_a_secret(
+def test_a_running_exporter_leaks_no_secret(
     configure: Configure, environ: dict[str, str], tmp_path: Path
 ) -> None:
-    """Not in any page, log line of any format, state file or command line, though everybody repeats it."""
+    """Not in pages, logs of any format, state files or the command line."""
     configure("logfmt")
     flags = ["--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle"]
     with RunningExporter(flags, cwd=tmp_path, environ=environ) as exporter:
         eventually(lambda: polled(exporter))
-        told = [pages(exporter)]
+        texts = [pages(exporter)]
         for style in ("json", "console"):
             configure(style)
             before = len(exporter.lines)
             exporter.signal(signal.SIGHUP)
-            eventually(lambda: "config.reloaded" in "\n".join(exporter.lines[before:]))  # noqa: B023 waited for here
+            eventually(lambda: "config.reloaded" in "\n".join(exporter.lines[before:]))  # noqa: B023 called within the loop
             lines = len(exporter.lines) + 3 * len(WAYS) * len(SOURCES)
-            eventually(lambda: len(exporter.lines) >= lines)  # noqa: B023 likewise
-            told.append(pages(exporter))
+            eventually(lambda: len(exporter.lines) >= lines)  # noqa: B023 called within the loop
+            texts.append(pages(exporter))
         configure("logfmt", f"wep: {{{LITERAL}: 1}}\n{FILE}: {VARIABLE}\npoll: {LITERAL}\n")
         refused = requests.post(f"http://127.0.0.1:{exporter.port}/-/reload", timeout=30)
         assert refused.status_code == 500
-        told.append(refused.text)
+        texts.append(refused.text)
         eventually(lambda: "config.rejected" in exporter.log)
-        told.append(Path(f"/proc/{exporter.process.pid}/cmdline").read_text())
+        texts.append(Path(f"/proc/{exporter.process.pid}/cmdline").read_text())
         exporter.signal(signal.SIGTERM)
         assert exporter.wait() == 0
-    told += [exporter.log, *exporter.printed]
-    told += [path.read_text() for path in (tmp_path / "state").iterdir()]
-    assert [leaks(text) for text in told] == [[]] * len(told)
+    texts += [exporter.log, *exporter.printed]
+    texts += [path.read_text() for path in (tmp_path / "state").iterdir()]
+    assert [leaks(text) for text in texts] == [[]] * len(texts)
     assert "Traceback" not in exporter.log
-    for said in ("not with Bearer <secret>", "with <secret>", "neither <secret> nor", "Not with <secret>"):
-        assert said in exporter.log
+    for message in ("not with Bearer <secret>", "with <secret>", "neither <secret> nor", "Not with <secret>"):
+        assert message in exporter.log
     for reason in ("unauthorized", "forbidden", "rate_limited", "client_error", "server_error", "malformed"):
         assert f"reason={reason}" in exporter.log
 
 
 @pytest.mark.parametrize("flags", [["--once"], ["--config.check"]])
-def test_no_command_tells_a_secret(
+def test_commands_leak_no_secret(
     configure: Configure, environ: dict[str, str], tmp_path: Path, flags: list[str]
 ) -> None:
     for more in (

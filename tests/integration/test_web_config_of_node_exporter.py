@@ -1,4 +1,4 @@
-"""The web configuration file of node_exporter: with the same file, same requests get the same verdicts."""
+"""With the same web configuration file, node_exporter and this exporter respond alike."""
 
 import subprocess
 from collections.abc import Iterator
@@ -23,19 +23,19 @@ def hashed(password: str) -> str:
 
 
 class Both:
-    """Both exporters on one file.
+    """Both exporters with the same file.
 
     Args:
-        ports: Of ours, and of node_exporter.
+        ports: Ports of this exporter and of node_exporter.
     """
 
     def __init__(self, ports: tuple[int, int], certificates: Certificates) -> None:
         self._ports = ports
         self._authority = certificates.authority
 
-    def ask(self, method: str = "GET", path: str = "/metrics", **options: Any) -> list[object]:
-        """What each of them says: status and the headers that the file adds, or that there is no answer."""
-        verdicts: list[object] = []
+    def request(self, method: str = "GET", path: str = "/metrics", **options: Any) -> list[object]:
+        """Send a request to both; return status and added headers of each, or `no response`."""
+        results: list[object] = []
         for port in self._ports:
             try:
                 response = requests.request(
@@ -46,12 +46,12 @@ class Both:
                     **options,
                 )
             except requests.ConnectionError:
-                verdicts.append("no answer")
+                results.append("no response")
             else:
                 added = {name: response.headers.get(name) for name in ("X-Frame-Options", "X-XSS-Protection")}
-                asks = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
-                verdicts.append((response.status_code, added, asks))
-        return verdicts
+                scheme = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
+                results.append((response.status_code, added, scheme))
+        return results
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def both(file: Path, tmp_path: Path, certificates: Certificates) -> Iterator[Bot
     try:
         with RunningExporter(flags, cwd=tmp_path, environ=ENVIRON) as ours:
             found = Both((ours.port, port), certificates)
-            eventually(lambda: "no answer" not in found.ask())
+            eventually(lambda: "no response" not in found.request())
             yield found
     finally:
         node.terminate()
@@ -95,18 +95,18 @@ def both(file: Path, tmp_path: Path, certificates: Certificates) -> Iterator[Bot
     assert PASSWORD not in ours.log
 
 
-def agreed(verdicts: list[object]) -> object:
-    ours, theirs = verdicts
+def same_result(results: list[object]) -> object:
+    ours, theirs = results
     assert ours == theirs
     return ours
 
 
-def status(verdicts: list[object]) -> object:
-    verdict = agreed(verdicts)
-    return verdict[0] if isinstance(verdict, tuple) else verdict
+def status(results: list[object]) -> object:
+    result = same_result(results)
+    return result[0] if isinstance(result, tuple) else result
 
 
-def test_same_file_same_requests_same_verdicts(both: Both, file: Path, certificates: Certificates) -> None:
+def test_both_respond_alike(both: Both, file: Path, certificates: Certificates) -> None:
     prometheus, grafana = basic("prometheus", PASSWORD), basic("grafana", "fake-password-two")
     stranger = certificates.for_client(type(certificates.ca)(), "stranger")
     for headers, expected in (
@@ -117,7 +117,7 @@ def test_same_file_same_requests_same_verdicts(both: Both, file: Path, certifica
         (basic("prometheus", f"{PASSWORD} "), 401),
         (basic("Prometheus", PASSWORD), 401),
         (basic("prometheus", ""), 401),
-        (basic("nobody", PASSWORD), 401),
+        (basic("unknown", PASSWORD), 401),
         (basic("", ""), 401),
         ({"Authorization": "Basic"}, 401),
         ({"Authorization": "Basic !!!"}, 401),
@@ -126,23 +126,23 @@ def test_same_file_same_requests_same_verdicts(both: Both, file: Path, certifica
         ({}, 401),
     ):
         for _ in range(2):
-            assert status(both.ask(headers=headers)) == expected, headers
-    assert agreed(both.ask(path="/nothing")) == agreed(both.ask("POST"))
-    assert status(both.ask("HEAD", headers=prometheus)) == 200
-    assert status(both.ask(headers=prometheus, cert=certificates.client)) == 200
-    assert status(both.ask(headers=prometheus, cert=stranger)) == "no answer"
+            assert status(both.request(headers=headers)) == expected, headers
+    assert same_result(both.request(path="/nothing")) == same_result(both.request("POST"))
+    assert status(both.request("HEAD", headers=prometheus)) == 200
+    assert status(both.request(headers=prometheus, cert=certificates.client)) == 200
+    assert status(both.request(headers=prometheus, cert=stranger)) == "no response"
 
-    # Both read it again when it changes.
+    # Both reload the file when it changes.
     tls = {**certificates.files, "client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
     write_web_file(file, tls=tls, users={"grafana": hashed("fake-password-three")})
-    assert status(both.ask(headers=grafana)) == "no answer"
+    assert status(both.request(headers=grafana)) == "no response"
     for headers, expected in (
         (prometheus, 401),
         (grafana, 401),
         (basic("grafana", "fake-password-three"), 200),
     ):
-        assert status(both.ask(headers=headers, cert=certificates.client)) == expected
+        assert status(both.request(headers=headers, cert=certificates.client)) == expected
     write_web_file(file, tls={**tls, "min_version": "TLS13"})
-    assert status(both.ask(cert=certificates.client)) == 200
+    assert status(both.request(cert=certificates.client)) == 200
     certificates.renew()
-    assert status(both.ask(cert=certificates.client)) == 200
+    assert status(both.request(cert=certificates.client)) == 200

@@ -1,4 +1,4 @@
-"""The exposition, against what dashboards and alerts rely on."""
+"""The catalogue and its exposition, compared with the contract and the golden files."""
 
 import math
 import os
@@ -21,15 +21,16 @@ from exporter.datarobot.models import Status
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import POLL_FAILURE_REASONS, Histogram, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.snapshot import Key, Snapshot, TypeNames
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.snapshot import Key, Snapshot
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 NOW: Final = 1_767_225_600.0
 
-# Names, types and labels that users rely on; `account` comes first unless it says otherwise.
+# Names, types and labels that dashboards and alerts rely on.
 CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_tasks": ("gauge", ("account", "status", "task_type")),
     "datarobot_oldest_task_age_seconds": ("gauge", ("account", "status", "task_type")),
@@ -97,18 +98,15 @@ def _snapshot(
     counts: Mapping[Key, int] | None = None,
     created: Mapping[Key, Iterable[float]] | None = None,
     *,
-    types: TypeNames | None = None,
+    types: TaskTypes | None = None,
 ) -> Snapshot:
     return Snapshot(
         counts=counts or {},
         created={key: array("d", times) for key, times in (created or {}).items()},
-        types=types or TypeNames(),
+        types=types or TaskTypes(),
         folded_types=0,
         pages=1,
         tasks=sum((counts or {}).values()),
-        duplicates=0,
-        invalid={},
-        unknown_words=frozenset(),
     )
 
 
@@ -162,7 +160,7 @@ def _healthy() -> AccountView:
                 ("RUNNING", "Dataset"): array("d", [NOW - 7200.5]),
                 ("RUNNING", "other"): array("d", [NOW + 2.0]),
             },
-            types=TypeNames(
+            types=TaskTypes(
                 known=frozenset({"Dataset", "none"}),
                 limit=2,
                 seen=("Dataset", "LearningSession"),
@@ -171,9 +169,6 @@ def _healthy() -> AccountView:
             folded_types=1,
             pages=2,
             tasks=49,
-            duplicates=1,
-            invalid={"status": 2},
-            unknown_words=frozenset({"PAUSED"}),
         ),
         fresh=True,
         counts=Counts(
@@ -218,13 +213,13 @@ def _registry(*views: AccountView) -> CollectorRegistry:
 
 
 def _collected(*views: AccountView) -> dict[str, Metric]:
-    """The families by name as exposed, which the client library strips of `_total`."""
+    """Return the families by name with `_total`, which the client library strips."""
     families = SnapshotCollector(lambda: views, lambda: PROCESS).collect()
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in families}
 
 
 def _values(view: AccountView, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of one gauge or counter, by the values of its labels but `account`."""
+    """Return the values of a gauge or counter, by label values without `account`."""
     family = _collected(view)[name]
     assert {sample.name for sample in family.samples} == {name}
     return {tuple(sample.labels.values())[1:]: sample.value for sample in family.samples}
@@ -232,10 +227,10 @@ def _values(view: AccountView, name: str) -> dict[tuple[str, ...], float]:
 
 class TestExposition:
     @pytest.mark.parametrize("golden", EXPOSITIONS)
-    def test_is_the_golden_one(self, golden: str) -> None:
-        """Names, types, help, labels and values are what users have built on: a change shows as a diff.
+    def test_equals_the_golden_file(self, golden: str) -> None:
+        """Any change of names, types, HELP texts, labels or values shows as a diff.
 
-        After an intended change: ``UPDATE_GOLDEN=1 pytest tests/test_metrics.py``, then read the diff.
+        After an intended change, run ``UPDATE_GOLDEN=1 pytest tests/metrics`` and review the diff.
         """
         actual = EXPOSITIONS[golden](_registry(_healthy(), _failing())).decode()
         path = GOLDEN / golden
@@ -253,7 +248,7 @@ class TestExposition:
         )
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
-    def test_says_the_same_in_both_formats(self) -> None:
+    def test_both_formats_have_the_same_samples(self) -> None:
         registry = _registry(_healthy(), _failing())
         text = generate_text(registry).decode()
         strict = generate_openmetrics(registry).decode()
@@ -268,7 +263,7 @@ class TestExposition:
         assert samples(parse_openmetrics(strict)) == samples(parse_text(text))
         assert samples(parse_text(text)) != {}
 
-    def test_has_every_series_once(self) -> None:
+    def test_has_no_duplicate_series(self) -> None:
         series = [
             (sample.name, *sample.labels.items())
             for family in _collected(_healthy(), _failing()).values()
@@ -280,16 +275,16 @@ class TestExposition:
         strict = generate_openmetrics(_registry(_healthy())).decode()
         assert "_created{" not in strict
 
-    def test_survives_names_that_no_one_would_choose(self) -> None:
-        """A type is the API's own word and may be anything."""
+    def test_escapes_unusual_type_names(self) -> None:
+        """A task type comes from the API and may be any text."""
         name = 'quo"te\\back\nline 漢字'
-        types = TypeNames(known=frozenset({name}))
+        types = TaskTypes(known=frozenset({name}))
         view = _view(_snapshot({("RUNNING", name): 1}, types=types))
         strict = generate_openmetrics(_registry(view)).decode()
         tasks = next(family for family in parse_openmetrics(strict) if family.name == "datarobot_tasks")
         assert {sample.labels["task_type"] for sample in tasks.samples} == {name}
 
-    def test_of_no_account_is_that_of_the_process(self) -> None:
+    def test_without_accounts_has_the_process_metrics(self) -> None:
         assert sorted(_collected()) == [
             "datarobot_exporter_build_info",
             "datarobot_exporter_config_last_reload_success_timestamp_seconds",
@@ -302,7 +297,7 @@ class TestExposition:
         registry.register(SnapshotCollector(tuple, lambda: process))
         assert registry.get_sample_value("datarobot_exporter_config_last_reload_successful") == 0.0
 
-    def test_is_collected_anew_at_every_scrape(self) -> None:
+    def test_is_collected_at_every_scrape(self) -> None:
         views = iter([[_view(now=NOW)], [_view(now=NOW), _failing()]])
         registry = CollectorRegistry()
         registry.register(SnapshotCollector(lambda: next(views), lambda: PROCESS))
@@ -311,10 +306,10 @@ class TestExposition:
         assert registry.get_sample_value(name, {"account": "staging"}) == 3.0
 
     def test_names_are_registered_without_a_view(self) -> None:
-        """The registry refuses a second collector of the same names before any account exists."""
+        """The registry detects duplicate names without collecting."""
 
         def unready() -> NoReturn:
-            raise AssertionError("nobody asked")
+            raise AssertionError("must not be called")
 
         registry = CollectorRegistry()
         registry.register(SnapshotCollector(unready, unready))
@@ -323,16 +318,16 @@ class TestExposition:
 
 
 class TestCatalogue:
-    def test_is_the_contract(self) -> None:
+    def test_equals_the_contract(self) -> None:
         account = {row.name: (row.type, ("account", *row.labels)) for row in CATALOGUE}
         process = {row.name: (row.type, row.labels) for row in PROCESS_CATALOGUE}
         assert dict(CONTRACT) == account | process
 
-    def test_names_nothing_twice(self) -> None:
+    def test_has_no_duplicate_names(self) -> None:
         names = [row.name for row in (*CATALOGUE, *PROCESS_CATALOGUE)]
         assert sorted(set(names)) == sorted(names)
 
-    def test_is_what_is_exposed(self) -> None:
+    def test_equals_the_exposed_samples(self) -> None:
         """Names, types and labels of the samples, not only of the rows."""
         ignored = {"le"}
         exposed = {
@@ -343,14 +338,14 @@ class TestCatalogue:
         expected = {name: (kind, set(labels)) for name, (kind, labels) in CONTRACT.items()}
         assert expected == exposed
 
-    def test_is_what_is_described(self) -> None:
+    def test_equals_the_described_families(self) -> None:
         families = list(SnapshotCollector(tuple, lambda: PROCESS).describe())
         described = {family.name + ("_total" if family.type == "counter" else "") for family in families}
         assert set(CONTRACT) == described
         assert [family.samples for family in families if family.samples] == []
 
-    def test_has_no_label_that_grows_without_end(self) -> None:
-        """No id, text, time or user; `code` is no task's, and `endpoint` only that of an account."""
+    def test_has_no_label_of_unbounded_cardinality(self) -> None:
+        """No id, text, timestamp, user or address; `code` is the HTTP status, `endpoint` of the account."""
         allowed = {
             "account",
             "status",
@@ -369,13 +364,13 @@ class TestCatalogue:
             "datarobot_exporter_account_info",
         }
 
-    def test_helps_in_one_line(self) -> None:
+    def test_help_texts_are_one_line(self) -> None:
         helps = [row.help for row in (*CATALOGUE, *PROCESS_CATALOGUE)]
         assert [text for text in helps if "\n" in text or not text.endswith(".")] == []
 
 
 class TestTasks:
-    def test_series_of_every_documented_status_and_type_exist_from_the_first_listing(self) -> None:
+    def test_all_documented_statuses_and_types_have_series(self) -> None:
         documented = (
             "CustomModelBlueprintBuild",
             "CustomModelFeatureImpact",
@@ -390,15 +385,15 @@ class TestTasks:
         statuses = ("INITIALIZED", "RUNNING", "COMPLETED", "ERROR", "ABORTED", "EXPIRED")
         view = _view(_snapshot())
         every = {(status, name): 0.0 for status in statuses for name in documented}
-        unfinished = {(status, name): 0.0 for status in statuses[:2] for name in documented}
+        open_series = {(status, name): 0.0 for status in statuses[:2] for name in documented}
         assert every == _values(view, "datarobot_tasks")
-        assert unfinished == _values(view, "datarobot_oldest_task_age_seconds")
-        assert unfinished == _values(view, "datarobot_tasks_stuck")
-        assert unfinished.keys() == _values(view, "datarobot_task_stuck_after_seconds").keys()
+        assert open_series == _values(view, "datarobot_oldest_task_age_seconds")
+        assert open_series == _values(view, "datarobot_tasks_stuck")
+        assert open_series.keys() == _values(view, "datarobot_task_stuck_after_seconds").keys()
         assert "datarobot_oldest_task_created_timestamp_seconds" not in _collected(view)
 
     def test_are_counted_by_status_and_type(self) -> None:
-        view = _view(_snapshot({("ERROR", "Dataset"): 7}, types=TypeNames(known=frozenset({"Dataset"}))))
+        view = _view(_snapshot({("ERROR", "Dataset"): 7}, types=TaskTypes(known=frozenset({"Dataset"}))))
         assert _values(view, "datarobot_tasks") == {
             ("ABORTED", "Dataset"): 0.0,
             ("COMPLETED", "Dataset"): 0.0,
@@ -408,7 +403,7 @@ class TestTasks:
             ("RUNNING", "Dataset"): 0.0,
         }
 
-    def test_of_unknown_status_are_exposed_where_there_are_any(self) -> None:
+    def test_unknown_status_has_a_series_if_there_are_any(self) -> None:
         view = _view(_snapshot({("UNKNOWN", "Dataset"): 2}))
         unknown = {
             key: value for key, value in _values(view, "datarobot_tasks").items() if key[0] == "UNKNOWN"
@@ -416,14 +411,14 @@ class TestTasks:
         assert unknown == {("UNKNOWN", "Dataset"): 2.0}
 
     def test_types_seen_before_keep_their_series(self) -> None:
-        types = TypeNames(known=frozenset(), seen=("Gone",), folded=True)
+        types = TaskTypes(known=frozenset(), seen=("Gone",), folded=True)
         assert {key[1] for key in _values(_view(_snapshot(types=types)), "datarobot_tasks")} == {
             "Gone",
             "other",
         }
 
-    def test_age_is_that_of_the_oldest_at_scrape_time(self) -> None:
-        """It grows from scrape to scrape although no poll comes."""
+    def test_age_of_the_oldest_task_at_scrape_time(self) -> None:
+        """It grows between polls."""
         snapshot = _snapshot(created={("RUNNING", "Dataset"): [NOW - 100.0, NOW - 1.0]})
         views = [_view(snapshot, now=NOW), _view(snapshot, now=NOW + 15.0)]
         ages = [_values(view, "datarobot_oldest_task_age_seconds")["RUNNING", "Dataset"] for view in views]
@@ -432,7 +427,7 @@ class TestTasks:
         assert created == [{("RUNNING", "Dataset"): NOW - 100.0}] * 2
 
     def test_age_is_never_negative(self) -> None:
-        """The server's clock is known to the second only."""
+        """The server's clock is known with a resolution of one second."""
         view = _view(_snapshot(created={("RUNNING", "Dataset"): [NOW + 3.0]}))
         assert _values(view, "datarobot_oldest_task_age_seconds")["RUNNING", "Dataset"] == 0.0
         assert _values(view, "datarobot_oldest_task_created_timestamp_seconds") == {
@@ -460,7 +455,7 @@ class TestTasks:
 
 
 class TestAccount:
-    def test_before_the_first_poll_has_no_state_and_its_counters_at_zero(self) -> None:
+    def test_before_the_first_poll_counters_are_zero_and_other_metrics_absent(self) -> None:
         families = _collected(_view())
         gauges = {name for name, family in families.items() if family.type == "gauge"}
         assert gauges - {row.name for row in PROCESS_CATALOGUE} == {
@@ -483,8 +478,8 @@ class TestAccount:
             for sample in family.samples
         } == {0.0}
 
-    def test_that_only_failed_is_down_and_shows_no_task(self) -> None:
-        """A failure is never told as a confident zero."""
+    def test_after_failures_only_it_is_down_and_has_no_task_metrics(self) -> None:
+        """A failure is not exposed as zero tasks."""
         families = _collected(_failing())
         assert _values(_failing(), "datarobot_up") == {(): 0.0}
         assert _values(_failing(), "datarobot_exporter_last_poll_timestamp_seconds") == {(): NOW}
@@ -492,7 +487,7 @@ class TestAccount:
         assert "datarobot_exporter_last_success_timestamp_seconds" not in families
         assert "datarobot_exporter_poll_tasks" not in families
 
-    def test_that_is_stale_shows_no_task_and_keeps_the_rest(self) -> None:
+    def test_with_a_stale_listing_it_has_no_task_metrics(self) -> None:
         fresh, stale = _healthy(), msgspec.structs.replace(_healthy(), fresh=False)
         assert set(_collected(fresh)) - set(_collected(stale)) == set(TASK_GAUGES)
         counters = [
@@ -503,12 +498,11 @@ class TestAccount:
         assert [name for name, before, after in counters if before != after] == []
         assert len(counters) == 9
 
-    def test_that_is_fresh_without_a_listing_shows_no_task(self) -> None:
+    def test_without_a_listing_it_has_no_task_metrics(self) -> None:
         view = msgspec.structs.replace(_view(), fresh=True)
         assert [name for name in TASK_GAUGES if name in _collected(view)] == []
 
-    def test_that_listed_nothing_says_so(self) -> None:
-        """An empty listing is complete; its zeros are true."""
+    def test_an_empty_listing_is_exposed_as_zeros(self) -> None:
         view = _view(_snapshot())
         assert _values(view, "datarobot_exporter_poll_tasks") == {(): 0.0}
         assert _values(view, "datarobot_exporter_poll_pages") == {(): 1.0}
@@ -522,8 +516,8 @@ class TestAccount:
         assert _values(view, "datarobot_up") == {(): 1.0}
         assert _values(view, "datarobot_exporter_last_success_timestamp_seconds") == {(): 2.0}
 
-    def test_has_every_reason_of_failure_from_the_start(self) -> None:
-        """So that a first failure is an increase and not a new series."""
+    def test_all_failure_reasons_have_series_from_the_start(self) -> None:
+        """So that `increase()` includes the first failure."""
         telemetry = Telemetry()
         telemetry.poll_ended(at=1.0, seconds=0.1, failure="tls")
         assert _values(_view(telemetry=telemetry), "datarobot_exporter_poll_failures_total") == {
@@ -540,7 +534,7 @@ class TestAccount:
             ("internal",): 0.0,
         }
 
-    def test_the_streak_of_failures_is_on_the_latest_reason_and_ends_with_a_complete_poll(self) -> None:
+    def test_consecutive_failures_are_on_the_latest_reason_and_end_with_a_complete_poll(self) -> None:
         """Every reason is there from the start, before the first poll too."""
 
         def streak() -> dict[str, float]:
@@ -560,8 +554,8 @@ class TestAccount:
         telemetry.poll_ended(at=5.0, seconds=0.1, failure="tls")
         assert streak() == {"tls": 1.0}
 
-    def test_has_every_reason_that_an_error_can_have(self) -> None:
-        from exporter import errors  # noqa: PLC0415 the tree is looked at as a whole
+    def test_failure_reasons_are_those_of_the_errors(self) -> None:
+        from exporter import errors  # noqa: PLC0415 all classes of the module are needed
 
         reasons = {
             kind.reason
@@ -571,7 +565,7 @@ class TestAccount:
         assert set(POLL_FAILURE_REASONS) - reasons == {"internal"}
         assert reasons - set(POLL_FAILURE_REASONS) == set()
 
-    def test_counts_odd_records(self) -> None:
+    def test_invalid_and_duplicate_records_are_counted(self) -> None:
         telemetry = Telemetry()
         telemetry.invalid_tasks.update({"created": 4})
         telemetry.duplicate_tasks = 5
@@ -584,7 +578,7 @@ class TestAccount:
         }
         assert _values(view, "datarobot_exporter_duplicate_tasks_total") == {(): 5.0}
 
-    def test_counts_attempts_and_retries(self) -> None:
+    def test_requests_and_retries_are_counted(self) -> None:
         assert _values(_healthy(), "datarobot_exporter_api_requests_total") == {
             ("get", "none"): 1.0,
             ("list", "200"): 2.0,
@@ -592,12 +586,12 @@ class TestAccount:
         }
         assert _values(_healthy(), "datarobot_exporter_api_retries_total") == {("rate_limited",): 1.0}
 
-    def test_has_its_clock_offset_once_it_is_known(self) -> None:
+    def test_clock_offset_is_absent_until_known(self) -> None:
         assert "datarobot_exporter_clock_offset_seconds" not in _collected(_view())
         agreeing = msgspec.structs.replace(_view(), clock_offset=0.0)
         assert _values(agreeing, "datarobot_exporter_clock_offset_seconds") == {(): 0.0}
 
-    def test_does_not_show_in_the_series_of_another(self) -> None:
+    def test_accounts_have_separate_series(self) -> None:
         up = _collected(_healthy(), _failing())["datarobot_up"]
         assert [(sample.labels, sample.value) for sample in up.samples] == [
             ({"account": "production"}, 1.0),
@@ -607,7 +601,7 @@ class TestAccount:
 
 class TestHistograms:
     def _histograms(self) -> Iterator[tuple[list[tuple[float, float]], float, float]]:
-        """Buckets, count and sum of each histogram, as a parser reads them."""
+        """Yield buckets, count and sum of each parsed histogram."""
         text = generate_text(_registry(_healthy(), _failing())).decode()
         for family in parse_text(text):
             if family.type == "histogram":
@@ -620,8 +614,8 @@ class TestHistograms:
                 for parts in series.values():
                     yield parts["bucket"], parts["count"][0][1], parts["sum"][0][1]
 
-    def test_add_up(self) -> None:
-        """Buckets ascend and never fall, and the last one is the count."""
+    def test_buckets_are_cumulative(self) -> None:
+        """Bounds and numbers ascend, and the last bucket equals the count."""
         histograms = list(self._histograms())
         assert len(histograms) == 6
         for buckets, count, _ in histograms:
@@ -630,7 +624,7 @@ class TestHistograms:
             assert sorted(numbers) == numbers
             assert buckets[-1] == (math.inf, count)
 
-    def test_count_what_was_observed(self) -> None:
+    def test_counts_and_sums(self) -> None:
         totals = [(count, total) for _, count, total in self._histograms()]
         assert totals == [
             (6.0, 123.5),
@@ -641,7 +635,7 @@ class TestHistograms:
             (3.0, 0.375),
         ]
 
-    def test_agree_with_their_counters(self) -> None:
+    def test_counts_equal_the_counters(self) -> None:
         families = _collected(_healthy(), _failing())
 
         def total(name: str, suffix: str) -> float:

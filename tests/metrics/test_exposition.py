@@ -1,4 +1,4 @@
-"""The exposition is the client library's, byte for byte, whatever is exposed and however often."""
+"""The rendered text equals that of the client library, byte for byte."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,8 +14,9 @@ from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.metrics.exposition import Family, Source, render
 from exporter.telemetry import Histogram, Telemetry
-from exporter.tracking.ledger import Counts
-from exporter.tracking.snapshot import Snapshot, TypeNames
+from exporter.tracking.outcomes import Counts
+from exporter.tracking.snapshot import Snapshot
+from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.view import AccountView
 
 
@@ -50,7 +51,7 @@ histograms = st.lists(st.floats(-10.0, 1e9), max_size=4, unique=True).flatmap(
 
 @st.composite
 def views(draw: st.DrawFn, account: str) -> AccountView:
-    """Any account, also such as cannot be."""
+    """Generate an account view, including impossible ones."""
     names = draw(types)
     keys = st.tuples(st.sampled_from([*DOCUMENTED_STATUSES, "UNKNOWN"]), st.sampled_from(names))
     counted = st.dictionaries(words, st.integers(0, 10**7), max_size=3)
@@ -65,13 +66,10 @@ def views(draw: st.DrawFn, account: str) -> AccountView:
     snapshot = Snapshot(
         counts=draw(st.dictionaries(keys, st.integers(1, 10**7), max_size=3)),
         created=draw(st.dictionaries(keys, st.lists(st.floats(0, 1e10), min_size=1).map(sorted), max_size=3)),
-        types=TypeNames(known=frozenset(names[1:]), seen=(names[0],)),
+        types=TaskTypes(known=frozenset(names[1:]), seen=(names[0],)),
         folded_types=draw(st.integers(0, 3)),
         pages=1,
         tasks=draw(st.integers(0, 10**7)),
-        duplicates=0,
-        invalid={},
-        unknown_words=frozenset(),
     )
     return AccountView(
         account=account,
@@ -105,17 +103,17 @@ scrapes = st.lists(
 
 
 @given(scraped=scrapes, accept=st.sampled_from(list(ACCEPTS)))
-def test_is_what_the_client_library_makes_of_any_view(
+def test_any_view_is_rendered_as_by_the_client_library(
     scraped: list[tuple[AccountView, ...]], accept: str
 ) -> None:
-    """Again and again from one collector, which keeps what it has written, while accounts come and go."""
+    """Repeatedly with one collector and its cache, while accounts are added and removed."""
     current: list[AccountView] = []
-    kept = CollectorRegistry()
-    kept.register(SnapshotCollector(lambda: current, lambda: PROCESS))
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(lambda: current, lambda: PROCESS))
     encode, content_type = choose_encoder(ACCEPTS[accept])
     for accounts in scraped:
         current[:] = accounts
-        assert render(kept, encode, content_type) == encode(kept)
+        assert render(registry, encode, content_type) == encode(registry)
 
 
 def _exposed(registry: CollectorRegistry) -> str:
@@ -149,7 +147,7 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.mark.parametrize("accept", ACCEPTS.values(), ids=ACCEPTS)
-def test_contains_what_others_collect(registry: CollectorRegistry, accept: str) -> None:
+def test_metrics_of_other_collectors_are_included(registry: CollectorRegistry, accept: str) -> None:
     encode, content_type = choose_encoder(accept)
     text = render(registry, encode, content_type)
     assert text == encode(registry)
@@ -158,7 +156,7 @@ def test_contains_what_others_collect(registry: CollectorRegistry, accept: str) 
 
 
 @pytest.mark.parametrize("accept", ACCEPTS.values(), ids=ACCEPTS)
-def test_can_be_restricted_to_some_names(registry: CollectorRegistry, accept: str) -> None:
+def test_metrics_can_be_selected_by_name(registry: CollectorRegistry, accept: str) -> None:
     encode, content_type = choose_encoder(accept)
     some = registry.restricted_registry(["datarobot_exporter_polls_total"])
     text = render(some, encode, content_type)
@@ -166,12 +164,12 @@ def test_can_be_restricted_to_some_names(registry: CollectorRegistry, accept: st
     assert len([line for line in text.decode().splitlines() if not line.startswith("#")]) == 1
 
 
-def test_buckets_that_change_have_lines_of_their_own() -> None:
-    """A reload can bring other bounds for the same series."""
-    starts: dict[tuple[object, ...], tuple[str, ...]] = {}
+def test_changed_buckets_are_cached_separately() -> None:
+    """A reload may change the bounds of a series."""
+    prefixes: dict[tuple[object, ...], tuple[str, ...]] = {}
 
     def lines(*bounds: float) -> list[str]:
-        source = Source(("eu",), lambda: [(("Dataset",), Histogram(bounds))], starts)
+        source = Source(("eu",), lambda: [(("Dataset",), Histogram(bounds))], prefixes)
         family = Family("waits", "histogram", "Waits.", ("account", "task_type"), [source])
         return [line.partition(" ")[0] for line in family.lines().splitlines()]
 
@@ -181,13 +179,13 @@ def test_buckets_that_change_have_lines_of_their_own() -> None:
     assert lines(1.0)[:2] == [f"waits_bucket{{{labels.format(le)}}}" for le in ("1.0", "+Inf")]
 
 
-def test_what_was_written_of_accounts_that_are_gone_is_forgotten() -> None:
+def test_the_cache_of_removed_accounts_is_dropped() -> None:
     views = [_view("eu"), _view("us")]
     collector = SnapshotCollector(lambda: views, lambda: PROCESS)
     registry = CollectorRegistry()
     registry.register(collector)
     assert 'account="eu"' in _exposed(registry)
-    kept = set(collector._starts)
+    before = set(collector._prefixes)
     del views[0]
     assert 'account="eu"' not in _exposed(registry)
-    assert (kept, set(collector._starts)) == ({"eu", "us"}, {"us"})
+    assert (before, set(collector._prefixes)) == ({"eu", "us"}, {"us"})

@@ -1,4 +1,4 @@
-"""Every answer of the simulator is one that the vendor's documentation allows, or a deviation named here."""
+"""Every response of the simulator is valid by the vendor's documentation, except as named here."""
 
 import http.client
 import json
@@ -36,17 +36,17 @@ DOCUMENTED = [
 ]
 
 
-def complaints(operation: str, path: str, status: int, body: bytes) -> list[str]:
-    """What the document has against an answer."""
-    answers = DOCUMENT["paths"][path][operation]["responses"]
-    if str(status) not in answers:
+def violations(operation: str, path: str, status: int, body: bytes) -> list[str]:
+    """Return how a response violates the documentation."""
+    responses = DOCUMENT["paths"][path][operation]["responses"]
+    if str(status) not in responses:
         return [f"{status} is not documented"]
     pointer = f"/paths/{path.replace('/', '~1')}/{operation}/responses/{status}"
-    answer = answers[str(status)]
-    if "$ref" in answer:
-        pointer = answer["$ref"].removeprefix("#")
-        answer = DOCUMENT["components"]["responses"][pointer.rpartition("/")[2]]
-    if "content" not in answer:
+    response = responses[str(status)]
+    if "$ref" in response:
+        pointer = response["$ref"].removeprefix("#")
+        response = DOCUMENT["components"]["responses"][pointer.rpartition("/")[2]]
+    if "content" not in response:
         return [f"{body!r} is not empty"] if body else []
     schema = {"$ref": f"urn:openapi#{pointer}/content/application~1json/schema"}
     checker = Draft202012Validator(schema, registry=REGISTRY, format_checker=FormatChecker())
@@ -54,7 +54,7 @@ def complaints(operation: str, path: str, status: int, body: bytes) -> list[str]
 
 
 class Caller:
-    """Calls a simulator and holds its answers against the document."""
+    """Calls a simulator and validates the responses."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
@@ -72,7 +72,7 @@ class Caller:
             connection.close()
         if response.status == 303:
             assert response.headers["Location"]
-        return response.status, complaints(method.lower(), path, response.status, body)
+        return response.status, violations(method.lower(), path, response.status, body)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_pages_are_as_documented(caller: Caller, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?offset=0", "?limit=0", "?offset=-1&limit=1", "?offset=a&limit=1"])
-def test_a_listing_without_its_parameters_is_refused_as_documented(caller: Caller, query: str) -> None:
+def test_a_listing_without_parameters_is_422_as_documented(caller: Caller, query: str) -> None:
     assert caller.call("GET", "/status/", f"/status/{query}") == (422, [])
 
 
@@ -129,12 +129,12 @@ def test_deletions_are_as_documented(caller: Caller, account: SimulatedAccount) 
         ("DELETE", "/status/{statusId}/", "/status/x/"),
     ],
 )
-def test_a_wrong_token_is_refused_as_documented(caller: Caller, method: str, path: str, target: str) -> None:
+def test_a_wrong_token_is_401_as_documented(caller: Caller, method: str, path: str, target: str) -> None:
     assert caller.call(method, path, target, authorization="Bearer wrong") == (401, [])
 
 
-def test_a_life_deviates_only_by_what_real_servers_add() -> None:
-    """Two stages of running and one type are seen in the wild, though not documented."""
+def test_a_profile_has_only_the_known_undocumented_values() -> None:
+    """Real servers send two worker stages and one type that are not documented."""
     account = SimulatedAccount("demo", start=NOW, profile=STEADY)
     with Simulator({"t": account}, clock=lambda: NOW) as simulator:
         _, found = Caller(simulator).call("GET", "/status/", "/status/?offset=0&limit=0")

@@ -1,3 +1,5 @@
+"""Simulated accounts: events, commands and ground truth."""
+
 from collections import Counter
 
 import msgspec
@@ -5,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator.journal import FINISHED, Task, Truth, vocabulary
-from exporter.simulator.profiles import EMPTY, PROFILES, STEADY, Habit, Profile
+from exporter.simulator.journal import FINISHED, Task, Truth, normalize_status
+from exporter.simulator.profiles import EMPTY, PROFILES, STEADY, Profile, Workload
 from exporter.simulator.simulation import SimulatedAccount
 
 
@@ -16,7 +18,7 @@ STATUSES = {*FINISHED, "INITIALIZED", "RUNNING"}
 profiles = st.sampled_from(
     [msgspec.structs.replace(PROFILES[name], warm_up=120) for name in sorted(PROFILES)]
 )
-law = settings(max_examples=25, deadline=None)
+few_examples = settings(max_examples=25, deadline=None)
 
 
 def account(profile: Profile = EMPTY, *, newest_first: bool = False) -> SimulatedAccount:
@@ -27,61 +29,58 @@ def ids(simulated: SimulatedAccount, offset: int = 0, limit: int = 0) -> list[st
     return [task.status_id for task in simulated.page(offset, limit)]
 
 
-@law
+@few_examples
 @given(profiles, st.integers(0, 99), st.lists(st.floats(0, 400), max_size=8))
-def test_many_steps_lead_where_one_step_leads(profile: Profile, seed: int, steps: list[float]) -> None:
+def test_many_steps_give_the_same_account_as_one(profile: Profile, seed: int, steps: list[float]) -> None:
     end = START + 400
-    at_once, by_and_by = (SimulatedAccount("demo", seed=seed, start=START, profile=profile) for _ in range(2))
+    at_once, stepwise = (SimulatedAccount("demo", seed=seed, start=START, profile=profile) for _ in range(2))
     for step in sorted(steps):
-        by_and_by.advance(START + step)
+        stepwise.advance(START + step)
 
-    assert by_and_by.truth(end) == at_once.truth(end)
-    assert by_and_by.page(0, 0) == at_once.page(0, 0)
+    assert stepwise.truth(end) == at_once.truth(end)
+    assert stepwise.page(0, 0) == at_once.page(0, 0)
 
 
-@law
+@few_examples
 @given(profile=profiles, seed=st.integers(0, 99), limit=st.integers(1, 50), newest_first=st.booleans())
-def test_the_truth_is_what_a_walk_over_the_listing_counts(
-    *, profile: Profile, seed: int, limit: int, newest_first: bool
-) -> None:
+def test_the_truth_equals_the_listing(*, profile: Profile, seed: int, limit: int, newest_first: bool) -> None:
     simulated = SimulatedAccount("demo", seed=seed, start=START, profile=profile, newest_first=newest_first)
     simulated.populate(seed)
     truth = simulated.truth(START + 60)
-    walked = [task for offset in range(0, len(simulated), limit) for task in simulated.page(offset, limit)]
+    listed = [task for offset in range(0, len(simulated), limit) for task in simulated.page(offset, limit)]
 
-    assert Counter((vocabulary(task.status), task.type or "none") for task in walked) == truth.tasks
-    assert len({task.status_id for task in walked}) == len(walked) == len(simulated)
+    assert Counter((normalize_status(task.status), task.type or "none") for task in listed) == truth.tasks
+    assert len({task.status_id for task in listed}) == len(listed) == len(simulated)
     for (status, task_type), created in truth.oldest.items():
-        of_them = [t for t in walked if (vocabulary(t.status), t.task_type) == (status, task_type)]
-        assert created == min(task.created for task in of_them)
+        series = [t for t in listed if (normalize_status(t.status), t.task_type) == (status, task_type)]
+        assert created == min(task.created for task in series)
 
 
-@law
+@few_examples
 @given(profiles, st.integers(0, 99))
-def test_no_task_is_lost_or_made_up(profile: Profile, seed: int) -> None:
-    """Whatever was submitted has ended, or is open and listed."""
+def test_every_submitted_task_is_open_or_finished(profile: Profile, seed: int) -> None:
     truth = SimulatedAccount("demo", seed=seed, start=START, profile=profile).truth(START + 300)
-    still_open: Counter[str] = Counter()
-    ended: Counter[str] = Counter()
+    open_tasks: Counter[str] = Counter()
+    finished: Counter[str] = Counter()
     for (status, task_type), count in truth.tasks.items():
-        still_open[task_type] += count * (status not in FINISHED)
+        open_tasks[task_type] += count * (status not in FINISHED)
     for (_, task_type), count in truth.finished.items():
-        ended[task_type] += count
+        finished[task_type] += count
 
-    assert still_open + ended == truth.submitted
-    assert Counter((ending.status, ending.task_type) for ending in truth.endings) == truth.finished
+    assert open_tasks + finished == truth.submitted
+    assert Counter((outcome.status, outcome.task_type) for outcome in truth.outcomes) == truth.finished
 
 
-def test_lives_differ_by_name_and_by_seed() -> None:
-    lives = [
+def test_accounts_differ_by_name_and_by_seed() -> None:
+    listings = [
         SimulatedAccount(name, seed=seed, start=START).page(0, 0)
         for name, seed in (("a", 1), ("a", 2), ("b", 1))
     ]
-    assert lives[0] != lives[1] != lives[2] != lives[0]
+    assert listings[0] != listings[1] != listings[2] != listings[0]
 
 
 @pytest.mark.parametrize("name", ["steady", "busy", "troubled"])
-def test_a_demo_starts_populated_and_moves_within_seconds(name: str) -> None:
+def test_a_profile_starts_with_tasks_and_changes_within_seconds(name: str) -> None:
     simulated = account(PROFILES[name])
     before, after = simulated.truth(START), simulated.truth(START + 15)
 
@@ -94,12 +93,12 @@ def test_a_demo_starts_populated_and_moves_within_seconds(name: str) -> None:
     assert min(before.oldest.values()) < START - 600
 
 
-def test_nothing_happens_in_an_empty_account() -> None:
+def test_the_empty_profile_submits_nothing() -> None:
     truth = account().truth(START + 1e6)
-    assert truth == Truth(now=START + 1e6, tasks={}, oldest={}, submitted={}, finished={}, endings=())
+    assert truth == Truth(now=START + 1e6, tasks={}, oldest={}, submitted={}, finished={}, outcomes=())
 
 
-def test_some_pass_through_the_workers() -> None:
+def test_some_tasks_pass_through_worker_stages() -> None:
     simulated = account(STEADY)
     seen = {task.status for second in range(120) for task in _at(simulated, START + second)}
     assert {"RUNNING_TO_WORKERS", "STARTED_ON_WORKER"} <= seen
@@ -110,41 +109,41 @@ def _at(simulated: SimulatedAccount, now: float) -> list[Task]:
     return simulated.page(0, 0)
 
 
-@pytest.mark.parametrize(("waiting", "running"), [(1, 0), (0, 1)])
-def test_only_so_many_are_stuck_at_once(waiting: float, running: float) -> None:
+@pytest.mark.parametrize(("initialized", "running"), [(1, 0), (0, 1)])
+def test_the_number_of_stuck_tasks_is_limited(initialized: float, running: float) -> None:
     simulated = account(
         Profile(
-            habits=(Habit("Dataset", 60, 1, 1),),
-            stuck_waiting=waiting,
+            workloads=(Workload("Dataset", 60, 1, 1),),
+            stuck_initialized=initialized,
             stuck_running=running,
-            stuck_at_most=5,
+            max_stuck=5,
         )
     )
-    still_open = [task.status for task in simulated.page(0, 0) if task.ended is None]
+    open_statuses = [task.status for task in simulated.page(0, 0) if task.ended is None]
     finished = simulated.truth(START).finished
 
-    assert len(still_open) == 5
+    assert len(open_statuses) == 5
     assert list(finished) == [("EXPIRED", "Dataset")]
-    assert ("RUNNING" in still_open) == bool(running)
+    assert ("RUNNING" in open_statuses) == bool(running)
 
 
-def test_a_stuck_one_that_was_ended_by_hand_does_not_expire_as_well() -> None:
-    simulated = account(Profile(habits=(Habit("Dataset", 60, 1, 1),), stuck_waiting=1, stuck_at_most=5))
-    by_hand = [task.status_id for task in simulated.page(0, 0) if task.ended is None]
-    for status_id in by_hand:
+def test_a_stuck_task_that_was_finished_does_not_expire() -> None:
+    simulated = account(Profile(workloads=(Workload("Dataset", 60, 1, 1),), stuck_initialized=1, max_stuck=5))
+    open_ids = [task.status_id for task in simulated.page(0, 0) if task.ended is None]
+    for status_id in open_ids:
         simulated.finish(status_id, "ABORTED")
     simulated.advance(START + 3600)
 
-    assert {task.status for task in map(simulated.get, by_hand) if task} == {"ABORTED"}
+    assert {task.status for task in map(simulated.get, open_ids) if task} == {"ABORTED"}
 
 
-def test_time_does_not_run_backwards() -> None:
+def test_time_does_not_go_back() -> None:
     simulated = account()
     simulated.advance(START - 100)
     assert simulated.now == START
 
 
-def test_the_newest_is_listed_last_or_first() -> None:
+def test_the_order_of_the_listing() -> None:
     last, first = account(), account(newest_first=True)
     for simulated in (last, first):
         for name in "abcde":
@@ -160,7 +159,7 @@ def test_the_newest_is_listed_last_or_first() -> None:
     assert ids(first, 9, 2) == []
 
 
-def test_a_submitted_task_follows_its_plan() -> None:
+def test_the_events_of_a_submitted_task() -> None:
     simulated = account()
     task_id = simulated.submit(
         "Dataset", created=START, waits_for=10, runs_for=30, ends_as="ERROR", listed_for=20, record_for=60
@@ -183,16 +182,16 @@ def test_a_submitted_task_follows_its_plan() -> None:
     ]
 
 
-def test_a_record_that_goes_first_takes_the_row_along() -> None:
+def test_removing_a_record_removes_it_from_the_listing() -> None:
     simulated = account()
     simulated.submit(runs_for=0, record_for=5)
     simulated.advance(START + 5)
     assert len(simulated) == 0
 
 
-def test_without_a_plan_nothing_happens_until_told() -> None:
+def test_by_default_a_submitted_task_never_changes() -> None:
     simulated = account()
-    task_id = simulated.submit(None, status="RUNNING", created=START - 50, message="at work")
+    task_id = simulated.submit(None, status="RUNNING", created=START - 50, message="working")
     simulated.advance(START + 1e6)
     task = simulated.get(task_id)
 
@@ -201,11 +200,11 @@ def test_without_a_plan_nothing_happens_until_told() -> None:
         "RUNNING",
         "none",
         START - 50,
-        "at work",
+        "working",
     )
 
 
-def test_a_task_may_have_ended_when_it_is_submitted() -> None:
+def test_a_task_can_be_submitted_as_finished() -> None:
     simulated = account()
     shown = simulated.submit(status="COMPLETED")
     unseen = simulated.submit(status="ERROR", listed_for=0)
@@ -215,27 +214,27 @@ def test_a_task_may_have_ended_when_it_is_submitted() -> None:
     assert simulated.truth(START).finished == {("COMPLETED", "Dataset"): 1, ("ERROR", "Dataset"): 1}
 
 
-def test_an_unknown_status_is_no_ending() -> None:
+def test_an_unknown_status_is_not_finished() -> None:
     simulated = account()
     simulated.submit(status="PAUSED")
     truth = simulated.truth(START)
     assert (truth.tasks, truth.oldest, truth.finished) == ({("UNKNOWN", "Dataset"): 1}, {}, {})
 
 
-def test_finish_ends_a_task_now_and_voids_its_plan() -> None:
+def test_finish_cancels_the_events() -> None:
     simulated = account()
     task_id = simulated.submit(waits_for=10, runs_for=20, ends_as="COMPLETED")
     simulated.finish(task_id, "EXPIRED", listed_for=5)
     simulated.advance(START + 100)
 
-    assert [(e.status_id, e.status, e.at) for e in simulated.truth(START).endings] == [
+    assert [(e.status_id, e.status, e.at) for e in simulated.truth(START).outcomes] == [
         (task_id, "EXPIRED", START)
     ]
     assert ids(simulated) == []
     assert simulated.get(task_id) is not None
 
 
-def test_stick_and_change_void_the_plan() -> None:
+def test_stick_and_change_cancel_the_events() -> None:
     simulated = account()
     stuck, changed = (simulated.submit(waits_for=10, runs_for=20) for _ in range(2))
     simulated.stick(stuck)
@@ -244,7 +243,7 @@ def test_stick_and_change_void_the_plan() -> None:
     assert [task.status for task in simulated.page(0, 0)] == ["INITIALIZED", "PAUSED"]
 
 
-def test_a_hidden_task_comes_back_to_its_place() -> None:
+def test_a_hidden_task_returns_to_its_position() -> None:
     simulated = account()
     for name in "abc":
         simulated.submit(status_id=name)
@@ -257,7 +256,7 @@ def test_a_hidden_task_comes_back_to_its_place() -> None:
 
 
 @pytest.mark.parametrize("verb", ["vanish", "delete"])
-def test_what_vanishes_leaves_no_record_and_an_unknown_end(verb: str) -> None:
+def test_a_vanished_task_has_no_record_and_an_unknown_outcome(verb: str) -> None:
     simulated = account()
     for name in ("open", "ended"):
         simulated.submit(status_id=name, waits_for=3)
@@ -273,30 +272,30 @@ def test_what_vanishes_leaves_no_record_and_an_unknown_end(verb: str) -> None:
 @pytest.mark.parametrize("verb", ["finish", "stick", "hide", "unhide", "vanish"])
 def test_an_unknown_id_is_a_key_error(verb: str) -> None:
     with pytest.raises(KeyError):
-        getattr(account(), verb)("nobody")
+        getattr(account(), verb)("unknown")
 
 
-def test_delete_tells_whether_there_was_a_record() -> None:
+def test_delete_returns_whether_there_was_a_record() -> None:
     simulated = account()
     task_id = simulated.submit()
     assert [simulated.delete(task_id), simulated.delete(task_id)] == [True, False]
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_invalid_arguments() -> None:
     simulated = account()
     simulated.submit(status_id="a")
-    with pytest.raises(ValueError, match=r"^There is a task a already\.$"):
+    with pytest.raises(ValueError, match=r"^Task a already exists\.$"):
         simulated.submit(status_id="a")
-    with pytest.raises(ValueError, match=r"^A task ends as one of COMPLETED, .*, not DONE\.$"):
+    with pytest.raises(ValueError, match=r"^DONE is not a finished status; expected one of COMPLETED, "):
         simulated.submit(ends_as="DONE")
-    with pytest.raises(ValueError, match=r"^A task ends as one of COMPLETED, .*, not RUNNING\.$"):
+    with pytest.raises(ValueError, match=r"^RUNNING is not a finished status; expected one of COMPLETED, "):
         simulated.finish("a", "RUNNING")
     simulated.finish("a")
-    with pytest.raises(ValueError, match=r"^The task a has ended already\.$"):
+    with pytest.raises(ValueError, match=r"^Task a has already finished\.$"):
         simulated.finish("a")
-    with pytest.raises(ValueError, match=r"^The task a has ended already\.$"):
+    with pytest.raises(ValueError, match=r"^Task a has already finished\.$"):
         simulated.change("a", "RUNNING")
-    with pytest.raises(ValueError, match=r"^COMPLETED is an ending; finish the task instead\.$"):
+    with pytest.raises(ValueError, match=r"^COMPLETED is a finished status; use finish\.$"):
         simulated.change(simulated.submit(), "COMPLETED")
 
 
@@ -312,17 +311,17 @@ def test_populate_lists_every_status_and_type() -> None:
     assert simulated.truth(START + 1e6).tasks == truth.tasks
 
 
-def test_the_journal_forgets_endings_but_not_their_number() -> None:
+def test_the_journal_keeps_the_latest_outcomes_and_counts_all() -> None:
     simulated = SimulatedAccount("demo", profile=EMPTY, journal=2)
     for name in "abc":
         simulated.submit(status_id=name, status="COMPLETED")
     truth = simulated.truth(0)
-    assert [ending.status_id for ending in truth.endings] == ["b", "c"]
+    assert [outcome.status_id for outcome in truth.outcomes] == ["b", "c"]
     assert truth.finished == {("COMPLETED", "Dataset"): 3}
 
 
 @pytest.mark.parametrize(
-    ("literal", "counted"),
+    ("status", "normalized"),
     [
         ("running", "RUNNING"),
         ("RUNNING_TO_WORKERS", "RUNNING"),
@@ -330,15 +329,15 @@ def test_the_journal_forgets_endings_but_not_their_number() -> None:
         ("PAUSED", "UNKNOWN"),
     ],
 )
-def test_the_exporters_vocabulary(literal: str, counted: str) -> None:
-    assert vocabulary(literal) == counted
+def test_normalize_status(status: str, normalized: str) -> None:
+    assert normalize_status(status) == normalized
 
 
-@law
+@few_examples
 @given(profiles, st.integers(0, 99))
-def test_no_task_ends_before_its_shortest_life(profile: Profile, seed: int) -> None:
-    long_lived = msgspec.structs.replace(profile, shortest=90, stuck_at_most=10_000)
-    truth = SimulatedAccount("demo", seed=seed, start=START, profile=long_lived).truth(START + 300)
+def test_no_task_finishes_before_the_minimum(profile: Profile, seed: int) -> None:
+    slow = msgspec.structs.replace(profile, min_seconds=90, max_stuck=10_000)
+    truth = SimulatedAccount("demo", seed=seed, start=START, profile=slow).truth(START + 300)
 
-    assert bool(truth.endings) == bool(profile.habits)
-    assert all(ending.at - ending.created >= 89.999 for ending in truth.endings)
+    assert bool(truth.outcomes) == bool(profile.workloads)
+    assert all(outcome.at - outcome.created >= 89.999 for outcome in truth.outcomes)

@@ -1,3 +1,5 @@
+"""The HTTP server of the simulator: API, faults and console."""
+
 import http.client
 import json
 import socket
@@ -20,11 +22,11 @@ from exporter.simulator.simulation import SimulatedAccount
 
 
 NOW = 1_750_000_000.0
-ANSWER_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 class Reply:
-    """An answer, read whole."""
+    """A response, read completely."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.code = response.status
@@ -37,7 +39,7 @@ class Reply:
 
 
 class Client:
-    """Talks to a simulator over one connection at a time, and follows nothing."""
+    """A client that opens a connection per request and follows no redirect."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
@@ -51,7 +53,7 @@ class Client:
         authorization: str | None = "Bearer t",
         body: str | None = None,
     ) -> Reply:
-        connection = http.client.HTTPConnection(self.host, timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPConnection(self.host, timeout=TIMEOUT_SECONDS)
         headers = {} if authorization is None else {"Authorization": authorization}
         try:
             connection.request(method, target, body=body, headers=headers)
@@ -70,8 +72,8 @@ class Client:
             body=json.dumps(fields) if fields else None,
         )
 
-    def walk(self, limit: int) -> list[str]:
-        """The ids of all pages, in order, by the query of each ``next``."""
+    def list_all(self, limit: int) -> list[str]:
+        """Return the ids of all pages, using the query of each ``next``."""
         ids: list[str] = []
         target: str | None = f"{self.simulator.url}/status/?offset=0&limit={limit}"
         while target:
@@ -84,7 +86,7 @@ class Client:
         self, request: bytes = b"GET /api/v2/status/?offset=0&limit=0 HTTP/1.1\r\nHost: x\r\n\r\n"
     ) -> socket.socket:
         host, _, port = self.host.partition(":")
-        connection = socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS)
+        connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS)
         connection.sendall(request)
         return connection
 
@@ -124,11 +126,11 @@ class TestListing:
             }
         ]
 
-    def test_type_is_null_where_status_type_says_it(self, client: Client) -> None:
+    def test_type_may_be_in_status_type_only(self, client: Client) -> None:
         row = client.page()["data"][4]
         assert (row["type"], row["statusType"]) == (None, "Dataset")
 
-    def test_pages_point_to_each_other_in_varying_order(self, client: Client) -> None:
+    def test_links_between_pages(self, client: Client) -> None:
         url = client.simulator.url
         first, middle, last = (client.page(offset, 2) for offset in (0, 2, 4))
 
@@ -148,19 +150,19 @@ class TestListing:
             f"{client.simulator.url}/status/?limit=0&offset=2",
         )
 
-    def test_a_server_may_cap_the_limit_silently(self, account: SimulatedAccount) -> None:
+    def test_max_limit(self, account: SimulatedAccount) -> None:
         with Simulator({"t": account}, clock=lambda: NOW, max_limit=2) as simulator:
             client = Client(simulator)
             assert [client.page(0, limit)["count"] for limit in (0, 1, 100)] == [2, 1, 2]
-            assert client.walk(0) == list("abcde")
+            assert client.list_all(0) == list("abcde")
 
-    def test_a_long_listing_is_walked_whole(self, account: SimulatedAccount, client: Client) -> None:
+    def test_a_long_listing(self, account: SimulatedAccount, client: Client) -> None:
         account.populate(12_345)
         with requests.Session() as session:
             session.headers["Authorization"] = "Token t"
             target, count = f"{client.simulator.url}/status/?offset=0&limit=100", 0
             while target:
-                page = session.get(target, timeout=ANSWER_SECONDS).json()
+                page = session.get(target, timeout=TIMEOUT_SECONDS).json()
                 target, count = page["next"], count + page["count"]
         assert count == 12_350
 
@@ -183,22 +185,20 @@ class TestListing:
 
 class TestRecords:
     @pytest.mark.parametrize("status", ["INITIALIZED", "RUNNING", "ERROR", "ABORTED", "EXPIRED"])
-    def test_what_has_not_ended_well_is_shown(
-        self, account: SimulatedAccount, client: Client, status: str
-    ) -> None:
+    def test_other_records_are_200(self, account: SimulatedAccount, client: Client, status: str) -> None:
         account.submit("Testing", status=status, status_id="x")
         reply = client.call("/api/v2/status/x/")
         assert (reply.code, reply.json["statusId"], reply.json["status"]) == (200, "x", status)
 
-    def test_what_has_ended_well_points_to_its_product_in_both_ways(
+    def test_completed_records_are_303_with_absolute_or_relative_location(
         self, account: SimulatedAccount, client: Client
     ) -> None:
-        places = []
+        locations = []
         for name in ("x", "y"):
             account.submit(status="COMPLETED", status_id=name)
             reply = client.call(f"/api/v2/status/{name}/")
-            places.append((reply.code, reply.body, reply.headers["Location"]))
-        assert places == [
+            locations.append((reply.code, reply.body, reply.headers["Location"]))
+        assert locations == [
             (303, b"", "/api/v2/products/6/"),
             (303, b"", f"{client.simulator.url}/products/7/"),
         ]
@@ -208,38 +208,38 @@ class TestRecords:
             client.call("/api/v2/status/b/", method=method).code for method in ("DELETE", "DELETE", "GET")
         ]
         assert codes == [204, 404, 404]
-        assert client.walk(2) == list("acde")
+        assert client.list_all(2) == list("acde")
 
 
-class TestManners:
+class TestHttp:
     @pytest.mark.parametrize("authorization", ["Bearer t", "Token t", "bearer  t"])
-    def test_a_token_opens_its_account(self, client: Client, authorization: str) -> None:
+    def test_valid_tokens(self, client: Client, authorization: str) -> None:
         assert client.call("/api/v2/status/a/", authorization=authorization).code == 200
 
     @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer wrong", "Basic t", "Bearer u x"])
-    def test_any_other_opens_nothing(self, client: Client, authorization: str | None) -> None:
+    def test_invalid_tokens(self, client: Client, authorization: str | None) -> None:
         reply = client.call("/api/v2/status/a/", authorization=authorization)
         assert (reply.code, reply.json) == (401, {"message": "Invalid credentials"})
 
-    def test_accounts_are_told_apart(self, client: Client) -> None:
+    def test_accounts_are_separate(self, client: Client) -> None:
         assert client.call("/api/v2/status/a/", authorization="Bearer u").code == 404
 
     @pytest.mark.parametrize(
-        ("target", "place"),
+        ("target", "location"),
         [
             ("/api/v2/status?offset=0&limit=1", "/api/v2/status/?offset=0&limit=1"),
             ("/api/v2/status/a", "/api/v2/status/a/"),
             ("/api/v2/version", "/api/v2/version/"),
         ],
     )
-    def test_a_path_without_its_slash_is_elsewhere(self, client: Client, target: str, place: str) -> None:
+    def test_a_path_without_trailing_slash_is_308(self, client: Client, target: str, location: str) -> None:
         reply = client.call(target)
-        assert (reply.code, reply.headers["Location"]) == (308, place)
+        assert (reply.code, reply.headers["Location"]) == (308, location)
 
     @pytest.mark.parametrize(
         "target", ["/", "/api/v2/", "/api/v2/projects/", "/api/v2/status/a/b/", "/api/v2/statusx"]
     )
-    def test_there_is_nothing_else(self, client: Client, target: str) -> None:
+    def test_unknown_paths_are_404(self, client: Client, target: str) -> None:
         assert client.call(target).code == 404
 
     @pytest.mark.parametrize(
@@ -251,15 +251,15 @@ class TestManners:
             ("HEAD", "/api/v2/status/a/", "GET, DELETE"),
         ],
     )
-    def test_other_methods_are_refused(self, client: Client, method: str, target: str, allowed: str) -> None:
+    def test_other_methods_are_405(self, client: Client, method: str, target: str, allowed: str) -> None:
         reply = client.call(target, method=method)
         assert (reply.code, reply.headers["Allow"]) == (405, allowed)
 
     def test_the_version(self, client: Client) -> None:
         assert client.call("/api/v2/version/").json["versionString"] == "2.49.0"
 
-    def test_a_connection_is_kept(self, client: Client) -> None:
-        connection = http.client.HTTPConnection(client.host, timeout=ANSWER_SECONDS)
+    def test_connections_are_kept_open(self, client: Client) -> None:
+        connection = http.client.HTTPConnection(client.host, timeout=TIMEOUT_SECONDS)
         connection.connect()
         first = connection.sock
         for method in ("HEAD", "POST", "GET"):
@@ -269,36 +269,36 @@ class TestManners:
         connection.close()
 
     @pytest.mark.parametrize("length", ["-1", "many", "99999999"])
-    def test_a_body_says_how_long_it_is(self, client: Client, length: str) -> None:
+    def test_invalid_content_length(self, client: Client, length: str) -> None:
         with client.raw(f"POST / HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode()) as connection:
             assert _read(connection).startswith(b"HTTP/1.1 400 ")
 
-    def test_what_is_no_http_is_refused(self, client: Client) -> None:
-        with client.raw(b"how do you do\r\n") as connection:
+    def test_invalid_http_is_400(self, client: Client) -> None:
+        with client.raw(b"not HTTP\r\n") as connection:
             assert b"400" in _read(connection)
 
-    def test_links_name_the_host_that_was_called(self, client: Client) -> None:
+    def test_links_use_the_host_header(self, client: Client) -> None:
         request = b"GET /api/v2/status/?offset=0&limit=1 HTTP/1.1\r\nHost: sim:81\r\nConnection: close\r\n"
         with client.raw(request + b"Authorization: Bearer t\r\n\r\n") as connection:
             assert b'"http://sim:81/api/v2/status/?' in _read(connection)
 
-    def test_the_date_is_the_clocks(self, client: Client) -> None:
+    def test_the_date_is_that_of_the_clock(self, client: Client) -> None:
         assert _date(client.call("/api/v2/version/")) == NOW
 
-    def test_the_account_lives_by_the_clock(self) -> None:
+    def test_the_account_follows_the_clock(self) -> None:
         now = [NOW]
         account = SimulatedAccount("demo", start=NOW, profile=STEADY)
         with Simulator({"t": account}, clock=lambda: now[0]) as simulator:
-            before = Client(simulator).walk(0)
+            before = Client(simulator).list_all(0)
             now[0] += 600
-            assert Client(simulator).walk(0) != before
+            assert Client(simulator).list_all(0) != before
 
-    def test_requests_are_remembered_without_their_tokens(self, client: Client) -> None:
+    def test_requests_are_logged_without_tokens(self, client: Client) -> None:
         client.call("/elsewhere/?cursor=2")
         client.call("/api/v2/status/a/", authorization=None)
         client.call("/api/v2/status/a/", authorization="Bearer secret")
         client.control("GET", "truth")
-        assert [(s.operation, s.target, s.account, s.authorized) for s in client.simulator.requests] == [
+        assert [(r.operation, r.target, r.account, r.authorized) for r in client.simulator.requests] == [
             ("other", "/elsewhere/?cursor=2", "demo", True),
             ("get", "/api/v2/status/a/", None, False),
             ("get", "/api/v2/status/a/", None, True),
@@ -335,11 +335,11 @@ class TestReplacements:
     def test_retry_after(self, client: Client, kind: Any) -> None:
         client.simulator.inject(Fault(kind=kind, retry_after=7, times=1))
         client.simulator.inject(Fault(kind=kind, retry_after=7, retry_after_as_date=True))
-        waits = [client.call("/api/v2/status/a/").headers["Retry-After"] for _ in range(2)]
-        assert waits[0] == "7"
-        assert parsedate_to_datetime(waits[1]).timestamp() == NOW + 7
+        values = [client.call("/api/v2/status/a/").headers["Retry-After"] for _ in range(2)]
+        assert values[0] == "7"
+        assert parsedate_to_datetime(values[1]).timestamp() == NOW + 7
 
-    def test_maintenance_is_html_and_no_utf8(self, client: Client) -> None:
+    def test_maintenance_is_html_and_not_utf8(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="unavailable"))
         reply = client.call("/api/v2/status/a/")
         assert (reply.code, reply.headers["Content-Type"]) == (503, "text/html")
@@ -347,7 +347,7 @@ class TestReplacements:
             reply.body.decode()
 
     @pytest.mark.parametrize("location", [None, "http://127.0.0.1:9"])
-    def test_a_redirect_leads_to_another_host(self, client: Client, location: str | None) -> None:
+    def test_a_redirect_to_another_host(self, client: Client, location: str | None) -> None:
         client.simulator.inject(Fault(kind="redirect", location=location))
         reply = client.call("/api/v2/status/?offset=0&limit=1")
         assert reply.code == 302
@@ -357,18 +357,18 @@ class TestReplacements:
         )
         assert client.call("/api/v2/status/a/").headers["Location"].endswith("/api/v2/status/a/")
 
-    def test_an_id_may_hold_what_a_path_may_not(self, client: Client, account: SimulatedAccount) -> None:
+    def test_ids_are_percent_encoded(self, client: Client, account: SimulatedAccount) -> None:
         account.submit("Dataset", status_id="f/g h", status="RUNNING")
         assert client.call("/api/v2/status/f%2Fg%20h/").json["statusId"] == "f/g h"
         assert client.call("/api/v2/status/f%2Fg%20h/", method="DELETE").code == 204
         assert account.get("f/g h") is None
 
-    def test_a_moved_record_is_found_at_its_new_place(self, client: Client) -> None:
+    def test_a_moved_record_is_at_its_location(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="moved"))
         moved = client.call("/api/v2/status/a/")
-        place = moved.headers["Location"].removeprefix(client.simulator.origin)
-        assert (moved.code, place) == (307, "/api/v2/status/a-moved/")
-        assert client.call(place).json["statusId"] == "a"
+        location = moved.headers["Location"].removeprefix(client.simulator.origin)
+        assert (moved.code, location) == (307, "/api/v2/status/a-moved/")
+        assert client.call(location).json["statusId"] == "a"
 
     @pytest.mark.parametrize(
         ("kind", "error"),
@@ -384,14 +384,14 @@ class TestReplacements:
             client.call("/api/v2/status/a/")
         assert client.call("/api/v2/status/a/").code == 200
 
-    def test_even_an_empty_body_can_be_cut(self, account: SimulatedAccount, client: Client) -> None:
+    def test_an_empty_body_can_be_cut(self, account: SimulatedAccount, client: Client) -> None:
         account.finish("a")
         client.simulator.inject(Fault(kind="cut_body"))
         with pytest.raises(http.client.IncompleteRead):
             client.call("/api/v2/status/a/")
 
-    def test_nothing_comes_of_a_hang_until_the_client_goes(self, client: Client) -> None:
-        """What the client sends meanwhile is swallowed; the end of its side is answered by ours."""
+    def test_a_hang_lasts_until_the_client_disconnects(self, client: Client) -> None:
+        """Data of the client is ignored; when it shuts down its side, the server closes."""
         client.simulator.inject(Fault(kind="hang"))
         with client.raw() as connection:
             connection.sendall(b"hello?")
@@ -401,7 +401,7 @@ class TestReplacements:
     @pytest.mark.parametrize(
         ("kind", "start", "drop"), [("drip_headers", b"X-Drip: ", b"x"), ("drip_body", b"\r\n\r\n{", b" ")]
     )
-    def test_drips(self, client: Client, kind: Any, start: bytes, drop: bytes) -> None:
+    def test_slow_bytes(self, client: Client, kind: Any, start: bytes, drop: bytes) -> None:
         client.simulator.inject(Fault(kind=kind, seconds=0))
         with client.raw() as connection:
             received = b""
@@ -410,7 +410,7 @@ class TestReplacements:
         assert received.startswith(b"HTTP/1.1 200 OK\r\n")
         assert received.endswith(start + drop * len(received.partition(start)[2]))
 
-    def test_a_drip_outlives_a_client_that_leaves(self, client: Client) -> None:
+    def test_a_client_may_disconnect_during_a_slow_body(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="drip_body", seconds=0, times=1))
         client.raw().close()
         assert client.call("/api/v2/version/").code == 200
@@ -423,18 +423,18 @@ class TestReplacements:
             (Fault(kind="deep_json"), RecursionError),
         ],
     )
-    def test_unreadable_bodies(self, client: Client, fault: Fault, error: type[Exception]) -> None:
+    def test_invalid_bodies(self, client: Client, fault: Fault, error: type[Exception]) -> None:
         client.simulator.inject(fault)
         with pytest.raises(error):
             client.page()
 
     @pytest.mark.parametrize("size", [100, 65_536, 1_000_000])
-    def test_a_huge_body_is_a_valid_page_of_that_size(self, client: Client, size: int) -> None:
+    def test_a_huge_body_is_a_valid_page(self, client: Client, size: int) -> None:
         client.simulator.inject(Fault(kind="huge_body", size=size))
         reply = client.call("/api/v2/status/?offset=0&limit=0")
         assert (len(reply.body), reply.json["data"]) == (size, [])
 
-    def test_a_gzip_bomb_is_small_until_it_is_inflated(self, client: Client) -> None:
+    def test_a_gzip_bomb_is_small(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="gzip_bomb", size=10_000_000))
         reply = client.call("/api/v2/status/?offset=0&limit=0")
         inflated = zlib.decompress(reply.body, wbits=31)
@@ -451,11 +451,11 @@ class TestChanges:
         assert parsedate_to_datetime(limited.headers["Retry-After"]).timestamp() == NOW - 300 + 7
         assert [_date(limited), _date(client.call("/api/v2/status/a/"))] == [NOW - 300] * 2
 
-    def test_a_slow_answer_is_the_right_one(self, client: Client) -> None:
+    def test_a_slow_response_is_correct(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="slow", seconds=0.001))
         assert client.call("/api/v2/status/a/").json["statusId"] == "a"
 
-    def test_shapes(self, client: Client) -> None:
+    def test_wrong_shapes(self, client: Client) -> None:
         shapes = [
             (Fault(kind="wrong_shape", times=1), []),
             (Fault(kind="wrong_shape", times=1, value={"data": None}), {"data": None}),
@@ -491,7 +491,7 @@ class TestChanges:
             (Fault(kind="empty_next"), "{url}/status/?offset=3&limit=3", ""),
         ],
     )
-    def test_strange_pointers(self, client: Client, fault: Fault, first: str, last: str | None) -> None:
+    def test_wrong_links(self, client: Client, fault: Fault, first: str, last: str | None) -> None:
         client.simulator.inject(fault)
         pointers = [client.page(offset, 3)["next"] for offset in (0, 3)]
         assert pointers == [
@@ -499,20 +499,20 @@ class TestChanges:
             last and last.format(url=client.simulator.url),
         ]
 
-    def test_a_proxied_listing_can_be_walked_by_its_queries(self, client: Client) -> None:
+    def test_a_proxied_listing_is_complete_by_its_queries(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="proxied_next"))
-        assert client.walk(2) == list("abcde")
+        assert client.list_all(2) == list("abcde")
 
-    @pytest.mark.parametrize(("rows", "walked"), [(1, "abbccdde"), (-1, "abde"), (9, "abbccdde")])
-    def test_a_list_that_shifts_is_seen_twice_or_missed(self, client: Client, rows: int, walked: str) -> None:
+    @pytest.mark.parametrize(("rows", "listed"), [(1, "abbccdde"), (-1, "abde"), (9, "abbccdde")])
+    def test_a_shifting_list_has_duplicates_or_gaps(self, client: Client, rows: int, listed: str) -> None:
         client.simulator.inject(Fault(kind="shifting_list", rows=rows))
-        assert client.walk(2) == list(walked)
-        assert client.walk(0) == list("abcde")
+        assert client.list_all(2) == list(listed)
+        assert client.list_all(0) == list("abcde")
 
     def test_a_capped_limit(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="capped_limit", rows=2))
         assert client.page(0, 100)["count"] == 2
-        assert client.walk(100) == list("abcde")
+        assert client.list_all(100) == list("abcde")
 
     @pytest.mark.parametrize(
         ("fault", "expected"),
@@ -532,7 +532,7 @@ class TestChanges:
         ],
     )
     @pytest.mark.parametrize("target", ["/api/v2/status/a/", "/api/v2/status/?offset=0&limit=1"])
-    def test_strange_records(
+    def test_altered_records(
         self, client: Client, fault: Fault, expected: dict[str, object], target: str
     ) -> None:
         row = {**client.page()["data"][0], **expected}
@@ -542,7 +542,7 @@ class TestChanges:
             k: v for k, v in row.items() if v is not ...
         }
 
-    def test_one_row_or_all_can_be_strange(self, client: Client) -> None:
+    def test_a_fault_alters_one_row_or_all(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="no_object", row=1))
         client.simulator.inject(Fault(kind="no_object", row=99, value=1))
         client.simulator.inject(Fault(kind="unknown_status"))
@@ -553,14 +553,12 @@ class TestChanges:
             *["PAUSED"] * 3,
         ]
 
-    def test_a_good_end_may_be_told_without_a_redirect(
-        self, account: SimulatedAccount, client: Client
-    ) -> None:
+    def test_completed_may_be_200(self, account: SimulatedAccount, client: Client) -> None:
         account.finish("a")
         client.simulator.inject(Fault(kind="completed_as_200"))
         assert client.call("/api/v2/status/a/").json["status"] == "COMPLETED"
 
-    def test_clear_ends_all_of_them(self, client: Client) -> None:
+    def test_clear_deactivates_all_faults(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="unknown_status"))
         client.simulator.inject(Fault(kind="capped_limit"))
         client.simulator.clear()
@@ -568,11 +566,11 @@ class TestChanges:
 
 
 class TestConsole:
-    def test_faults_come_and_go(self, client: Client) -> None:
+    def test_faults_can_be_injected_and_cleared(self, client: Client) -> None:
         injected = client.control("POST", "faults", kind="forbidden").code
-        spoilt = client.call("/api/v2/status/a/").code
+        failed = client.call("/api/v2/status/a/").code
         cleared = client.control("DELETE", "faults").code
-        assert [injected, spoilt, cleared, client.call("/api/v2/status/a/").code] == [204, 403, 204, 200]
+        assert [injected, failed, cleared, client.call("/api/v2/status/a/").code] == [204, 403, 204, 200]
 
     def test_the_truth(self, account: SimulatedAccount, client: Client) -> None:
         account.finish("a")
@@ -585,7 +583,7 @@ class TestConsole:
             "oldest": [{"status": "RUNNING", "task_type": "Dataset", "created": NOW - 60}],
             "submitted": {"Dataset": 5},
             "finished": [{"status": "COMPLETED", "task_type": "Dataset", "count": 1}],
-            "endings": [
+            "outcomes": [
                 {
                     "status_id": "a",
                     "status": "COMPLETED",
@@ -635,23 +633,23 @@ class TestConsole:
     @pytest.mark.parametrize(
         ("what", "body", "code", "message"),
         [
-            ("tasks", {"do": "finish", "id": "zz", "account": "demo"}, 404, "There is no task zz in demo."),
-            ("tasks", {"do": "submit"}, 400, "Name one of these accounts: demo, other."),
-            ("tasks", {"do": "submit", "account": "who"}, 400, "Name one of these accounts: demo, other."),
+            ("tasks", {"do": "finish", "id": "zz", "account": "demo"}, 404, "No task zz in demo."),
+            ("tasks", {"do": "submit"}, 400, "account must be one of demo, other."),
+            ("tasks", {"do": "submit", "account": "who"}, 400, "account must be one of demo, other."),
             ("tasks", {"do": "dance"}, 400, "Invalid enum value 'dance' - at `$.do`"),
-            ("tasks", {"do": "submit", "account": "demo", "id": "a"}, 400, "There is a task a already."),
-            ("faults", {"kind": "missing_field"}, 400, "missing_field needs a field"),
-            ("nonsense", {}, 404, "The simulator has no POST /simulator/nonsense."),
+            ("tasks", {"do": "submit", "account": "demo", "id": "a"}, 400, "Task a already exists."),
+            ("faults", {"kind": "missing_field"}, 400, "missing_field: field is required"),
+            ("nonsense", {}, 404, "Unknown path: POST /simulator/nonsense."),
             ("faults", {}, 400, "Input data was truncated"),
         ],
     )
-    def test_mistakes_are_explained(
+    def test_invalid_requests(
         self, client: Client, what: str, body: dict[str, object], code: int, message: str
     ) -> None:
         reply = client.control("POST", what, **body)
         assert (reply.code, reply.json) == (code, {"message": message})
 
-    def test_the_only_account_needs_no_name(self, account: SimulatedAccount) -> None:
+    def test_a_single_account_needs_no_name(self, account: SimulatedAccount) -> None:
         with Simulator({"t": account}, clock=lambda: NOW) as simulator:
             assert Client(simulator).control("POST", "tasks", do="finish", id="a").json == {"id": "a"}
 
@@ -661,7 +659,7 @@ class TestClosing:
         "fault",
         [Fault(kind="hang"), Fault(kind="slow", seconds=1e6), Fault(kind="drip_body", seconds=1e6), None],
     )
-    def test_close_cuts_everything_at_once(self, account: SimulatedAccount, fault: Fault | None) -> None:
+    def test_close_ends_all_connections_at_once(self, account: SimulatedAccount, fault: Fault | None) -> None:
         before = set(threading.enumerate())
         reached = threading.Event()
 
@@ -674,30 +672,30 @@ class TestClosing:
             if fault is not None:
                 simulator.inject(fault)
             connection = client.raw()
-            assert reached.wait(ANSWER_SECONDS)
+            assert reached.wait(TIMEOUT_SECONDS)
         with connection:
             _read(connection)
         assert set(threading.enumerate()) <= before
 
-    def test_what_was_never_started_can_be_closed(self, account: SimulatedAccount) -> None:
+    def test_close_without_start(self, account: SimulatedAccount) -> None:
         simulator = Simulator({"t": account}, clock=lambda: NOW)
         simulator.close()
         simulator.close()
 
-    def test_a_client_may_be_gone_before_its_connection_is_cut(self, client: Client) -> None:
+    def test_close_after_a_connection_reset(self, client: Client) -> None:
         client.simulator.inject(Fault(kind="reset"))
         with client.raw() as connection, pytest.raises(ConnectionResetError):
             _read(connection)
 
-    def test_an_address_in_use_is_an_os_error(self, client: Client) -> None:
+    def test_an_address_in_use_raises_os_error(self, client: Client) -> None:
         port = int(client.host.rpartition(":")[2])
         with pytest.raises(OSError, match="in use"):
             Simulator({}, clock=lambda: NOW, address=("127.0.0.1", port))
 
-    def test_listening_everywhere_it_is_called_on_loopback(self, account: SimulatedAccount) -> None:
+    def test_listening_on_all_addresses_the_url_is_loopback(self, account: SimulatedAccount) -> None:
         with Simulator({"t": account}, clock=lambda: NOW, address=("0.0.0.0", 0)) as simulator:
             assert simulator.url.startswith("http://127.0.0.1:")
-            assert Client(simulator).walk(2) == list("abcde")
+            assert Client(simulator).list_all(2) == list("abcde")
 
 
 @pytest.fixture
@@ -721,7 +719,7 @@ class TestTls:
 
         def get() -> Reply:
             host = secure.origin.removeprefix("https://")
-            connection = http.client.HTTPSConnection(host, timeout=ANSWER_SECONDS, context=context)
+            connection = http.client.HTTPSConnection(host, timeout=TIMEOUT_SECONDS, context=context)
             try:
                 connection.request(
                     "GET", "/api/v2/status/?offset=0&limit=1", headers={"Authorization": "Bearer t"}
@@ -735,13 +733,13 @@ class TestTls:
     def test_links_are_https(self, get: Callable[[], Reply], secure: Simulator) -> None:
         assert get().json["next"].startswith(f"{secure.origin}/")
 
-    def test_a_silent_or_a_plain_client_holds_up_nobody(
+    def test_silent_and_plain_clients_do_not_block_others(
         self, get: Callable[[], Reply], secure: Simulator
     ) -> None:
         with Client(secure).raw(b""), Client(secure).raw():
             assert get().code == 200
 
-    def test_a_reset_is_one_there_too(self, get: Callable[[], Reply], secure: Simulator) -> None:
+    def test_reset(self, get: Callable[[], Reply], secure: Simulator) -> None:
         secure.inject(Fault(kind="reset"))
         with pytest.raises(ConnectionResetError):
             get()

@@ -1,4 +1,4 @@
-"""The vendor's own client takes the simulator for a DataRobot."""
+"""The vendor's own client works with the simulator."""
 
 import warnings
 from collections.abc import Iterator
@@ -36,13 +36,13 @@ def simulator(account: SimulatedAccount) -> Iterator[Simulator]:
 
 @pytest.fixture
 def client(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """The vendor's client; its settings are ours alone, and it tells nobody who calls it."""
+    """The vendor's client, with settings of its own and without usage tracking."""
     for name in ("DATAROBOT_ENDPOINT", "DATAROBOT_API_TOKEN", "DATAROBOT_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
 
     with warnings.catch_warnings():
-        # What it does with other libraries is not for us to mend.
+        # It uses deprecated functions of other libraries.
         warnings.simplefilter("ignore")
         with client_configuration(token="t", endpoint=simulator.url, enable_api_consumer_tracking=False):
             client = get_client()
@@ -51,14 +51,14 @@ def client(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7, 100])
-def test_it_walks_the_whole_listing(client: Any, account: SimulatedAccount, limit: int) -> None:
+def test_it_lists_all_tasks(client: Any, account: SimulatedAccount, limit: int) -> None:
     account.populate(30)
     rows = list(unpaginate("status/", {"offset": 0, "limit": limit}, client))
     assert [row["statusId"] for row in rows] == [task.status_id for task in account.page(0, 0)]
 
 
 @pytest.mark.usefixtures("client")
-def test_it_follows_a_job_to_its_end(account: SimulatedAccount) -> None:
+def test_it_follows_a_job_until_it_completes(account: SimulatedAccount) -> None:
     job = StatusCheckJob(account.submit("Dataset"))
     seen = [job.get_status().status]
     account.change(job.job_id, "RUNNING")
@@ -72,7 +72,7 @@ def test_it_follows_a_job_to_its_end(account: SimulatedAccount) -> None:
 
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("kind", ["moved", "completed_as_200"])
-def test_it_understands_the_other_forms_of_an_end(
+def test_it_understands_the_other_responses_of_a_completed_job(
     account: SimulatedAccount, simulator: Simulator, kind: Literal["moved", "completed_as_200"]
 ) -> None:
     job = StatusCheckJob(account.submit("Dataset", status="COMPLETED"))
@@ -82,20 +82,20 @@ def test_it_understands_the_other_forms_of_an_end(
 
 @pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("status", ["ERROR", "ABORTED"])
-def test_it_sees_a_job_fail(account: SimulatedAccount, status: str) -> None:
+def test_it_reports_failed_jobs(account: SimulatedAccount, status: str) -> None:
     job = StatusCheckJob(account.submit("Dataset", status=status))
     assert job.get_status().status == status
     assert job.wait_for_completion().status == "ERROR"
 
 
 @pytest.mark.usefixtures("client")
-def test_it_is_told_of_a_missing_record() -> None:
+def test_it_reports_a_missing_record() -> None:
     with pytest.raises(ClientError, match="404"):
-        StatusCheckJob("nobody").get_status()
+        StatusCheckJob("unknown").get_status()
 
 
 @pytest.mark.usefixtures("client")
-def test_it_asks_nobody_but_the_simulator_and_sends_its_token(simulator: Simulator) -> None:
+def test_it_sends_its_token_to_the_simulator_only(simulator: Simulator) -> None:
     assert [(seen.operation, seen.account, seen.authorized) for seen in simulator.requests] == [
         ("version", "demo", True)
     ]

@@ -1,4 +1,4 @@
-"""`python tests/soak`."""
+"""Entry point of `python tests/soak`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The exporter under test: a process, its log read as it comes, its needs read from /proc."""
+"""The exporter under test as a process, with its log and resources."""
 
 import os
 import re
@@ -16,13 +16,13 @@ import msgspec
 
 
 _STOP_SECONDS = 15.0
-_MOST_OFFENDERS = 5
-_LONGEST_OFFENDER = 20_000
+_MAX_TRACEBACKS = 5
+_MAX_TRACEBACK = 20_000
 _event = re.compile(r"\bevent=(\"[^\"]*\"|\S+)")
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What a process needs: `at` in seconds on the monotonic clock, memory in bytes."""
+    """Resources of a process: `at` in seconds on the monotonic clock, memory in bytes."""
 
     at: float
     rss: int
@@ -31,44 +31,40 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class LogDigest:
-    """What is kept of a log of any length. Fed by one thread.
+    """Counts log lines. Not thread-safe.
 
     Args:
-        secrets: Texts that must not be in it.
+        secrets: Texts that must not be in the log.
 
     Attributes:
-        events: Lines by event; `none` for those without one.
-        tracebacks: Lines with a traceback.
-        tokens: Lines with a secret.
-        offenders: The first lines with a traceback, secrets taken out.
+        events: Number of lines by event; `none` without one.
+        tokens: Number of lines with a secret.
+        first_tracebacks: The first lines with a traceback, without secrets.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = re.compile("|".join(map(re.escape, secrets)))
         self.events: Counter[str] = Counter()
-        self.tracebacks = 0
         self.tokens = 0
-        self.offenders: list[str] = []
+        self.first_tracebacks: list[str] = []
 
     def feed(self, line: str) -> None:
-        """Read one line."""
+        """Count one line."""
         found = _event.search(line)
         self.events[found[1] if found else "none"] += 1
         self.tokens += self._secrets.search(line) is not None
-        if "Traceback" in line:
-            self.tracebacks += 1
-            if len(self.offenders) < _MOST_OFFENDERS:
-                self.offenders.append(self._secrets.sub("<secret>", line)[:_LONGEST_OFFENDER])
+        if "Traceback" in line and len(self.first_tracebacks) < _MAX_TRACEBACKS:
+            self.first_tracebacks.append(self._secrets.sub("<secret>", line)[:_MAX_TRACEBACK])
 
 
 class Child:
-    """`python -m exporter` on a configuration file, from `with` to its end.
+    """`python -m exporter`, for the duration of a `with` block.
 
     Args:
-        config: Its configuration file.
-        environ: Added to the environment.
-        secrets: What its log must not hold.
-        log: A file that receives its log, too.
+        config: The configuration file.
+        environ: Additional environment variables.
+        secrets: Texts that must not be in the log.
+        log: File for a copy of the log.
     """
 
     def __init__(
@@ -87,7 +83,7 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # A Ctrl-C is for the soak, which ends the exporter itself.
+            # Ctrl-C must reach the soak only, which stops the exporter itself.
             start_new_session=True,
         )
         assert self._process.stderr is not None
@@ -107,11 +103,11 @@ class Child:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.end()
+        self.stop()
 
-    def end(self) -> int:
-        """End it, by force if it does not listen; its exit status."""
-        if self.lives:
+    def stop(self) -> int:
+        """Stop it, by SIGKILL if necessary, and return the exit status."""
+        if self.running:
             self._process.terminate()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -125,26 +121,26 @@ class Child:
         return status
 
     @property
-    def lives(self) -> bool:
-        """Whether it has not ended."""
+    def running(self) -> bool:
+        """Whether it is running."""
         return self._process.poll() is None
 
     @property
     def status(self) -> int | None:
-        """Its exit status; None while it lives."""
+        """The exit status; None while it is running."""
         return self._process.poll()
 
     @property
     def url(self) -> str:
-        """Where it serves; empty until it says so."""
+        """The URL; empty until it is in the log."""
         return f"http://{self._address}" if self._address else ""
 
-    def hang_up(self) -> None:
-        """Ask it to reload."""
+    def reload(self) -> None:
+        """Send SIGHUP."""
         self._process.send_signal(signal.SIGHUP)
 
     def sample(self) -> Sample:
-        """What it needs now."""
+        """Return the current resources."""
         directory = Path("/proc") / str(self._process.pid)
         status = dict(
             line.split(":", 1) for line in (directory / "status").read_text().splitlines() if ":" in line
@@ -157,8 +153,8 @@ class Child:
         )
 
 
-def holds(condition: Callable[[], object], *, seconds: float) -> bool:
-    """Wait until a condition holds; say whether it did in time."""
+def wait_for(condition: Callable[[], object], *, seconds: float) -> bool:
+    """Wait for a condition; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

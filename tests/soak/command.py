@@ -1,7 +1,7 @@
-"""Soak the whole exporter: living accounts, faults, reloads, scrapers and clumsy clients, for a given time.
+"""Soak test of the exporter: changing accounts, faults, reloads, scrapers and bad clients for a given time.
 
-At the end the faults are cleared, time stands still, and what the exporter shows is compared with the truth.
-The exit status is 0 if every law held, 1 if one was broken or the soak could not go on.
+At the end the faults are cleared, the simulated clock is paused, and the exposed counts are compared with the
+ground truth. The exit status is 0 if all checks passed, 1 if one failed or the soak could not continue.
 """
 
 import argparse
@@ -12,40 +12,40 @@ from pathlib import Path
 from types import FrameType
 
 import requests
-from trial import Failed, Options, soak
+from soak_run import Options, SoakError, soak
 
 
-_FEWEST_ACCOUNTS = 3
+_MIN_ACCOUNTS = 3
 
 
 def main() -> int:
-    """Soak, and print what was found."""
+    """Soak and print the report."""
     parser = argparse.ArgumentParser(
         prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=20.0, help="of trouble")
+    parser.add_argument("--minutes", type=float, default=20.0, help="duration")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--accounts", type=int, default=30, help=f"at least {_FEWEST_ACCOUNTS}")
+    parser.add_argument("--accounts", type=int, default=30, help=f"at least {_MIN_ACCOUNTS}")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds between polls")
     parser.add_argument("--reload-every", type=float, default=5.0, help="seconds between reloads")
-    parser.add_argument("--json", type=Path, help="write the report there, too")
-    parser.add_argument("--log", type=Path, help="keep the exporter's log there")
-    given = parser.parse_args()
-    if given.accounts < _FEWEST_ACCOUNTS:
-        parser.error(f"--accounts: {given.accounts} are too few; expected at least {_FEWEST_ACCOUNTS}")
+    parser.add_argument("--json", type=Path, help="write the report to this file too")
+    parser.add_argument("--log", type=Path, help="write the exporter's log to this file")
+    arguments = parser.parse_args()
+    if arguments.accounts < _MIN_ACCOUNTS:
+        parser.error(f"--accounts: {arguments.accounts} is too few; expected at least {_MIN_ACCOUNTS}")
     signal.signal(signal.SIGTERM, _interrupt)
     options = Options(
-        seconds=given.minutes * 60,
-        seed=given.seed,
-        accounts=given.accounts,
-        interval=given.interval,
-        reload_every=given.reload_every,
-        log=given.log,
+        seconds=arguments.minutes * 60,
+        seed=arguments.seed,
+        accounts=arguments.accounts,
+        interval=arguments.interval,
+        reload_every=arguments.reload_every,
+        log=arguments.log,
     )
     try:
         with tempfile.TemporaryDirectory(prefix="soak-") as directory:
             report = soak(options, Path(directory))
-    except (Failed, requests.RequestException) as failure:
+    except (SoakError, requests.RequestException) as failure:
         sys.stderr.write(f"{failure}\n")
         return 1
     except KeyboardInterrupt:
@@ -53,9 +53,9 @@ def main() -> int:
         return 130
     for line in report.lines():
         sys.stdout.write(f"{line}\n")
-    if given.json is not None:
-        given.json.write_bytes(report.json())
-    return 1 if report.broken else 0
+    if arguments.json is not None:
+        arguments.json.write_bytes(report.json())
+    return 1 if report.failed else 0
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

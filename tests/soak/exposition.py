@@ -1,4 +1,4 @@
-"""What an exposition says, by name and account."""
+"""Parsed metrics of a scrape, by name and account."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ class Exposition:
     """The samples of one scrape.
 
     Args:
-        text: In Prometheus' text format.
+        text: The metrics in the text format.
     """
 
     def __init__(self, text: str) -> None:
@@ -25,25 +25,25 @@ class Exposition:
                 self._samples.setdefault(sample.name, []).append((sample.labels, sample.value))
 
     def of(self, account: str, name: str) -> list[tuple[Mapping[str, str], float]]:
-        """Labels and values of the samples of an account."""
+        """Return labels and values of an account's samples."""
         return [pair for pair in self._samples.get(name, ()) if pair[0].get("account") == account]
 
     def total(self, account: str, name: str) -> float:
-        """The sum over an account's series of a name."""
+        """Return the sum of an account's samples."""
         return sum(value for _, value in self.of(account, name))
 
     def value(self, name: str) -> float | None:
-        """The only sample of this name, if there is one."""
+        """Return the value of a single sample; None if there are none or several."""
         samples = self._samples.get(name, [])
         return samples[0][1] if len(samples) == 1 else None
 
     def accounts(self, name: str) -> set[str]:
-        """Accounts that have series of this name."""
+        """Return the accounts with samples of this name."""
         return {labels["account"] for labels, _ in self._samples.get(name, ())}
 
-    def shown(self, account: str) -> "Shown":
-        """What is shown of an account's tasks."""
-        return Shown(
+    def exposed(self, account: str) -> "Exposed":
+        """Return the exposed task counts of an account."""
+        return Exposed(
             tasks={
                 (labels["status"], labels["task_type"]): value
                 for labels, value in self.of(account, "datarobot_tasks")
@@ -59,17 +59,17 @@ class Exposition:
         )
 
     def complete_polls(self, account: str) -> float:
-        """Complete polls of an account since its process began."""
+        """Return the number of complete polls of an account."""
         return self.total(account, POLLS) - self.total(account, FAILURES)
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exposition says of an account's tasks.
+class Exposed(msgspec.Struct, frozen=True, kw_only=True):
+    """The exposed task counts of an account.
 
     Attributes:
-        tasks: Listed, by status and type.
-        submitted: By type.
-        finished: By status and type.
+        tasks: Listed tasks by status and type.
+        submitted: Submitted tasks by type.
+        finished: Finished tasks by status and type.
     """
 
     tasks: dict[tuple[str, str], float]
@@ -78,7 +78,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scrape(url: str, *names: str) -> Exposition:
-    """Scrape an exporter: everything, or what has these names."""
+    """Scrape all metrics, or those with these names."""
     response = requests.get(f"{url}/metrics", params={"name[]": names}, timeout=10)
     response.raise_for_status()
     return Exposition(response.text)

@@ -1,4 +1,4 @@
-"""Whoever changes the exporter's configuration while it runs, and looks whether the change was made."""
+"""Changes the configuration of the running exporter, and verifies that each change is applied."""
 
 import os
 import random
@@ -10,17 +10,17 @@ from typing import Any
 
 import requests
 import yaml
-from child import Child, holds
+from child import Child, wait_for
 from exposition import scrape
-from world import World
+from simulated import SimulatedAccounts
 
 
-_PATIENCE_SECONDS = 60.0
+_TIMEOUT_SECONDS = 60.0
 _SUCCESSFUL = "datarobot_exporter_config_last_reload_successful"
 _RELOADED_AT = "datarobot_exporter_config_last_reload_success_timestamp_seconds"
 _POLLED = "datarobot_exporter_poll_interval_seconds"
 
-BAD_FILES = (
+INVALID_FILES = (
     "",
     "accounts: [",
     "accounts: []\n",
@@ -30,28 +30,28 @@ BAD_FILES = (
 )
 
 
-class Operator:
+class Reloader:
     """Changes the configuration of a running exporter, by signal and over HTTP in turn.
 
     Args:
-        world: Whose accounts are configured.
-        directory: For the configuration, tokens and state.
-        interval: Seconds between the starts of two polls.
-        seed: The same seed, the same changes.
+        simulated: The accounts to configure.
+        directory: Directory for configuration, tokens and state.
+        interval: Poll interval in seconds.
+        seed: Seed for reproducible runs.
 
     Attributes:
-        file: The configuration.
-        made: Reloads by outcome and way: `good over HTTP`, for instance.
-        rejections: Files refused over HTTP or by signal.
-        mistakes: What was not as it should be after a reload.
-        seconds: How long each answer to a good POST took.
-        configured: Accounts that should be polled now.
+        file: The configuration file.
+        counts: Number of reloads by kind, such as `valid over HTTP`.
+        rejections: Number of invalid files.
+        errors: Wrong results of reloads.
+        seconds: Durations of successful POST requests.
+        configured: Names of the configured accounts.
     """
 
-    def __init__(self, world: World, directory: Path, *, interval: float, seed: int) -> None:
-        self._world = world
+    def __init__(self, simulated: SimulatedAccounts, directory: Path, *, interval: float, seed: int) -> None:
+        self._simulated = simulated
         self._directory = directory
-        self._chance = random.Random(seed)
+        self._random = random.Random(seed)
         self._settings: dict[str, Any] = {
             "poll": {
                 "interval": f"{interval * 1000:.0f}ms",
@@ -70,18 +70,18 @@ class Operator:
         self._own: dict[str, Any] = {}
         self._by_signal = False
         self.file = directory / "config.yaml"
-        self.configured = list(world.names)
-        self.made: Counter[str] = Counter()
+        self.configured = list(simulated.names)
+        self.counts: Counter[str] = Counter()
         self.rejections = 0
-        self.mistakes: list[str] = []
+        self.errors: list[str] = []
         self.seconds: list[float] = []
-        world.write_tokens(directory)
+        simulated.write_tokens(directory)
         self._write(self._text())
 
     def keep_reloading(self, child: Child, stop: threading.Event, *, every: float) -> None:
-        """Reload at a rhythm until stopped."""
+        """Reload periodically until stopped."""
         changes = (
-            self._change_thresholds,
+            self._change_limits,
             self._change_one_account,
             self._change_level,
             self._remove_or_add,
@@ -89,106 +89,106 @@ class Operator:
             lambda: None,
         )
         while not stop.wait(every):
-            if self._chance.random() < 1 / 4:
-                self._reload_badly(child, self._chance.choice(BAD_FILES))
+            if self._random.random() < 1 / 4:
+                self._reload_invalid(child, self._random.choice(INVALID_FILES))
             else:
-                self._chance.choice(changes)()
-                self._reload_well(child)
+                self._random.choice(changes)()
+                self._reload_valid(child)
 
     def restore(self, child: Child) -> None:
-        """Add every account again that was removed."""
-        self.configured = list(self._world.names)
-        self._reload_well(child)
+        """Configure all accounts again."""
+        self.configured = list(self._simulated.names)
+        self._reload_valid(child)
 
     # Changes
 
-    def _change_thresholds(self) -> None:
-        running = f"{self._chance.randint(1, 59)}m"  # 60m is told as 1h
+    def _change_limits(self) -> None:
+        running = f"{self._random.randint(1, 59)}m"  # 60m would be returned as 1h
         self._settings["tasks"] = {"stuck_after": {"INITIALIZED": "2m", "RUNNING": running}}
 
     def _change_one_account(self) -> None:
-        limits = {"stuck_after": {"INITIALIZED": f"{self._chance.randint(1, 59)}m"}}
-        self._own = {self._chance.choice(self._world.names): limits}
+        limits = {"stuck_after": {"INITIALIZED": f"{self._random.randint(1, 59)}m"}}
+        self._own = {self._random.choice(self._simulated.names): limits}
 
     def _change_level(self) -> None:
-        self._settings["log"] = {"level": self._chance.choice(("debug", "info", "warning"))}
+        self._settings["log"] = {"level": self._random.choice(("debug", "info", "warning"))}
 
     def _remove_or_add(self) -> None:
-        name = self._chance.choice(self._world.itinerant)
-        gone = {one for one in self._world.names if one not in self.configured} ^ {name}
-        self.configured = [one for one in self._world.names if one not in gone]
+        name = self._random.choice(self._simulated.removable)
+        removed = {each for each in self._simulated.names if each not in self.configured} ^ {name}
+        self.configured = [each for each in self._simulated.names if each not in removed]
 
     # Reloads
 
-    def _reload_well(self, child: Child) -> None:
+    def _reload_valid(self, child: Child) -> None:
         before = scrape(child.url, _RELOADED_AT).value(_RELOADED_AT)
         self._write(self._text())
-        way = self._ask(child, expected=200)
-        self.made[f"good {way}"] += 1
-        if not holds(
-            lambda: scrape(child.url, _RELOADED_AT).value(_RELOADED_AT) != before, seconds=_PATIENCE_SECONDS
+        method = self._request_reload(child, expected=200)
+        self.counts[f"valid {method}"] += 1
+        if not wait_for(
+            lambda: scrape(child.url, _RELOADED_AT).value(_RELOADED_AT) != before, seconds=_TIMEOUT_SECONDS
         ):
-            self.mistakes.append(f"a good file was not loaded {way}")
+            self.errors.append(f"a valid file was not loaded {method}")
             return
-        self._look(child, way, successful=1.0)
-        told = yaml.safe_load(self._configuration(child))
-        if told["log"]["level"] != self._settings["log"]["level"]:
-            self.mistakes.append(f"the log level was not changed {way}")
-        limits = {account["name"]: account["tasks"]["stuck_after"] for account in told["accounts"]}
+        self._verify(child, method, successful=1.0)
+        running = yaml.safe_load(self._configuration(child))
+        if running["log"]["level"] != self._settings["log"]["level"]:
+            self.errors.append(f"the log level was not changed {method}")
+        limits = {account["name"]: account["tasks"]["stuck_after"] for account in running["accounts"]}
         expected = {
             name: self._own.get(name, self._settings["tasks"])["stuck_after"] for name in self.configured
         }
-        if any(not wanted.items() <= limits.get(name, {}).items() for name, wanted in expected.items()):
-            self.mistakes.append(f"thresholds were not changed {way}")
+        if any(not limit.items() <= limits.get(name, {}).items() for name, limit in expected.items()):
+            self.errors.append(f"limits were not changed {method}")
 
-    def _reload_badly(self, child: Child, text: str) -> None:
+    def _reload_invalid(self, child: Child, text: str) -> None:
         before = self._configuration(child)
         self._write(text)
         self.rejections += 1
-        way = self._ask(child, expected=500)
-        self.made[f"bad {way}"] += 1
-        if not holds(
-            lambda: child.digest.events["config.rejected"] >= self.rejections, seconds=_PATIENCE_SECONDS
+        method = self._request_reload(child, expected=500)
+        self.counts[f"invalid {method}"] += 1
+        if not wait_for(
+            lambda: child.digest.events["config.rejected"] >= self.rejections, seconds=_TIMEOUT_SECONDS
         ):
-            self.mistakes.append(f"a bad file was not reported {way}")
-        self._look(child, way, successful=0.0)
+            self.errors.append(f"an invalid file was not logged {method}")
+        self._verify(child, method, successful=0.0)
         if self._configuration(child) != before:
-            self.mistakes.append(f"a bad file changed the configuration {way}")
+            self.errors.append(f"an invalid file changed the configuration {method}")
 
-    def _ask(self, child: Child, *, expected: int) -> str:
+    def _request_reload(self, child: Child, *, expected: int) -> str:
         self._by_signal = not self._by_signal
         if self._by_signal:
-            child.hang_up()
+            child.reload()
             return "by signal"
-        began = time.monotonic()
-        response = requests.post(f"{child.url}/-/reload", timeout=_PATIENCE_SECONDS)
+        started = time.monotonic()
+        response = requests.post(f"{child.url}/-/reload", timeout=_TIMEOUT_SECONDS)
         if expected == requests.codes.ok:
-            self.seconds.append(time.monotonic() - began)
+            self.seconds.append(time.monotonic() - started)
         if response.status_code != expected or not response.text.strip():
-            self.mistakes.append(f"a reload answered {response.status_code} instead of {expected}")
+            self.errors.append(f"a reload returned {response.status_code} instead of {expected}")
         return "over HTTP"
 
-    def _look(self, child: Child, way: str, *, successful: float) -> None:
-        seen = scrape(child.url, _SUCCESSFUL).value(_SUCCESSFUL)
-        if seen != successful:
-            self.mistakes.append(f"{_SUCCESSFUL} is {seen} instead of {successful} {way}")
-        if odd := sorted(scrape(child.url, _POLLED).accounts(_POLLED) ^ set(self.configured)):
-            self.mistakes.append(f"after a reload {way} these accounts are polled or not by mistake: {odd}")
+    def _verify(self, child: Child, method: str, *, successful: float) -> None:
+        value = scrape(child.url, _SUCCESSFUL).value(_SUCCESSFUL)
+        if value != successful:
+            self.errors.append(f"{_SUCCESSFUL} is {value} instead of {successful} {method}")
+        if wrong := sorted(scrape(child.url, _POLLED).accounts(_POLLED) ^ set(self.configured)):
+            self.errors.append(f"wrong accounts are polled after a reload {method}: {wrong}")
 
     def _configuration(self, child: Child) -> str:
-        response = requests.get(f"{child.url}/config", timeout=_PATIENCE_SECONDS)
+        response = requests.get(f"{child.url}/config", timeout=_TIMEOUT_SECONDS)
         response.raise_for_status()
         return response.text
 
     def _text(self) -> str:
-        accounts = self._world.configured(self.configured, self._directory)
+        accounts = self._simulated.configured(self.configured, self._directory)
         for account in accounts:
             if account["name"] in self._own:
                 account["tasks"] = self._own[account["name"]]
         return yaml.safe_dump({"accounts": accounts, **self._settings}, sort_keys=False)
 
     def _write(self, text: str) -> None:
-        """The file at once and whole, readable by its owner alone."""
+        """Write the file atomically, readable by its owner only."""
         temporary = self.file.with_suffix(".tmp")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123 -- takes a descriptor
             file.write(text)

@@ -1,50 +1,50 @@
-"""The outcome of a soak: its figures and its laws, as a table and as JSON."""
+"""The report of a soak: figures and checks, as a table and as JSON."""
 
 import math
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
-from laws import Law
+from checks import Check
 
 
 Figures: TypeAlias = Mapping[str, float | str | None]
-"""By name; None and NaN where there was nothing to measure."""
+"""Values by name; None and NaN without a measurement."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a soak found.
+    """The report.
 
     Attributes:
-        figures: By section and name.
-        laws: All that were checked.
+        figures: Figures by section.
+        checks: All checks.
     """
 
     figures: Mapping[str, Figures]
-    laws: tuple[Law, ...]
+    checks: tuple[Check, ...]
 
     @property
-    def broken(self) -> list[Law]:
-        """Laws that did not hold."""
-        return [law for law in self.laws if law.broken]
+    def failed(self) -> list[Check]:
+        """Checks with violations."""
+        return [check for check in self.checks if check.violations]
 
     def lines(self) -> Iterator[str]:
-        """The table."""
+        """Yield the lines of the table."""
         for section, figures in self.figures.items():
             yield section
             for name, value in figures.items():
-                yield f"  {name:<44} {_written(value)}"
-        yield "laws"
-        for law in self.laws:
-            yield f"  {law.name:<44} {'BROKEN' if law.broken else 'held'}"
-            yield from (f"      {breach}" for breach in law.broken)
+                yield f"  {name:<44} {_format(value)}"
+        yield "checks"
+        for check in self.checks:
+            yield f"  {check.name:<44} {'FAILED' if check.violations else 'passed'}"
+            yield from (f"      {violation}" for violation in check.violations)
 
     def json(self) -> bytes:
-        """The same as JSON."""
+        """Return the report as JSON."""
         return msgspec.json.format(msgspec.json.encode(self))
 
 
-def _written(value: float | str | None) -> str:
+def _format(value: float | str | None) -> str:
     if isinstance(value, str):
         return value
     return f"{'none':>14}" if value is None or math.isnan(value) else f"{value:>14,.6g}"

@@ -1,10 +1,11 @@
-"""What the log tells of single tasks: enough to act on, once, and never without bound."""
+"""What is logged of single tasks: enough to act on, once, and a bounded number of lines."""
 
+import pytest
 from structlog.testing import capture_logs
 
 from exporter.datarobot.models import Status
-from exporter.tracking.listing import TaskReport
-from exporter.tracking.task_log import MOST_PER_POLL, tell_ends, tell_stuck
+from exporter.tracking.reports import TaskReport
+from exporter.tracking.task_log import MOST_PER_POLL, log_outcomes, log_stuck
 
 
 def report(status: Status = "ERROR", number: int = 1) -> TaskReport:
@@ -20,7 +21,7 @@ def report(status: Status = "ERROR", number: int = 1) -> TaskReport:
 
 def test_a_stuck_task_is_a_warning_with_its_age() -> None:
     with capture_logs() as logs:
-        tell_stuck("one", [report("RUNNING")])
+        log_stuck("one", [report("RUNNING")])
     assert logs == [
         {
             "event": "task.stuck",
@@ -36,36 +37,37 @@ def test_a_stuck_task_is_a_warning_with_its_age() -> None:
     ]
 
 
-def test_a_failed_task_is_an_error_and_any_other_end_is_for_debugging() -> None:
-    statuses: tuple[Status, ...] = ("ERROR", "ABORTED", "EXPIRED", "COMPLETED", "UNKNOWN")
+@pytest.mark.parametrize(
+    ("status", "event", "level"),
+    [
+        ("ERROR", "task.failed", "warning"),
+        ("EXPIRED", "task.failed", "warning"),
+        ("UNKNOWN", "task.outcome_unknown", "warning"),
+        ("ABORTED", "task.aborted", "info"),
+        ("COMPLETED", "task.finished", "debug"),
+    ],
+)
+def test_an_outcome_is_as_loud_as_it_is_bad(status: Status, event: str, level: str) -> None:
+    """A cancellation is no failure."""
     with capture_logs() as logs:
-        tell_ends("one", [report(status) for status in statuses])
+        log_outcomes("one", [report(status)])
     assert [(line["event"], line["log_level"], line["status"], line["duration"]) for line in logs] == [
-        ("task.failed", "error", "ERROR", 12.346),
-        ("task.failed", "error", "ABORTED", 12.346),
-        ("task.failed", "error", "EXPIRED", 12.346),
-        ("task.finished", "debug", "COMPLETED", 12.346),
-        ("task.finished", "debug", "UNKNOWN", 12.346),
+        (event, level, status, 12.346)
     ]
 
 
 def test_a_duration_that_is_not_known_is_none() -> None:
     unknown = TaskReport(status_id="a", status="ERROR", task_type="none", seconds=None)
     with capture_logs() as logs:
-        tell_ends("one", [unknown])
+        log_outcomes("one", [unknown])
     assert logs[0]["duration"] is None
 
 
-def test_lines_of_a_kind_are_bounded_and_the_rest_is_numbered() -> None:
+def test_lines_of_an_event_are_bounded_and_the_number_of_the_others_is_logged() -> None:
     with capture_logs() as logs:
-        tell_ends("one", [report(number=number) for number in range(MOST_PER_POLL)])
-        tell_stuck("one", [report(number=number) for number in range(MOST_PER_POLL + 7)])
+        log_outcomes("one", [report(number=number) for number in range(MOST_PER_POLL)])
+        log_stuck("one", [report(number=number) for number in range(MOST_PER_POLL + 7)])
     assert [line["event"] for line in logs].count("task.failed") == MOST_PER_POLL
     assert [line["event"] for line in logs].count("task.stuck") == MOST_PER_POLL
-    assert logs[-1] == {
-        "event": "task.stuck.held_back",
-        "log_level": "warning",
-        "account": "one",
-        "number": 7,
-    }
+    assert logs[-1] == {"event": "task.stuck.left_out", "log_level": "warning", "account": "one", "number": 7}
     assert len(logs) == 2 * MOST_PER_POLL + 1

@@ -1,356 +1,507 @@
-"""The poller with its ledger against the simulated API: look-ups, their failures, and the state file."""
+"""One poll of an account: its listing, lookups of what vanished, and what is known then."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from copy import deepcopy
+from math import inf
 
 import msgspec
 import pytest
+from fakes import (
+    NOW,
+    Clock,
+    FakeSource,
+    finished,
+    make_account,
+    make_page,
+    make_task,
+    make_tracker,
+    outcomes_of,
+    pages_of,
+    submitted,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from exporter import config
-from exporter.config import Poll, Tasks
+from exporter.config import Poll
 from exporter.datarobot.client import Client
-from exporter.metrics.catalogue import CATALOGUE
+from exporter.datarobot.models import FINISHED
+from exporter.errors import (
+    ApiError,
+    ConnectionFailed,
+    Forbidden,
+    Interrupted,
+    Malformed,
+    RateLimited,
+    RequestTimedOut,
+    ServerError,
+    TlsFailed,
+    TooLarge,
+    Unauthorized,
+)
 from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 from exporter.telemetry import Telemetry
-from exporter.tracking.poller import Poller
-from exporter.tracking.state_file import StateFile
-
-
-TOKEN = "obviously-fake-token"
-
-MakePoller = Callable[..., Poller]
+from exporter.tracking.tracker import MOST_RECENT, Tracked, Tracker
 
 
 @pytest.fixture
-def account() -> SimulatedAccount:
-    return SimulatedAccount("simulated", start=time.time(), profile=EMPTY)
+def source() -> FakeSource:
+    return FakeSource()
 
 
-@pytest.fixture
-def simulator(account: SimulatedAccount) -> Iterator[Simulator]:
-    with Simulator({TOKEN: account}, clock=time.time) as running:
-        yield running
+def vanish(source: FakeSource, tracker: Tracker, number: int, record: ApiError | None = None) -> list[str]:
+    """List tasks once, and no more from the next poll on."""
+    ids = [f"id{number:04}" for number in range(number)]
+    source.list(**dict.fromkeys(ids, "RUNNING"))
+    tracker.poll(inf)
+    source.list()
+    source.records = dict.fromkeys(ids, record)
+    return ids
 
 
-@pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
+class TestListing:
+    """Complete, or as if it had not been read."""
 
-
-@pytest.fixture
-def make_poller(simulator: Simulator, stop: threading.Event) -> Iterator[MakePoller]:
-    clients: list[Client] = []
-
-    def make(state: StateFile | None = None, **tasks: object) -> Poller:
-        environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
-        plain = config.load(None, environ, {}).accounts[0]
-        account = msgspec.structs.replace(
-            plain,
-            poll=Poll(retries=0, request_timeout=10.0),
-            tasks=Tasks(**tasks),  # type: ignore[arg-type]
-        )
+    def test_that_is_incomplete_changes_nothing(self, source: FakeSource) -> None:
         telemetry = Telemetry()
-        clients.append(Client(account, telemetry=telemetry, stop=stop))
-        return Poller(account, clients[-1], telemetry=telemetry, stop=stop, state=state)
+        tracker = make_tracker(source, telemetry=telemetry)
+        source.list(a="RUNNING", b="RUNNING")
+        tracker.poll(inf)
+        known = tracker.known
+        source.pages = [*pages_of({"a": "ERROR", "c": "PAUSED"}), make_page(skipped=3), ServerError("503")]
+        with capture_logs() as logs, pytest.raises(ServerError):
+            tracker.poll(inf)
+        assert (tracker.known, logs, telemetry.invalid_tasks, source.asked) == (known, [], {}, [])
+        source.list(a="RUNNING", b="RUNNING", c="RUNNING")
+        tracker.poll(inf)
+        assert (submitted(tracker), finished(tracker), tracker.known.tracked) == (1, {}, 3)
 
-    yield make
-    for client in clients:
+    def test_is_taken_on_the_servers_clock_which_its_first_page_brings(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        source.on_list = lambda: setattr(source, "clock_offset", 50.0)
+        for status in ("RUNNING", "ERROR"):
+            source.clock_offset = None
+            source.pages = [make_page(make_task("a", status, created=NOW))]
+            tracker.poll(inf)
+        (outcome,) = tracker.known.outcomes
+        assert (outcome.seen, outcome.report.seconds) == (NOW + 50.0, 50.0)
+        assert tracker.server_time() == NOW + 50.0
+        source.clock_offset = None
+        assert tracker.server_time() == NOW
+
+    def test_counts_what_is_not_as_documented(self, source: FakeSource) -> None:
+        telemetry = Telemetry()
+        tracker = make_tracker(source, telemetry=telemetry)
+        source.pages = [make_page(make_task("a", "PAUSED"), make_task("a"), make_task(None), skipped=1)]
+        for _ in range(2):
+            tracker.poll(inf)
+        assert telemetry.invalid_tasks == {"status": 2, "no_id": 2, "record": 2}
+        assert telemetry.duplicate_tasks == 2
+
+    def test_logs_an_unknown_status_once_and_cut(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        source.list(a="PAUSED", b="DREAMING", c="L" * 500)
+        with capture_logs() as logs:
+            for _ in range(2):
+                tracker.poll(inf)
+        assert [(line["event"], line["log_level"], line["status"]) for line in logs] == [
+            ("status.unknown", "warning", word) for word in ("DREAMING", "L" * 100, "PAUSED")
+        ]
+
+    def test_logs_a_bounded_number_of_unknown_words(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        with capture_logs() as logs:
+            for batch in range(3):
+                source.list(**{f"{batch}-{number}": f"W{batch}-{number}" for number in range(400)})
+                tracker.poll(inf)
+        assert sum(line["event"] == "status.unknown" for line in logs) == 1000
+
+    @pytest.mark.parametrize(("number", "is_logged"), [(9, False), (10, True)])
+    def test_that_is_suddenly_empty_is_logged(
+        self, source: FakeSource, number: int, *, is_logged: bool
+    ) -> None:
+        tracker = make_tracker(source)
+        vanish(source, tracker, number)
+        source.list(new="RUNNING")
+        with capture_logs() as logs:
+            tracker.poll(inf)
+        found = [(line["log_level"], line["number"]) for line in logs if line["event"] == "tasks.vanished"]
+        assert found == [("warning", number)] * is_logged
+
+    def test_that_lost_all_but_one_task_is_not_logged(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        vanish(source, tracker, 20)
+        source.list(id0000="RUNNING")
+        with capture_logs() as logs:
+            tracker.poll(inf)
+        assert "tasks.vanished" not in {line["event"] for line in logs}
+
+    def test_logs_a_stuck_task_once(self, source: FakeSource) -> None:
+        clock = Clock(1000.0)
+        tracker = make_tracker(source, clock=clock)
+        source.pages = [make_page(make_task("a", "INITIALIZED", message="m" * 500), make_task(None))]
+        with capture_logs() as logs:
+            for seconds in (0.0, 601.0, 30.0, 86_400.0):
+                clock.now += seconds
+                tracker.poll(inf)
+        assert [(line["event"], line["status_id"], line["age"], line["message"]) for line in logs] == [
+            ("task.stuck", "a", 601.0, "m" * 300)
+        ]
+
+    def test_forgets_that_it_reported_what_is_not_stuck_any_more(self, source: FakeSource) -> None:
+        """However a task leaves: finished, counted already, or unseen."""
+        clock = Clock(NOW + 86_400.0)
+        tracker = make_tracker(source, clock=clock, outcomes=False)
+        source.list(a="RUNNING", b="COMPLETED", c="RUNNING")
+        tracker.poll(inf)
+        source.list(a="RUNNING", b="RUNNING", c="RUNNING")
+        tracker.poll(inf)
+        assert tracker._inventory.reported == {"a", "b", "c"}
+        source.list(a="ERROR")
+        tracker.poll(inf)
+        assert tracker._inventory.reported == {"c"}
+        clock.now += 300.0
+        tracker.poll(inf)
+        assert tracker._inventory.reported == set()
+
+    def test_shows_the_oldest_tasks(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        source.pages = [make_page(make_task("a", created=NOW - 5.0), make_task("b", created=NOW - 9.0))]
+        tracker.poll(inf)
+        assert [(report.status_id, report.seconds) for report in tracker.known.oldest] == [
+            ("b", 9.0),
+            ("a", 5.0),
+        ]
+
+
+class TestLookups:
+    """Within the budget and the time of the poll, and none at the cost of others."""
+
+    def test_keep_to_the_budget(self, source: FakeSource) -> None:
+        tracker = make_tracker(source, outcome_lookups_per_poll=4)
+        vanish(source, tracker, 8)
+        backlog = []
+        for _ in range(3):
+            tracker.poll(inf)
+            backlog.append(tracker.known.backlog)
+        assert (backlog, len(source.asked), finished(tracker)) == ([4, 0, 0], 8, {"COMPLETED": 8})
+
+    @pytest.mark.parametrize(("seconds", "asked"), [(0.0, 92), (5.0, 6), (20.0, 2), (30.0, 1)])
+    def test_use_the_time_that_is_left_when_outcomes_pile_up(
+        self, source: FakeSource, seconds: float, asked: int
+    ) -> None:
+        """Until no more than twice the budget is pending."""
+        monotonic = Clock(0.0)
+        tracker = make_tracker(source, monotonic=monotonic, outcome_lookups_per_poll=4)
+        vanish(source, tracker, 100)
+        source.on_lookup = lambda: setattr(monotonic, "now", monotonic.now + seconds)
+        tracker.poll(30.0)
+        assert len(source.asked) == asked
+        if not seconds:
+            tracker.poll(30.0)
+            assert len(source.asked) == asked + 4
+
+    def test_never_begin_after_the_deadline(self, source: FakeSource) -> None:
+        monotonic = Clock(0.0)
+        tracker = make_tracker(source, monotonic=monotonic)
+        vanish(source, tracker, 3)
+        source.on_list = lambda: setattr(monotonic, "now", 30.0)
+        tracker.poll(30.0)
+        assert (source.asked, tracker.known.backlog) == ([], 3)
+
+    def test_are_not_made_with_a_budget_of_none(self, source: FakeSource) -> None:
+        tracker = make_tracker(source, outcome_lookups_per_poll=0)
+        vanish(source, tracker, 3)
+        tracker.poll(inf)
+        assert (source.asked, tracker.known.backlog) == ([], 3)
+
+    @pytest.mark.parametrize(
+        ("error", "asked"),
+        [
+            (Forbidden("403"), 3),
+            (ServerError("500"), 3),
+            (Malformed("odd"), 3),
+            (TooLarge("long"), 3),
+            (ServerError("503", retry_after=5.0), 1),
+            (RateLimited("429"), 1),
+            (RateLimited("429", retry_after=5.0), 1),
+            (Unauthorized("401"), 1),
+            (RequestTimedOut("late"), 1),
+            (ConnectionFailed("refused"), 1),
+            (TlsFailed("expired"), 1),
+        ],
+    )
+    def test_go_on_unless_the_api_is_down(self, source: FakeSource, error: ApiError, asked: int) -> None:
+        """What concerns one record does not keep the others from being looked up."""
+        tracker = make_tracker(source)
+        ids = vanish(source, tracker, 3, error)
+        with capture_logs() as logs:
+            tracker.poll(inf)
+        assert (source.asked, tracker.known.backlog, finished(tracker)) == (ids[:asked], 3, {})
+        assert logs == [
+            {
+                "event": "lookup.failed",
+                "log_level": "warning",
+                "account": "default",
+                "status_id": status_id,
+                "reason": error.reason,
+                "error": str(error),
+            }
+            for status_id in ids[:asked]
+        ]
+
+    @pytest.mark.parametrize("error", [ServerError("500"), Forbidden("403")])
+    def test_that_fail_for_ever_hold_up_no_others(self, source: FakeSource, error: ApiError) -> None:
+        tracker = make_tracker(source)
+        *_, good = vanish(source, tracker, 13, error)
+        source.records[good] = None
+        tracker.poll(inf)
+        assert (outcomes_of(tracker), tracker.known.backlog) == ([(good, "COMPLETED")], 12)
+
+    def test_of_records_with_an_unknown_status_become_rare_and_end_as_unknown(
+        self, source: FakeSource
+    ) -> None:
+        tracker = make_tracker(source)
+        for status_id in vanish(source, tracker, 300):
+            source.records[status_id] = make_task(status_id, "D" * 500)
+        with capture_logs() as logs:
+            tracker.poll(inf)
+        assert {(line["event"], line["reason"], len(line["error"])) for line in logs[1:]} == {
+            ("lookup.failed", "malformed", 116)
+        }
+        asked = []
+        for _ in range(140):
+            source.asked = []
+            tracker.poll(inf)
+            asked.append(len(source.asked))
+        assert (finished(tracker), tracker.known.backlog) == ({"UNKNOWN": 300}, 0)
+        assert sum(asked) + len(logs[1:]) == 300 * 8
+        assert asked.count(0) > 60
+
+    def test_of_a_stopping_exporter_leave_what_is_known(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        first, second = vanish(source, tracker, 2)
+        source.records[second] = Interrupted("stopping")
+        tracker.poll(inf)
+        assert (outcomes_of(tracker), tracker.known.backlog) == ([(first, "COMPLETED")], 1)
+
+    def test_that_crash_leave_what_the_listing_has_shown(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        source.list(a="RUNNING", b="RUNNING", c="RUNNING")
+        tracker.poll(inf)
+        source.list(a="ERROR")
+        source.records = {"b": None, "c": ZeroDivisionError("a defect")}
+        with capture_logs() as logs, pytest.raises(ZeroDivisionError):
+            tracker.poll(inf)
+        assert (finished(tracker), tracker.known.backlog) == ({"ERROR": 1, "COMPLETED": 1}, 1)
+        assert [line["event"] for line in logs] == ["task.failed", "task.finished"]
+
+    def test_show_the_end_of_a_message_no_longer_than_the_listing(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        (status_id,) = vanish(source, tracker, 1)
+        source.records[status_id] = make_task(status_id, "ERROR", message="m" * 500, code=4)
+        tracker.poll(inf)
+        (outcome,) = tracker.known.outcomes
+        assert (outcome.report.message, outcome.report.code) == ("m" * 300, 4)
+
+
+class TestKnown:
+    """What is shown after a poll is replaced as a whole, and never changes."""
+
+    @given(
+        st.lists(
+            st.dictionaries(
+                st.sampled_from("abcdef"), st.sampled_from(["INITIALIZED", "RUNNING", *FINISHED, "ODD"])
+            ),
+            max_size=8,
+        ),
+        st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([None, Forbidden("403")])),
+    )
+    def test_never_changes(self, listings: list[dict[str, str]], records: dict[str, ApiError | None]) -> None:
+        source = FakeSource()
+        tracker = make_tracker(source)
+        source.records = {**records}
+        shown = []
+        for listed in listings:
+            source.list(**listed)
+            with capture_logs():
+                tracker.poll(inf)
+            shown.append((tracker.known, deepcopy(tracker.known)))
+            assert all(known == copy for known, copy in shown)
+
+    def test_shares_counts_that_have_not_changed(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        shown = []
+        for status in ("RUNNING", "RUNNING", "ERROR", "ERROR"):
+            source.list(a=status)
+            tracker.poll(inf)
+            shown.append(tracker.known.counts)
+        assert (shown[0] is shown[1], shown[1] is shown[2], shown[2] is shown[3]) == (True, False, True)
+
+    def test_is_replaced_when_all_of_the_poll_is_done(self, source: FakeSource) -> None:
+        """Counts and listing belong to the same poll."""
+        tracker = make_tracker(source)
+        vanish(source, tracker, 1)
+        before, seen = tracker.known, []
+        source.on_list = source.on_lookup = lambda: seen.append(tracker.known)
+        tracker.poll(inf)
+        assert [known is before for known in seen] == [True, True]
+        assert (tracker.known.tracked, finished(tracker)) == (0, {"COMPLETED": 1})
+
+    def test_has_the_last_outcomes_latest_first(self, source: FakeSource) -> None:
+        clock = Clock()
+        tracker = make_tracker(source, clock=clock)
+        first, *others, last = vanish(source, tracker, 31)
+        source.list(**dict.fromkeys([*others, last], "RUNNING"))
+        source.records = {first: make_task(first, "ERROR"), last: make_task(last, "ABORTED")}
+        tracker.poll(inf)
+        assert outcomes_of(tracker) == [(first, "ERROR")]
+        source.list(**dict.fromkeys(others, "COMPLETED"))
+        clock.now += 30.0
+        tracker.poll(inf)
+        found = tracker.known.outcomes
+        assert len(found) == MOST_RECENT
+        assert [outcome.report.status for outcome in found] == ["ABORTED", *["COMPLETED"] * 19]
+        assert {outcome.seen for outcome in found} == {NOW + 30.0}
+
+    def test_begins_with_nothing(self, source: FakeSource) -> None:
+        assert make_tracker(source).known == Tracked()
+
+
+class TestSuccessor:
+    """A tracker that continues where another has stopped."""
+
+    def test_knows_what_the_former_knew_and_counts_on(self, source: FakeSource) -> None:
+        former = make_tracker(source)
+        source.list(a="RUNNING", b="RUNNING")
+        former.poll(inf)
+        source.list(a="ERROR", b="RUNNING")
+        former.poll(inf)
+        tracker = make_tracker(source)
+        tracker.take_over(former)
+        assert tracker.known is former.known
+        source.list(a="ERROR", b="COMPLETED")
+        tracker.poll(inf)
+        assert (submitted(tracker), finished(tracker)) == (0, {"ERROR": 1, "COMPLETED": 1})
+        assert outcomes_of(tracker) == [("b", "COMPLETED"), ("a", "ERROR")]
+
+    def test_follows_its_own_configuration(self, source: FakeSource) -> None:
+        former = make_tracker(source, max_types=1)
+        source.pages = [
+            make_page(
+                make_task("a", task_type="A"), make_task("b", task_type="B"), make_task("c", task_type="C")
+            )
+        ]
+        with capture_logs():
+            former.poll(inf)
+        tracker = make_tracker(
+            source,
+            max_types=2,
+            outcomes=False,
+            duration_buckets=(7.0,),
+            stuck_after_by_type={"C": {"RUNNING": 10.0}},
+        )
+        tracker.take_over(former)
+        tracker.poll(inf)
+        assert tracker.known.snapshot is not None
+        assert set(tracker.known.snapshot.counts) == {("RUNNING", name) for name in "ABC"}
+        source.pages = [make_page(make_task("a", "ERROR", task_type="A"), make_task("b", task_type="B"))]
+        tracker.poll(inf)
+        assert source.asked == []
+        assert tracker.known.counts is not None
+        assert tracker.known.counts.durations["ERROR"]["A"].bounds == (7.0,)
+
+    def test_of_one_that_never_polled_begins_for_itself(self, source: FakeSource) -> None:
+        tracker = make_tracker(source)
+        tracker.take_over(make_tracker(source))
+        source.list(a="RUNNING")
+        tracker.poll(inf)
+        assert (tracker.known.tracked, submitted(tracker)) == (1, 0)
+
+
+class TestSimulated:
+    """The same over HTTP."""
+
+    TOKEN = "obviously-fake-token"
+
+    @pytest.fixture
+    def account(self) -> SimulatedAccount:
+        return SimulatedAccount("simulated", start=time.time(), profile=EMPTY)
+
+    @pytest.fixture
+    def simulator(self, account: SimulatedAccount) -> Iterator[Simulator]:
+        with Simulator({self.TOKEN: account}, clock=time.time) as running:
+            yield running
+
+    @pytest.fixture
+    def tracker(self, simulator: Simulator) -> Iterator[Tracker]:
+        account = msgspec.structs.replace(make_account(poll=Poll(retries=0)), endpoint=simulator.url)
+        client = Client(account, telemetry=Telemetry(), stop=threading.Event())
+        yield Tracker(account, client, telemetry=Telemetry(), state=None)
         client.close()
 
+    def poll(self, tracker: Tracker) -> None:
+        tracker.poll(time.monotonic() + 30.0)
 
-def samples(poller: Poller, name: str) -> dict[tuple[str, ...], object]:
-    (row,) = (row for row in CATALOGUE if row.name == name)
-    return dict(row.samples(poller.view()))
+    def test_vanished_tasks_count_as_they_finished(
+        self, tracker: Tracker, account: SimulatedAccount, simulator: Simulator
+    ) -> None:
+        ids = [account.submit("Dataset", status="RUNNING") for _ in range(6)]
+        self.poll(tracker)
+        assert tracker.known.tracked == 6
+        with simulator.lock:
+            for status_id, status in zip(ids, FINISHED, strict=False):
+                account.finish(status_id, status, listed_for=0)
+            account.vanish(ids[4])
+            account.hide(ids[5])
+        self.poll(tracker)
+        assert dict(outcomes_of(tracker)) == dict(zip(ids, (*FINISHED, "UNKNOWN"), strict=False))
+        assert (tracker.known.tracked, tracker.known.backlog) == (1, 0)
 
+    def test_a_200_that_says_completed_is_completed(
+        self, tracker: Tracker, account: SimulatedAccount, simulator: Simulator
+    ) -> None:
+        status_id = account.submit("Dataset", status="RUNNING")
+        self.poll(tracker)
+        simulator.inject(Fault(kind="completed_as_200"))
+        account.finish(status_id, listed_for=0)
+        self.poll(tracker)
+        assert finished(tracker) == {"COMPLETED": 1}
 
-def ends(poller: Poller) -> dict[tuple[str, ...], object]:
-    return {key: count for key, count in samples(poller, "datarobot_tasks_finished_total").items() if count}
-
-
-def looked_up(simulator: Simulator) -> int:
-    return sum(seen.operation == "get" for seen in simulator.requests)
-
-
-def test_counters_exist_at_zero_from_the_first_complete_poll(
-    make_poller: MakePoller, account: SimulatedAccount
-) -> None:
-    account.populate(50)
-    poller = make_poller()
-    assert samples(poller, "datarobot_tasks_finished_total") == {}
-    assert samples(poller, "datarobot_tasks_submitted_total") == {}
-    assert samples(poller, "datarobot_exporter_tracked_tasks") == {}
-    assert samples(poller, "datarobot_exporter_outcome_backlog") == {}
-    poller.poll()
-    finished = samples(poller, "datarobot_tasks_finished_total")
-    assert finished["ERROR", "Dataset"] == 0
-    assert finished["UNKNOWN", "none"] == 0
-    assert set(finished.values()) == {0}
-    assert set(samples(poller, "datarobot_tasks_submitted_total").values()) == {0}
-    assert samples(poller, "datarobot_task_duration_seconds") == {}
-
-
-def test_vanished_tasks_are_looked_up_and_counted_as_they_ended(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
-) -> None:
-    ids = [account.submit("Dataset", status="RUNNING") for _ in range(6)]
-    poller = make_poller()
-    poller.poll()
-    assert samples(poller, "datarobot_exporter_tracked_tasks") == {(): 6}
-    with simulator.lock:
-        for status_id, status in zip(ids, ("COMPLETED", "ERROR", "ABORTED", "EXPIRED"), strict=False):
-            account.finish(status_id, status, listed_for=0)
-        account.vanish(ids[4])
-        account.hide(ids[5])
-    with capture_logs() as logs:
-        poller.poll()
-    assert ends(poller) == {
-        ("COMPLETED", "Dataset"): 1,
-        ("ERROR", "Dataset"): 1,
-        ("ABORTED", "Dataset"): 1,
-        ("EXPIRED", "Dataset"): 1,
-        ("UNKNOWN", "Dataset"): 1,
-    }
-    assert samples(poller, "datarobot_exporter_tracked_tasks") == {(): 1}
-    assert samples(poller, "datarobot_exporter_outcome_backlog") == {(): 0}
-    assert len(samples(poller, "datarobot_task_duration_seconds")) == 5
-    assert {line["status_id"] for line in logs if line["event"] == "task.failed"} == set(ids[1:4])
-    assert {line["status_id"] for line in logs if line["event"] == "task.finished"} == {ids[0], ids[4]}
-
-
-def test_a_looked_up_end_is_told_with_its_message_cut(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
-) -> None:
-    status_id = account.submit("Dataset", status="RUNNING", message="m" * 500)
-    poller = make_poller()
-    poller.poll()
-    with simulator.lock:
-        account.finish(status_id, "ERROR", listed_for=0)
-        record = account.get(status_id)
-        assert record is not None
-        record.message = "m" * 500
-    with capture_logs() as logs:
-        poller.poll()
-    assert [line["message"] for line in logs if line["event"] == "task.failed"] == ["m" * 300]
-
-
-def test_the_last_ends_are_kept_latest_first_and_handed_over(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
-) -> None:
-    with simulator.lock:
-        ids = [account.submit("Dataset", status="RUNNING") for _ in range(31)]
-    poller = make_poller()
-    poller.poll()
-    assert poller.status().ends == ()
-    with simulator.lock:
-        account.finish(ids[0], "ERROR", listed_for=0)
-    poller.poll()
-    with simulator.lock:
-        for status_id in ids[1:30]:
-            account.finish(status_id, "COMPLETED", listed_for=3600)
-        account.finish(ids[30], "ABORTED", listed_for=0)
-    (first,) = poller.status().ends
-    assert (first.report.status_id, first.report.status) == (ids[0], "ERROR")
-    assert first.report.seconds is not None
-    poller.poll()
-    ends = poller.status().ends
-    assert [end.report.status for end in ends] == ["ABORTED", *["COMPLETED"] * 19]
-    assert all(end.seen >= first.seen for end in ends)
-    successor = make_poller()
-    successor.take_over(poller)
-    assert successor.status().ends == ends
-
-
-def test_a_200_that_says_completed_is_completed(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
-) -> None:
-    status_id = account.submit("Dataset", status="RUNNING")
-    poller = make_poller()
-    poller.poll()
-    simulator.inject(Fault(kind="completed_as_200"))
-    account.finish(status_id, listed_for=0)
-    poller.poll()
-    assert ends(poller) == {("COMPLETED", "Dataset"): 1}
-
-
-def test_lookups_keep_to_their_budget(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
-) -> None:
-    ids = [account.submit("Dataset", status="RUNNING") for _ in range(10)]
-    poller = make_poller(outcome_lookups_per_poll=4)
-    poller.poll()
-    with simulator.lock:
-        for status_id in ids:
-            account.finish(status_id, listed_for=0)
-    backlog = []
-    for _ in range(4):
-        poller.poll()
-        backlog.append(samples(poller, "datarobot_exporter_outcome_backlog")[()])
-    assert backlog == [6, 2, 0, 0]
-    assert looked_up(simulator) == 10
-    assert ends(poller) == {("COMPLETED", "Dataset"): 10}
-
-
-@pytest.mark.parametrize(
-    ("fault", "asked"),
-    [
-        (Fault(kind="unprocessable", operation="get"), 3),
-        (Fault(kind="bad_json", operation="get"), 3),
-        (Fault(kind="unavailable", operation="get"), 1),
-        (Fault(kind="rate_limited", operation="get"), 1),
-        (Fault(kind="unauthorized", operation="get"), 1),
-        (Fault(kind="reset", operation="get"), 1),
-    ],
-)
-def test_a_failed_lookup_leaves_the_task_due_and_the_poll_complete(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator, fault: Fault, asked: int
-) -> None:
-    """What concerns one record does not keep the others from being looked up; what concerns all does."""
-    ids = [account.submit("Dataset", status="RUNNING") for _ in range(3)]
-    poller = make_poller()
-    poller.poll()
-    with simulator.lock:
-        for status_id in ids:
-            account.finish(status_id, "ERROR", listed_for=0)
-    simulator.inject(fault)
-    with capture_logs() as logs:
-        assert poller.poll() is True
-    assert looked_up(simulator) == asked
-    assert samples(poller, "datarobot_exporter_outcome_backlog") == {(): 3}
-    assert ends(poller) == {}
-    assert samples(poller, "datarobot_up") == {(): True}
-    assert [line["event"] for line in logs].count("lookup.failed") == asked
-    simulator.clear()
-    poller.poll()
-    assert ends(poller) == {("ERROR", "Dataset"): 3}
-
-
-def test_without_outcomes_nothing_is_looked_up(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator
-) -> None:
-    gone, listed = (account.submit("Dataset", status="RUNNING") for _ in range(2))
-    poller = make_poller(outcomes=False)
-    poller.poll()
-    with simulator.lock:
-        account.finish(gone, "ERROR", listed_for=0)
-        account.finish(listed, "ABORTED")
-    poller.poll()
-    assert looked_up(simulator) == 0
-    assert ends(poller) == {("ABORTED", "Dataset"): 1}
-    assert samples(poller, "datarobot_exporter_outcome_backlog") == {(): 0}
-
-
-def test_a_stop_among_lookups_keeps_what_is_known(
-    make_poller: MakePoller,
-    account: SimulatedAccount,
-    simulator: Simulator,
-    stop: threading.Event,
-    tmp_path: Path,
-) -> None:
-    first, second = (account.submit("Dataset", status="RUNNING") for _ in range(2))
-    state = StateFile(tmp_path / "state.json", "default", simulator.url)
-    poller = make_poller(state)
-    poller.poll()
-    with simulator.lock:
-        account.finish(first, "ERROR", listed_for=0)
-        account.finish(second, "ERROR", listed_for=0)
-    source = poller._source
-    look_up = source.get_task
-
-    def stops_after_one(status_id: str, deadline: float) -> object:
-        found = look_up(status_id, deadline)
-        stop.set()
-        return found
-
-    source.get_task = stops_after_one  # type: ignore[assignment,method-assign]
-    poller.poll()
-    stop.clear()
-    again = make_poller(state)
-    again.poll()
-    assert ends(again) == {("ERROR", "Dataset"): 2}
-
-
-def test_stuck_tasks_are_told_once(make_poller: MakePoller, account: SimulatedAccount) -> None:
-    status_id = account.submit("Dataset", status="RUNNING", created=time.time() - 100, message="m" * 500)
-    poller = make_poller(stuck_after={"INITIALIZED": 50.0, "RUNNING": 50.0})
-    with capture_logs() as logs:
-        poller.poll()
-        poller.poll()
-    (line,) = (line for line in logs if line["event"] == "task.stuck")
-    assert (line["status_id"], line["status"], line["message"]) == (status_id, "RUNNING", "m" * 300)
-    assert line["age"] >= 100
-
-
-def test_tasks_that_ended_while_we_were_down_are_counted_after_it(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator, tmp_path: Path
-) -> None:
-    state = StateFile(tmp_path / "state.json", "default", simulator.url)
-    before, down, later = (account.submit("Custom", status="RUNNING") for _ in range(3))
-    poller = make_poller(state)
-    poller.poll()
-    with simulator.lock:
-        account.finish(before, "ERROR")
-    poller.poll()
-    with simulator.lock:
-        account.finish(down, "ABORTED", listed_for=0)
-        born = account.submit("Custom", status="RUNNING")
-        account.finish(born, "EXPIRED")
-    again = make_poller(state, duration_buckets=(1.0, 2.0))
-    again.poll()
-    assert ends(again) == {("ERROR", "Custom"): 1, ("ABORTED", "Custom"): 1, ("EXPIRED", "Custom"): 1}
-    assert samples(again, "datarobot_tasks_submitted_total")[("Custom",)] == 1
-    assert samples(again, "datarobot_exporter_tracked_tasks") == {(): 1}
-    assert set(samples(again, "datarobot_task_duration_seconds")) == {
-        ("ABORTED", "Custom"),
-        ("EXPIRED", "Custom"),
-    }
-    assert later
-
-
-def test_state_that_cannot_be_written_is_told_and_counted_and_the_poll_goes_on(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator, tmp_path: Path
-) -> None:
-    """What was counted meanwhile is written as soon as that is possible again."""
-    directory = tmp_path / "state"
-    directory.mkdir()
-    state = StateFile(directory / "state.json", "default", simulator.url)
-    status_id = account.submit("Dataset", status="RUNNING")
-    poller = make_poller(state)
-    directory.rmdir()
-    with capture_logs() as logs:
-        assert poller.poll() is True
-    assert [(line["event"], line["log_level"]) for line in logs] == [
-        ("state.failed", "error"),
-        ("poll.completed", "info"),
-    ]
-    assert samples(poller, "datarobot_exporter_state_write_failures_total") == {(): 1}
-    with simulator.lock:
-        account.finish(status_id, "ERROR")
-    poller.poll()
-    assert ends(poller) == {("ERROR", "Dataset"): 1}
-    directory.mkdir()
-    poller.poll()
-    assert samples(poller, "datarobot_exporter_state_write_failures_total") == {(): 2}
-    again = make_poller(state)
-    again.poll()
-    assert ends(again) == {("ERROR", "Dataset"): 1}
-
-
-def test_a_poll_that_changes_nothing_writes_nothing(
-    make_poller: MakePoller, account: SimulatedAccount, simulator: Simulator, tmp_path: Path
-) -> None:
-    path = tmp_path / "state.json"
-    account.submit("Dataset", status="RUNNING")
-    poller = make_poller(StateFile(path, "default", simulator.url))
-    poller.poll()
-    path.unlink()
-    poller.poll()
-    assert not path.exists()
-    account.submit("Dataset", status="RUNNING")
-    poller.poll()
-    assert path.exists()
+    @pytest.mark.parametrize(
+        ("fault", "asked"),
+        [
+            ("unprocessable", 3),
+            ("bad_json", 3),
+            ("unavailable", None),
+            ("rate_limited", 1),
+            ("unauthorized", 1),
+            ("reset", 1),
+        ],
+    )
+    def test_a_lookup_that_fails_leaves_the_poll_complete(
+        self,
+        tracker: Tracker,
+        account: SimulatedAccount,
+        simulator: Simulator,
+        fault: str,
+        asked: int | None,
+    ) -> None:
+        ids = [account.submit("Dataset", status="RUNNING") for _ in range(3)]
+        self.poll(tracker)
+        with simulator.lock:
+            for status_id in ids:
+                account.finish(status_id, "ERROR", listed_for=0)
+        simulator.inject(Fault(kind=fault, operation="get"))  # type: ignore[arg-type]
+        self.poll(tracker)
+        if asked is not None:
+            assert sum(seen.operation == "get" for seen in simulator.requests) == asked
+        assert (tracker.known.backlog, finished(tracker)) == (3, {})
+        simulator.clear()
+        self.poll(tracker)
+        assert finished(tracker) == {"ERROR": 3}

@@ -1,4 +1,4 @@
-"""Connections to the endpoint are bounded: who owes something for too long goes, all others are served."""
+"""Limits of connections: slow and hostile clients are disconnected, all others are served."""
 
 import errno
 import http.client
@@ -17,7 +17,7 @@ from typing import cast
 import pytest
 import requests
 from conftest import DEADLINE_SECONDS, eventually
-from serving import Certificates, FakeSubject, served, write_web_file
+from serving import Certificates, FakeExporter, served, write_web_file
 from structlog.testing import capture_logs
 
 from exporter.config import ListenAddress
@@ -27,13 +27,13 @@ from exporter.web.server import WebServer, listen, make_app
 
 
 _SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
-# For what is not the point of a test; and for what is.
-_PATIENT, _IMPATIENT = 60.0, 0.2
+# Timeouts in seconds; a test shortens the one that it is about.
+_LONG, _SHORT = 60.0, 0.2
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_logged(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Whatever clients do, the log holds no traceback."""
+    """No client causes a traceback in the log."""
     yield
     assert "Traceback" not in capfd.readouterr().err
 
@@ -52,10 +52,10 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def patience(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> Iterator[None]:
-    """Other deadlines for what clients owe."""
-    for owed in connections._SECONDS:
-        monkeypatch.setitem(connections._SECONDS, owed, seconds.get(owed, _PATIENT))
+def timeouts(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> Iterator[None]:
+    """Set the timeouts; by default they are long."""
+    for pending in connections._TIMEOUT_SECONDS:
+        monkeypatch.setitem(connections._TIMEOUT_SECONDS, pending, seconds.get(pending, _LONG))
     yield
 
 
@@ -68,8 +68,8 @@ def connect(port: int, *, receive_buffer: int | None = None) -> socket.socket:
     return sock
 
 
-def is_ended(sock: socket.socket) -> bool:
-    """Wait for the server to end the connection, taking in whatever it still sends."""
+def is_closed(sock: socket.socket) -> bool:
+    """Read until the server closes the connection."""
     try:
         while sock.recv(65536):
             pass
@@ -88,16 +88,16 @@ def status_of(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-def test_a_client_that_never_asks_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    with patience(monkeypatch, request=_IMPATIENT), closing(connect(port)) as silent:
-        assert is_ended(silent)
+def test_a_client_without_a_request_is_disconnected(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with timeouts(monkeypatch, request=_SHORT), closing(connect(port)) as silent:
+        assert is_closed(silent)
     assert "apples_total" in scrape(port)
 
 
-def test_a_header_that_drips_in_is_ended_although_there_is_always_more(
+def test_a_client_that_sends_headers_slowly_is_disconnected(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with patience(monkeypatch, request=_IMPATIENT), closing(connect(port)) as slow:
+    with timeouts(monkeypatch, request=_SHORT), closing(connect(port)) as slow:
         slow.sendall(b"GET /metrics HTTP/1.1\r\n")
         slow.settimeout(0.01)
 
@@ -113,64 +113,64 @@ def test_a_header_that_drips_in_is_ended_although_there_is_always_more(
         assert eventually(gone)
 
 
-def test_a_body_that_never_ends_is_ended_once_it_was_answered(
+def test_a_request_body_that_never_ends_is_disconnected_after_the_response(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with patience(monkeypatch, request=_IMPATIENT), closing(connect(port)) as chatty:
+    with timeouts(monkeypatch, request=_SHORT), closing(connect(port)) as chatty:
         chatty.sendall(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nbody")
         assert status_of(chatty.recv(65536)) == 403
         chatty.sendall(b"more body")
-        assert is_ended(chatty)
+        assert is_closed(chatty)
 
 
-def test_between_two_requests_there_is_time(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scraper that keeps its connection is not one that owes a request."""
-    with patience(monkeypatch, request=_IMPATIENT):
+def test_an_idle_kept_connection_has_no_request_timeout(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scraper may keep its connection open between scrapes."""
+    with timeouts(monkeypatch, request=_SHORT):
         kept = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
         with closing(kept), closing(connect(port)) as silent:
             kept.request("GET", "/metrics")
             assert kept.getresponse().read()
             sock = kept.sock
-            assert is_ended(silent)  # so the deadline has passed
+            assert is_closed(silent)  # so the timeout has passed
             kept.request("GET", "/metrics")
             assert kept.getresponse().read()
             assert kept.sock is sock
 
 
-def test_a_client_that_does_not_take_its_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
+def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(FakeExporter(bulk=100_000), telemetry_path="/metrics")
     with (
-        patience(monkeypatch, answer=_IMPATIENT),
+        timeouts(monkeypatch, response=_SHORT),
         served(app) as port,
         capture_logs() as logs,
-        closing(connect(port, receive_buffer=4096)) as deaf,
+        closing(connect(port, receive_buffer=4096)) as reader,
     ):
-        deaf.sendall(_SCRAPE)
-        eventually(lambda: [line for line in logs if line.get("reason") == "answer overdue"])
+        reader.sendall(_SCRAPE)
+        eventually(lambda: [line for line in logs if line.get("reason") == "response timeout"])
         assert requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=DEADLINE_SECONDS).ok
 
 
-def test_answers_that_wait_for_their_readers_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each holds memory: of too many, the one that has waited longest goes."""
-    monkeypatch.setattr(connections, "MOST_UNREAD", 2)
-    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
+def test_unread_responses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes memory. Above the limit, the oldest connection is closed."""
+    monkeypatch.setattr(connections, "MAX_UNREAD_RESPONSES", 2)
+    app = make_app(FakeExporter(bulk=100_000), telemetry_path="/metrics")
     with (
-        patience(monkeypatch),
+        timeouts(monkeypatch),
         served(app) as port,
         capture_logs() as logs,
         ExitStack() as stack,
     ):
         for _ in range(4):
-            deaf = stack.enter_context(closing(connect(port, receive_buffer=4096)))
-            deaf.sendall(_SCRAPE)
+            reader = stack.enter_context(closing(connect(port, receive_buffer=4096)))
+            reader.sendall(_SCRAPE)
         eventually(lambda: len(logs) == 2)
-        assert {line["reason"] for line in logs} == {"too many answers wait for their readers"}
+        assert {line["reason"] for line in logs} == {"too many unread responses"}
 
 
-def test_a_slow_reader_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make_app(FakeSubject(bulk=30_000), telemetry_path="/metrics")
+def test_a_slow_client_gets_the_whole_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(FakeExporter(bulk=30_000), telemetry_path="/metrics")
     with (
-        patience(monkeypatch),
+        timeouts(monkeypatch),
         served(app) as port,
         closing(connect(port, receive_buffer=4096)) as slow,
     ):
@@ -182,32 +182,32 @@ def test_a_slow_reader_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch) ->
         assert f"content-length: {len(body)}".encode() in head.lower()
 
 
-def test_silent_handshakes_hold_nobody_up(
+def test_pending_handshakes_do_not_block_others(
     tls_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "HANDSHAKE_TIMEOUT_SECONDS", 0.5)
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(connect(tls_port))) for _ in range(100)]
         url = f"https://127.0.0.1:{tls_port}/metrics"
         assert requests.get(url, verify=str(tmp_path / "ca.pem"), timeout=DEADLINE_SECONDS).ok
-        assert all(is_ended(sock) for sock in silent)
+        assert all(is_closed(sock) for sock in silent)
 
 
-def test_plain_http_where_tls_is_spoken_is_ended(tls_port: int) -> None:
+def test_plain_http_to_a_tls_port_is_disconnected(tls_port: int) -> None:
     with closing(connect(tls_port)) as plain:
         plain.sendall(_SCRAPE)
-        assert is_ended(plain)
+        assert is_closed(plain)
 
 
-def test_tls_where_plain_http_is_spoken_is_refused(port: int, tmp_path: Path) -> None:
+def test_tls_to_a_plain_http_port_is_refused(port: int, tmp_path: Path) -> None:
     context = Certificates(tmp_path).context()
     with closing(connect(port)) as sock, pytest.raises((ssl.SSLError, ConnectionError)):
         context.wrap_socket(sock, server_hostname="127.0.0.1")
 
 
-def test_where_there_is_no_room_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 3)
-    with patience(monkeypatch), served() as port, ExitStack() as stack:
+def test_at_the_maximum_the_longest_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    with timeouts(monkeypatch), served() as port, ExitStack() as stack:
 
         def ask(sock: socket.socket) -> socket.socket:
             sock.sendall(b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -220,44 +220,44 @@ def test_where_there_is_no_room_the_longest_idle_goes(monkeypatch: pytest.Monkey
             return ask(stack.enter_context(closing(connect(port))))
 
         kept, first, second = another(), another(), another()
-        ask(kept)  # so it has done something since
+        ask(kept)  # so it is active later than the others
         another()
-        assert is_ended(first)
+        assert is_closed(first)
         another()
-        assert is_ended(second)
+        assert is_closed(second)
         ask(kept)
 
 
-def test_where_all_are_busy_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 2)
-    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
-    with patience(monkeypatch), served(app) as port, capture_logs() as logs, ExitStack() as stack:
+def test_if_no_connection_is_idle_the_oldest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 2)
+    app = make_app(FakeExporter(bulk=100_000), telemetry_path="/metrics")
+    with timeouts(monkeypatch), served(app) as port, capture_logs() as logs, ExitStack() as stack:
         for _ in range(2):
-            deaf = stack.enter_context(closing(connect(port, receive_buffer=4096)))
-            deaf.sendall(_SCRAPE)
+            reader = stack.enter_context(closing(connect(port, receive_buffer=4096)))
+            reader.sendall(_SCRAPE)
         ready = requests.get(f"http://127.0.0.1:{port}/-/ready", timeout=DEADLINE_SECONDS)
         assert ready.ok
-        assert [line["reason"] for line in logs] == ["no room"]
+        assert [line["reason"] for line in logs] == ["too many connections"]
 
 
-def test_silent_handshakes_have_to_go_too(tls_port: int, tmp_path: Path) -> None:
-    """The server of the fixture counts its descriptors when it starts; one of its own does so now."""
+def test_pending_handshakes_count_as_connections(tls_port: int, tmp_path: Path) -> None:
+    """A second server, since the limit is read when a server is made."""
     del tls_port
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connections, "MOST_CONNECTIONS", 2)
+        patch.setattr(connections, "MAX_CONNECTIONS", 2)
         with served(web_config=WebConfig(tmp_path / "web.yaml")) as port, ExitStack() as stack:
             silent = [stack.enter_context(closing(connect(port))) for _ in range(4)]
-            assert all(is_ended(sock) for sock in silent[:2])
+            assert all(is_closed(sock) for sock in silent[:2])
 
 
-def test_a_stop_waits_for_no_handshake(tmp_path: Path) -> None:
+def test_shutdown_does_not_wait_for_handshakes(tmp_path: Path) -> None:
     file = write_web_file(tmp_path / "web.yaml", tls=Certificates(tmp_path).files)
     with ExitStack() as stack:
         with served(web_config=WebConfig(file)) as port:
             silent = stack.enter_context(closing(connect(port)))
-            url = f"https://127.0.0.1:{port}/-/ready"  # whose turn comes after the silent one's
+            url = f"https://127.0.0.1:{port}/-/ready"  # accepted after the silent one
             assert requests.get(url, verify=str(tmp_path / "ca.pem"), timeout=DEADLINE_SECONDS).ok
-        assert is_ended(silent)
+        assert is_closed(silent)
 
 
 @pytest.mark.parametrize(
@@ -272,18 +272,18 @@ def test_a_stop_waits_for_no_handshake(tmp_path: Path) -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
     ],
 )
-def test_what_is_no_request_or_too_large_is_refused(port: int, request_bytes: bytes) -> None:
+def test_invalid_and_too_large_requests_are_refused(port: int, request_bytes: bytes) -> None:
     with closing(connect(port)) as sock:
         try:
             sock.sendall(request_bytes)
             answer = sock.recv(65536)
-        except ConnectionError:  # the refusal overtook the rest of the request
+        except ConnectionError:  # the server closed the connection before reading all
             answer = b"HTTP/1.1 400"
         assert status_of(answer) == 400
     assert "apples_total" in scrape(port)
 
 
-def test_pipelined_requests_are_answered_one_after_the_other(port: int) -> None:
+def test_pipelined_requests_are_answered_in_order(port: int) -> None:
     paths = ["/-/healthy", "/nothing", "/-/ready"] * 20
     requests_bytes = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
     with closing(connect(port)) as sock:
@@ -301,17 +301,17 @@ def test_pipelined_requests_are_answered_one_after_the_other(port: int) -> None:
     assert statuses == [200, 404, 200] * 20
 
 
-def test_nonsense_in_the_middle_of_an_answer_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make_app(FakeSubject(bulk=100_000), telemetry_path="/metrics")
-    with patience(monkeypatch), served(app) as port, closing(connect(port)) as sock:
+def test_invalid_data_during_a_response_closes_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(FakeExporter(bulk=100_000), telemetry_path="/metrics")
+    with timeouts(monkeypatch), served(app) as port, closing(connect(port)) as sock:
         sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert sock.recv(1)
         sock.sendall(b"nonsense\r\n")
-        assert is_ended(sock)
+        assert is_closed(sock)
         assert "plums" in scrape(port)
 
 
-def test_a_client_that_resets_in_the_middle_is_nobodys_trouble(port: int) -> None:
+def test_a_connection_reset_is_harmless(port: int) -> None:
     for _ in range(20):
         sock = connect(port)
         sock.sendall(_SCRAPE)
@@ -335,29 +335,29 @@ class _Flaky(socket.socket):
         return super().accept()
 
 
-def test_without_descriptors_it_makes_room_tells_once_and_goes_on() -> None:
+def test_without_file_descriptors_it_closes_a_connection_and_logs_once() -> None:
     flaky = _Flaky(
         listen(ListenAddress(host="127.0.0.1", port=0)), errno.EMFILE, errno.ECONNABORTED, errno.ENFILE
     )
-    server = WebServer(make_app(FakeSubject(), telemetry_path="/metrics"), flaky)
+    server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), flaky)
     with capture_logs() as logs:
         server.start()
         assert "apples_total" in scrape(server.port)
     assert [(line["event"], line["error"]) for line in logs if line["log_level"] == "error"] == [
-        ("web.exhausted", "Too many open files")
+        ("web.file_descriptors_exhausted", "Too many open files")
     ]
     assert server.stop() is True
 
 
-def test_where_accepting_fails_for_good_the_process_ends() -> None:
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+def test_if_accepting_fails_the_process_stops() -> None:
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         flaky = _Flaky(listen(ListenAddress(host="127.0.0.1", port=0)), errno.EINVAL)
-        server = WebServer(make_app(FakeSubject(), telemetry_path="/metrics"), flaky)
+        server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), flaky)
         with capture_logs() as logs:
             server.start()
-            eventually(told.is_set)
+            eventually(stopped.is_set)
         assert [line["event"] for line in logs] == ["web.crashed"]
         assert server.stop() is False
     finally:
@@ -365,15 +365,15 @@ def test_where_accepting_fails_for_good_the_process_ends() -> None:
 
 
 class _Broken(WebConfig):
-    """A defect."""
+    """Raises an unexpected error."""
 
     def settings(self) -> WebSettings:
         raise ZeroDivisionError("a defect")
 
 
-def test_a_defect_is_not_taken_for_a_clients_fault(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with served(web_config=_Broken(None)) as port, closing(connect(port)) as sock:
-        assert is_ended(sock)
+        assert is_closed(sock)
     (record,) = caplog.records
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
@@ -381,31 +381,31 @@ def test_a_defect_is_not_taken_for_a_clients_fault(caplog: pytest.LogCaptureFixt
 
 
 class _Stub:
-    """A connection as far as the others are concerned."""
+    """A connection for the registry."""
 
     def __init__(self) -> None:
         self.busy = False
         self.reasons: list[str] = []
 
-    def cut(self, why: str) -> None:
-        self.reasons.append(why)
+    def close(self, reason: str) -> None:
+        self.reasons.append(reason)
 
 
-def test_what_was_cut_does_nothing_more() -> None:
+def test_a_removed_connection_is_not_added_by_activity() -> None:
     alive, gone = _Stub(), _Stub()
     registry = connections.Connections(2)
     registry.add(cast("connections.Connection", alive))
-    registry.touch(cast("connections.Connection", gone))
+    registry.mark_active(cast("connections.Connection", gone))
     assert len(registry) == 1
-    registry.drop_one()
-    assert (alive.reasons, gone.reasons) == (["no room"], [])
+    registry.close_one()
+    assert (alive.reasons, gone.reasons) == (["too many connections"], [])
 
 
 @pytest.mark.parametrize(
     ("soft", "expected"), [(64, 32), (1, 1), (10_000, 256), (resource.RLIM_INFINITY, 256)]
 )
-def test_connections_take_half_of_the_descriptors_at_most(
+def test_connections_take_at_most_half_of_the_descriptors(
     monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert connections._most_connections() == expected
+    assert connections._max_connections() == expected

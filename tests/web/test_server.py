@@ -1,4 +1,4 @@
-"""The endpoint over real sockets: what each path says, and what is refused."""
+"""The web server over real sockets: responses of all paths, and errors."""
 
 import gzip
 import http.client
@@ -11,21 +11,21 @@ from contextlib import closing
 import pytest
 import requests
 from conftest import eventually
-from serving import FakeSubject, served
+from serving import FakeExporter, served
 
 from exporter.config import ListenAddress
-from exporter.errors import ConfigError
+from exporter.errors import AddressUnavailable
 from exporter.web.server import WebServer, listen, make_app
 
 
 @pytest.fixture
-def subject() -> FakeSubject:
-    return FakeSubject()
+def exporter() -> FakeExporter:
+    return FakeExporter()
 
 
 @pytest.fixture
-def url(subject: FakeSubject) -> Iterator[str]:
-    with served(make_app(subject, telemetry_path="/metrics")) as port:
+def url(exporter: FakeExporter) -> Iterator[str]:
+    with served(make_app(exporter, telemetry_path="/metrics")) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -51,13 +51,13 @@ def test_metrics_in_openmetrics(url: str) -> None:
 @pytest.mark.parametrize(
     "accept", ["application/openmetrics-text; version=new", "text/plain; version=x", "\xff"]
 )
-def test_an_odd_accept_header_gets_the_text_format(url: str, accept: str) -> None:
+def test_an_invalid_accept_header_gets_the_text_format(url: str, accept: str) -> None:
     response = get(f"{url}/metrics", Accept=accept)
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
-def test_metrics_are_compressed_for_those_who_ask(url: str) -> None:
+def test_metrics_are_compressed_on_request(url: str) -> None:
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
     connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
     response = connection.getresponse()
@@ -68,12 +68,12 @@ def test_metrics_are_compressed_for_those_who_ask(url: str) -> None:
 
 
 @pytest.mark.parametrize("accepted", ["identity", "", "gzip;q=0", "br, gzip; q=0.000", "deflate;q=1"])
-def test_metrics_are_plain_for_those_who_do_not(url: str, accepted: str) -> None:
+def test_metrics_are_not_compressed_otherwise(url: str, accepted: str) -> None:
     response = get(f"{url}/metrics", Accept_Encoding=accepted)
     assert "Content-Encoding" not in response.headers
 
 
-def test_metrics_can_be_restricted_by_name(url: str) -> None:
+def test_metrics_can_be_selected_by_name(url: str) -> None:
     response = get(f"{url}/metrics?name[]=pears_total")
     assert "pears_total 0.0" in response.text
     assert "apples" not in response.text
@@ -84,7 +84,7 @@ def test_head_is_get_without_a_body(url: str) -> None:
     assert (response.status_code, response.content) == (200, b"")
 
 
-def test_the_status_page_links_what_there_is(url: str) -> None:
+def test_the_status_page_links_to_the_other_paths(url: str) -> None:
     response = get(url)
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
@@ -97,73 +97,72 @@ def test_the_configuration_is_yaml(url: str) -> None:
     assert get(f"{url}/config").text == "accounts: []\n"
 
 
-def test_healthy_while_all_loops_beat(url: str, subject: FakeSubject) -> None:
+def test_healthy_while_all_poll_loops_are_running(url: str, exporter: FakeExporter) -> None:
     assert get(f"{url}/-/healthy").status_code == 200
-    subject.stalled_accounts = ["b", "a"]
+    exporter.stalled_accounts = ["b", "a"]
     response = get(f"{url}/-/healthy")
     assert (response.status_code, response.text) == (503, "Poll loops dead or hung: a, b.\n")
 
 
-def test_ready_once_all_accounts_were_polled(url: str, subject: FakeSubject) -> None:
+def test_ready_once_all_accounts_have_been_polled(url: str, exporter: FakeExporter) -> None:
     assert get(f"{url}/-/ready").status_code == 200
-    subject.pending_accounts = ["staging"]
+    exporter.pending_accounts = ["staging"]
     response = get(f"{url}/-/ready")
     assert (response.status_code, response.text) == (503, "Not polled yet: staging.\n")
 
 
 @pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/config/x", "/%2e%2e/etc/passwd"])
-def test_unknown_paths_are_404_with_a_sentence(url: str, path: str) -> None:
+def test_unknown_paths_are_404(url: str, path: str) -> None:
     response = get(f"{url}{path}")
     assert (response.status_code, response.text) == (
         404,
-        "There is nothing here; / links to what there is.\n",
+        "Not found; see / for the available paths.\n",
     )
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/config"])
-def test_wrong_methods_are_405_with_a_sentence(url: str, path: str) -> None:
+def test_wrong_methods_are_405(url: str, path: str) -> None:
     response = requests.post(f"{url}{path}", timeout=10)
     assert response.status_code == 405
-    assert response.text == "POST is not allowed here; use GET, HEAD.\n"
+    assert response.text == "Method POST is not allowed; use GET, HEAD.\n"
     assert response.headers["Allow"] == "GET, HEAD"
 
 
-def test_reload_is_refused_unless_enabled(url: str, subject: FakeSubject) -> None:
+def test_reload_is_403_unless_enabled(url: str, exporter: FakeExporter) -> None:
     assert requests.post(f"{url}/-/reload", timeout=10).status_code == 403
-    assert subject.reloads == 0
+    assert exporter.reloads == 0
     assert get(f"{url}/-/reload").status_code == 405
 
 
-def test_reload_says_what_is_wrong(subject: FakeSubject) -> None:
-    with served(make_app(subject, telemetry_path="/metrics", enable_lifecycle=True)) as port:
+def test_a_failed_reload_returns_the_errors(exporter: FakeExporter) -> None:
+    with served(make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)) as port:
         url = f"http://127.0.0.1:{port}"
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (200, "Reloaded.\n")
-        subject.mistakes = ["config.yaml: wrong", "config.yaml: wrong too"]
+        exporter.mistakes = ["config.yaml: wrong", "config.yaml: wrong too"]
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (500, "config.yaml: wrong\nconfig.yaml: wrong too\n")
-    assert subject.reloads == 2
+    assert exporter.reloads == 2
 
 
-def test_another_telemetry_path_and_no_status_page_at_the_root() -> None:
-    with served(make_app(FakeSubject(), telemetry_path="/")) as port:
+def test_metrics_at_the_root_replace_the_status_page() -> None:
+    with served(make_app(FakeExporter(), telemetry_path="/")) as port:
         url = f"http://127.0.0.1:{port}"
         assert "apples_total" in get(url).text
         assert get(f"{url}/metrics").status_code == 404
 
 
-def test_an_address_in_use_is_a_clear_mistake() -> None:
+def test_an_address_in_use_is_not_available() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            ConfigError, match=rf"^web.listen_address: cannot listen on 127.0.0.1:{port}: .*in use"
-        ):
+        message = rf"^web.listen_address: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        with pytest.raises(AddressUnavailable, match=message):
             listen(ListenAddress(host="127.0.0.1", port=port))
 
 
-def test_without_a_host_both_families_are_served() -> None:
+def test_without_a_host_it_listens_on_ipv4_and_ipv6() -> None:
     server = WebServer(
-        make_app(FakeSubject(), telemetry_path="/metrics"), listen(ListenAddress(host="", port=0))
+        make_app(FakeExporter(), telemetry_path="/metrics"), listen(ListenAddress(host="", port=0))
     )
     server.start()
     hosts = ["127.0.0.1", "[::1]"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
@@ -171,8 +170,8 @@ def test_without_a_host_both_families_are_served() -> None:
     assert server.stop() is True
 
 
-def test_answers_do_not_wait_for_acknowledgements() -> None:
-    """Every connection that is accepted sends at once, though it sends headers and body apart."""
+def test_responses_do_not_wait_for_acknowledgements() -> None:
+    """Headers and body are sent separately, so every accepted connection needs TCP_NODELAY."""
     with (
         closing(listen(ListenAddress(host="127.0.0.1", port=0))) as listening,
         socket.create_connection(listening.getsockname()),
@@ -181,10 +180,10 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
-def test_a_request_being_served_is_finished_before_the_end() -> None:
+def test_a_request_in_progress_is_finished_at_shutdown() -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    class Slow(FakeSubject):
+    class Slow(FakeExporter):
         def configuration(self) -> str:
             entered.set()
             assert leave.wait(30)
@@ -208,16 +207,16 @@ def test_a_request_being_served_is_finished_before_the_end() -> None:
     assert answers == ["finished\n"]
 
 
-def test_a_server_that_dies_ends_the_process() -> None:
-    """Serving is all there is to do: without it the main thread is told to stop."""
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+def test_a_crashed_server_stops_the_process() -> None:
+    """The main thread gets SIGTERM, since an exporter without a server is useless."""
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         sock = listen(ListenAddress(host="127.0.0.1", port=0))
         sock.close()
-        server = WebServer(make_app(FakeSubject(), telemetry_path="/metrics"), sock)
+        server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), sock)
         server.start()
-        eventually(told.is_set)
+        eventually(stopped.is_set)
         assert server.stop() is False
     finally:
         signal.signal(signal.SIGTERM, before)

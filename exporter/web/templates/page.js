@@ -10,8 +10,8 @@
   let busy = false;
   let timer;
 
-  // Show times in the reader's zone; today's without the date.
-  function localise(tree) {
+  // Show times in the local time zone; times of today without the date.
+  function localize(tree) {
     const today = new Date().toDateString();
     for (const element of tree.querySelectorAll("time")) {
       const time = new Date(element.dateTime);
@@ -20,9 +20,9 @@
     }
   }
 
-  // Make one tree like another, touching only what differs, so that focus, scroll and selection stay.
-  function assimilate(old, fresh) {
-    if (old.localName === "details" && fresh.dataset.troubled && !old.dataset.troubled) {
+  // Update a tree to match another. Unchanged nodes stay, and with them focus, scroll position and selection.
+  function update(old, fresh) {
+    if (old.localName === "details" && fresh.dataset.problem && !old.dataset.problem) {
       old.open = true;
     }
     for (const {name} of [...old.attributes]) {
@@ -31,50 +31,50 @@
     for (const {name, value} of fresh.attributes) {
       if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
-    compact(old);
-    compact(fresh);
-    const wanted = new Set(Array.from(fresh.children, (child) => child.dataset.key));
-    const keyed = new Map();
+    removeLineBreaks(old);
+    removeLineBreaks(fresh);
+    const keys = new Set(Array.from(fresh.children, (child) => child.dataset.key));
+    const byKey = new Map();
     for (const child of [...old.children]) {
       const key = child.dataset.key;
       if (key === undefined) continue;
-      if (wanted.has(key)) keyed.set(key, child);
+      if (keys.has(key)) byKey.set(key, child);
       else child.remove();
     }
     let at = old.firstChild;
     for (const next of [...fresh.childNodes]) {
       const key = next.dataset?.key;
-      const candidate = key === undefined ? at : keyed.get(key);
-      keyed.delete(key);
-      while (candidate && at !== candidate && at && at.dataset?.key === undefined) at = without(at);
+      const candidate = key === undefined ? at : byKey.get(key);
+      byKey.delete(key);
+      while (candidate && at !== candidate && at && at.dataset?.key === undefined) at = removeNode(at);
       if (candidate && candidate.nodeName === next.nodeName && candidate.dataset?.key === key) {
         if (candidate === at) at = at.nextSibling;
         else old.insertBefore(candidate, at);
-        if (next.nodeType === Node.ELEMENT_NODE) assimilate(candidate, next);
+        if (next.nodeType === Node.ELEMENT_NODE) update(candidate, next);
         else if (candidate.data !== next.data) candidate.data = next.data;
       } else {
         old.insertBefore(document.importNode(next, true), at);
       }
     }
-    while (at) at = without(at);
+    while (at) at = removeNode(at);
   }
 
-  // Remove a node; the one after it takes its place.
-  function without(node) {
+  // Remove a node and return the next one.
+  function removeNode(node) {
     const following = node.nextSibling;
     node.remove();
     return following;
   }
 
-  // Remove line breaks between elements, which would come between what belongs together.
-  function compact(element) {
+  // Remove line breaks between elements, which would not match.
+  function removeLineBreaks(element) {
     for (const child of [...element.childNodes]) {
       if (child.nodeType === Node.TEXT_NODE && /^\s*\n\s*$/.test(child.data)) child.remove();
     }
   }
 
-  // Said aloud, so only when it changes.
-  function say(text) {
+  // Screen readers read every change aloud.
+  function showNotice(text) {
     if (notice.textContent !== text) notice.textContent = text;
   }
 
@@ -83,17 +83,17 @@
       cache: "no-store",
       signal: AbortSignal.timeout(10000),
     });
-    if (!response.ok) throw new Error(`it answered with status ${response.status}`);
+    if (!response.ok) throw new Error(`status ${response.status}`);
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
-    if (!fresh.getElementById("main")) throw new Error("it answered with another page");
+    if (!fresh.getElementById("main")) throw new Error("unexpected page");
     if (fresh.documentElement.dataset.version !== root.dataset.version) {
       location.reload();
       return;
     }
-    localise(fresh);
+    localize(fresh);
     document.title = fresh.title;
-    assimilate(main, fresh.getElementById("main"));
-    say("");
+    update(main, fresh.getElementById("main"));
+    showNotice("");
   }
 
   async function tick() {
@@ -103,8 +103,8 @@
     try {
       await refresh();
     } catch (error) {
-      const why = error instanceof TypeError || error.name === "TimeoutError" ? "it cannot be reached" : error.message;
-      say(`This page is not up to date: the exporter does not give a new one, ${why}.`);
+      const reason = error instanceof TypeError || error.name === "TimeoutError" ? "the exporter cannot be reached" : error.message;
+      showNotice(`This page is not up to date. Refreshing failed: ${reason}.`);
     }
     busy = false;
     schedule();
@@ -115,8 +115,8 @@
     timer = setTimeout(tick, Number(root.dataset.refresh) * 1000);
   }
 
-  // A link to an account opens it.
-  function unfold() {
+  // Open the account that the address links to.
+  function openTarget() {
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target && target.localName === "details") target.open = true;
   }
@@ -128,10 +128,10 @@
     tick();
   });
   document.addEventListener("visibilitychange", tick);
-  addEventListener("hashchange", unfold);
+  addEventListener("hashchange", openTarget);
   document.getElementById("zone").textContent =
-    `Times are in the zone ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
-  localise(document);
-  unfold();
+    `Time zone: ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
+  localize(document);
+  openTarget();
   schedule();
 })();

@@ -3,7 +3,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The name of the objects: the release's where that says what it is, else both. */}}
+{{/* The name of the objects: the release's if it contains the chart's, else both. */}}
 {{- define "datarobot-exporter.fullname" -}}
 {{- $name := include "datarobot-exporter.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -16,7 +16,7 @@ app.kubernetes.io/name: {{ include "datarobot-exporter.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* What tells the exporter's pod from all others, the pod of `helm test` included. */}}
+{{/* Labels that only the exporter's pods have: not the pod of `helm test`, nor any other. */}}
 {{- define "datarobot-exporter.selectorLabels" -}}
 {{ include "datarobot-exporter.instanceLabels" . }}
 app.kubernetes.io/component: exporter
@@ -27,7 +27,7 @@ app.kubernetes.io/component: exporter
 app.kubernetes.io/component: test
 {{- end }}
 
-{{/* What is said of objects and pods alike. */}}
+{{/* Labels of objects and pods. */}}
 {{- define "datarobot-exporter.metaLabels" -}}
 {{- with .Values.commonLabels }}
 {{- toYaml . }}
@@ -36,7 +36,7 @@ app.kubernetes.io/part-of: datarobot-exporter
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
-{{/* The exporter's pod: without the chart's version, which shall not restart it. */}}
+{{/* The exporter's pod: without the chart's version, as a new chart version alone must not restart it. */}}
 {{- define "datarobot-exporter.podLabels" -}}
 {{ include "datarobot-exporter.metaLabels" . }}
 {{ include "datarobot-exporter.selectorLabels" . }}
@@ -67,7 +67,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end }}
 
-{{/* Where the exporter listens and what it serves there: the configuration says so. */}}
+{{/* Port and path of the metrics, from the configuration. */}}
 {{- define "datarobot-exporter.port" -}}
 {{- $web := (.Values.config).web | default dict -}}
 {{- $web.listen_address | default ":10072" | toString | regexFind "[0-9]+$" -}}
@@ -78,7 +78,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $web.telemetry_path | default "/metrics" -}}
 {{- end }}
 
-{{/* http, or https where the web configuration file says so. */}}
+{{/* http, or https if the web configuration file has TLS. */}}
 {{- define "datarobot-exporter.scheme" -}}
 {{- ternary "https" "http" .Values.webConfig.tls -}}
 {{- end }}
@@ -87,17 +87,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 /run/secrets/web-config
 {{- end }}
 
-{{/* A probe as it is in the values, with the scheme unless it names one; of a list of the values and the probe. */}}
+{{/*
+A probe of the values. Takes a list of the values, the probe, and what replaces its httpGet if clients need a
+certificate, which the kubelet does not have.
+*/}}
 {{- define "datarobot-exporter.probe" -}}
 {{- $values := index . 0 -}}
 {{- $probe := deepCopy (index . 1) -}}
-{{- if and $values.webConfig.tls $probe.httpGet -}}
+{{- if and $values.webConfig.clientCertificates $probe.httpGet -}}
+{{- $probe = merge (omit $probe "httpGet") (index . 2) -}}
+{{- else if and $values.webConfig.tls $probe.httpGet -}}
 {{- $_ := set $probe "httpGet" (merge $probe.httpGet (dict "scheme" "HTTPS")) -}}
 {{- end -}}
 {{- toYaml $probe -}}
 {{- end }}
 
-{{/* The directory of the exporter's state; empty where it keeps none. */}}
+{{/* The directory of the exporter's state; empty if it keeps none. */}}
 {{- define "datarobot-exporter.stateDirectory" -}}
 {{- $state := (.Values.config).state | default dict -}}
 {{- $state.directory | default (ternary "/var/lib/datarobot-exporter" "" .Values.persistence.enabled) -}}
@@ -107,7 +112,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 /run/secrets/datarobot-exporter
 {{- end }}
 
-{{/* What a volume for the state has to be; of the values of `persistence`. */}}
+{{/* Specification of a claim for the state. Takes the values of `persistence`. */}}
 {{- define "datarobot-exporter.claim" -}}
 accessModes:
   {{- toYaml .accessModes | nindent 2 }}
@@ -119,36 +124,52 @@ resources:
     storage: {{ .size }}
 {{- end }}
 
-{{/* Short enough for what Kubernetes appends to it in a label: the hash of a revision. */}}
+{{/* volumeClaimTemplates of the shards; empty without persistence. */}}
+{{- define "datarobot-exporter.claimTemplates" -}}
+{{- with .Values.persistence }}
+{{- if .enabled -}}
+- metadata:
+    name: state
+    labels:
+      {{- include "datarobot-exporter.selectorLabels" $ | nindent 6 }}
+    {{- with .annotations }}
+    annotations:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  spec:
+    {{- include "datarobot-exporter.claim" . | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Short enough for a label, to which Kubernetes appends the hash of a revision. */}}
 {{- define "datarobot-exporter.statefulSetName" -}}
 {{- include "datarobot-exporter.fullname" . | trunc 52 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* The Service that gives each shard a name of its own. */}}
+{{/* The headless Service that gives each shard a DNS name. */}}
 {{- define "datarobot-exporter.shardsServiceName" -}}
 {{- printf "%s-shards" (include "datarobot-exporter.statefulSetName" .) -}}
 {{- end }}
 
-{{/* Where `helm test` finds the exporters: by the Service, or each shard by its own name. */}}
-{{- define "datarobot-exporter.addresses" -}}
-{{- $addresses := list -}}
+{{/* URLs that `helm test` checks, one a line: the Service, or each shard by its DNS name. */}}
+{{- define "datarobot-exporter.urls" -}}
+{{- $scheme := include "datarobot-exporter.scheme" . -}}
 {{- if .Values.sharding.enabled -}}
-{{- range $index := until (int .Values.sharding.shards) -}}
-{{- $host := printf "%s-%d.%s" (include "datarobot-exporter.statefulSetName" $) $index (include "datarobot-exporter.shardsServiceName" $) -}}
-{{- $addresses = append $addresses (printf "%s://%s:%s" (include "datarobot-exporter.scheme" $) $host (include "datarobot-exporter.port" $)) -}}
-{{- end -}}
-{{- else -}}
-{{- $addresses = append $addresses (printf "%s://%s:%v" (include "datarobot-exporter.scheme" .) (include "datarobot-exporter.fullname" .) .Values.service.port) -}}
-{{- end -}}
-{{- join " " $addresses -}}
+{{- range $index := until (int .Values.sharding.shards) }}
+{{ $scheme }}://{{ include "datarobot-exporter.statefulSetName" $ }}-{{ $index }}.{{ include "datarobot-exporter.shardsServiceName" $ }}:{{ include "datarobot-exporter.port" $ }}
+{{- end }}
+{{- else }}
+{{ $scheme }}://{{ include "datarobot-exporter.fullname" . }}:{{ .Values.service.port }}
+{{- end }}
 {{- end }}
 
-{{/* The Secret of the tokens: the operator's own, or the chart's. */}}
+{{/* The Secret of the tokens: the user's, or the chart's. */}}
 {{- define "datarobot-exporter.secretName" -}}
 {{- .Values.credentials.existingSecret | default (include "datarobot-exporter.fullname" .) -}}
 {{- end }}
 
-{{/* The accounts whose token is in that Secret, each with its key there; as YAML, to be read again. */}}
+{{/* Accounts whose token is in that Secret, with its key there, as YAML. */}}
 {{- define "datarobot-exporter.secretAccounts" -}}
 {{- $keys := dict -}}
 {{- range $account := (.Values.config).accounts | default list -}}
@@ -160,7 +181,7 @@ resources:
 {{- toYaml $keys -}}
 {{- end }}
 
-{{/* The exporter's configuration file: the operator's, and the paths that the chart decides. */}}
+{{/* The exporter's configuration file: the user's, with the paths that the chart sets. */}}
 {{- define "datarobot-exporter.config" -}}
 {{- $config := deepCopy (.Values.config | default dict) -}}
 {{- $ofSecret := include "datarobot-exporter.secretAccounts" . | fromYaml -}}
@@ -180,55 +201,65 @@ resources:
 {{- toYaml $config -}}
 {{- end }}
 
-{{/* Refuse values that would make a pod which cannot work; all mistakes at once. */}}
+{{/* Refuse values that give a pod which cannot work. Reports all errors at once. */}}
 {{- define "datarobot-exporter.check" -}}
-{{- $mistakes := list -}}
+{{- $errors := list -}}
 {{- $credentials := .Values.credentials -}}
 {{- $accounts := (.Values.config).accounts | default list -}}
 {{- $ofSecret := include "datarobot-exporter.secretAccounts" . | fromYaml -}}
 {{- if not .Values.image.repository -}}
-{{- $mistakes = append $mistakes "image.repository is empty; expected the image that you built of the Dockerfile" -}}
+{{- $errors = append $errors "image.repository is empty; expected the image that you built from the Dockerfile" -}}
 {{- end -}}
 {{- range $index, $account := $accounts -}}
 {{- if ($account.authorization | default dict).credentials -}}
-{{- $mistakes = append $mistakes (printf "config.accounts[%d].authorization.credentials would put a token into a ConfigMap; expected credentials.existingSecret, or credentials.tokens.%s" $index $account.name) -}}
+{{- $errors = append $errors (printf "config.accounts[%d].authorization.credentials would put a token into a ConfigMap; expected credentials.existingSecret, or credentials.tokens.%s" $index $account.name) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $credentials.existingSecret $credentials.tokens -}}
-{{- $mistakes = append $mistakes "credentials.existingSecret and credentials.tokens are given; expected one of them" -}}
+{{- $errors = append $errors "credentials.existingSecret and credentials.tokens are both set; expected one of them" -}}
 {{- end -}}
 {{- if not $credentials.existingSecret -}}
 {{- range $name := keys $ofSecret | sortAlpha -}}
 {{- if not (hasKey $credentials.tokens $name) -}}
-{{- $mistakes = append $mistakes (printf "the account %s has no token; expected credentials.existingSecret, credentials.tokens.%s, or an authorization of its own" $name $name) -}}
+{{- $errors = append $errors (printf "the account %s has no token; expected credentials.existingSecret, credentials.tokens.%s, or an authorization of its own" $name $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $key := list "keys" "tokens" -}}
 {{- range $name := keys (index $credentials $key) | sortAlpha -}}
 {{- if not (hasKey $ofSecret $name) -}}
-{{- $mistakes = append $mistakes (printf "credentials.%s.%s is for no account that needs it; expected the name of one in config.accounts" $key $name) -}}
+{{- $errors = append $errors (printf "credentials.%s.%s matches no account that needs a token; expected a name from config.accounts" $key $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- $ownWebConfig := (((.Values.config).web | default dict).config_file) -}}
 {{- if and .Values.webConfig.existingSecret $ownWebConfig -}}
-{{- $mistakes = append $mistakes "webConfig.existingSecret and config.web.config_file are given; expected one of them" -}}
+{{- $errors = append $errors "webConfig.existingSecret and config.web.config_file are both set; expected one of them" -}}
 {{- end -}}
 {{- if and .Values.webConfig.tls (not (or .Values.webConfig.existingSecret $ownWebConfig)) -}}
-{{- $mistakes = append $mistakes "webConfig.tls is given, but no web configuration file; expected webConfig.existingSecret, or config.web.config_file" -}}
+{{- $errors = append $errors "webConfig.tls is set without a web configuration file; expected webConfig.existingSecret, or config.web.config_file" -}}
+{{- end -}}
+{{- if and .Values.webConfig.clientCertificates (not .Values.webConfig.tls) -}}
+{{- $errors = append $errors "webConfig.clientCertificates is set without webConfig.tls; expected both, or neither" -}}
 {{- end -}}
 {{- if and .Values.serviceMonitor.basicAuth .Values.serviceMonitor.authorization -}}
-{{- $mistakes = append $mistakes "serviceMonitor.basicAuth and serviceMonitor.authorization are given; expected one of them" -}}
+{{- $errors = append $errors "serviceMonitor.basicAuth and serviceMonitor.authorization are both set; expected one of them" -}}
 {{- end -}}
 {{- if and .Values.sharding.enabled .Values.persistence.existingClaim -}}
-{{- $mistakes = append $mistakes "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard; expected no persistence.existingClaim" -}}
+{{- $errors = append $errors "persistence.existingClaim is one volume, and sharding.enabled needs one for each shard; expected no persistence.existingClaim" -}}
+{{- end -}}
+{{- if .Values.sharding.enabled -}}
+{{- $name := include "datarobot-exporter.statefulSetName" . -}}
+{{- $installed := dig "metadata" "annotations" "checksum/claims" "" (lookup "apps/v1" "StatefulSet" .Release.Namespace $name) -}}
+{{- if and $installed (ne $installed (include "datarobot-exporter.claimTemplates" . | sha256sum)) -}}
+{{- $errors = append $errors (printf "persistence has changed, but Kubernetes does not allow to change the volume claims of a StatefulSet; expected the former values, or another upgrade after `kubectl -n %s delete statefulset %s --cascade=orphan`, which leaves pods and volumes in place" .Release.Namespace $name) -}}
+{{- end -}}
 {{- end -}}
 {{- if and $credentials.keys (not $credentials.existingSecret) -}}
-{{- $mistakes = append $mistakes "credentials.keys is given without credentials.existingSecret; expected both, or neither" -}}
+{{- $errors = append $errors "credentials.keys is set without credentials.existingSecret; expected both, or neither" -}}
 {{- end -}}
 {{- if and $credentials.existingSecret (not $ofSecret) -}}
-{{- $mistakes = append $mistakes "credentials.existingSecret is given, but no account needs it; expected accounts in config.accounts" -}}
+{{- $errors = append $errors "credentials.existingSecret is set, but no account needs it; expected accounts in config.accounts" -}}
 {{- end -}}
 {{- if not $accounts -}}
 {{- $given := false -}}
@@ -236,10 +267,10 @@ resources:
 {{- if eq .name "DATAROBOT_API_TOKEN" -}}{{- $given = true -}}{{- end -}}
 {{- end -}}
 {{- if not (or $given .Values.extraEnvFrom) -}}
-{{- $mistakes = append $mistakes "there is no account; expected some in config.accounts, or the variable DATAROBOT_API_TOKEN in extraEnv" -}}
+{{- $errors = append $errors "there is no account; expected some in config.accounts, or the variable DATAROBOT_API_TOKEN in extraEnv" -}}
 {{- end -}}
 {{- end -}}
-{{- if $mistakes -}}
-{{- fail (printf "\n- %s" (join "\n- " $mistakes)) -}}
+{{- if $errors -}}
+{{- fail (printf "\n- %s" (join "\n- " $errors)) -}}
 {{- end -}}
 {{- end }}

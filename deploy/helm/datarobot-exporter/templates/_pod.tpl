@@ -1,4 +1,4 @@
-{{/* The exporter's pod, whoever makes it: the Deployment, or the StatefulSet of the shards. */}}
+{{/* The pod template of the Deployment, and of the StatefulSet if there are shards. */}}
 {{- define "datarobot-exporter.pod" -}}
 {{- $ofSecret := include "datarobot-exporter.secretAccounts" . | fromYaml -}}
 {{- $stateDirectory := include "datarobot-exporter.stateDirectory" . -}}
@@ -12,7 +12,7 @@ metadata:
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-    # The configuration is read when the exporter starts: another one needs another pod.
+    # A changed configuration restarts the pod.
     checksum/config: {{ include "datarobot-exporter.config" . | sha256sum }}
     {{- with .Values.credentials.tokens }}
     checksum/secret: {{ toJson . | sha256sum }}
@@ -69,11 +69,12 @@ spec:
           protocol: TCP
       {{- with .Values.livenessProbe }}
       livenessProbe:
-        {{- include "datarobot-exporter.probe" (list $.Values .) | nindent 8 }}
+        {{- $exec := dict "exec" (dict "command" (list "datarobot-exporter" "--config.file=/etc/datarobot-exporter/config.yaml" "health")) }}
+        {{- include "datarobot-exporter.probe" (list $.Values . $exec) | nindent 8 }}
       {{- end }}
       {{- with .Values.readinessProbe }}
       readinessProbe:
-        {{- include "datarobot-exporter.probe" (list $.Values .) | nindent 8 }}
+        {{- include "datarobot-exporter.probe" (list $.Values . (dict "tcpSocket" (dict "port" "http"))) | nindent 8 }}
       {{- end }}
       {{- with .Values.resources }}
       resources:
@@ -83,7 +84,7 @@ spec:
       securityContext:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      # Directories, not single files: only these follow a change of their ConfigMap or Secret.
+      # Directories, not single files: only directories follow a change of their ConfigMap or Secret.
       volumeMounts:
         - name: config
           mountPath: /etc/datarobot-exporter
@@ -155,7 +156,10 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.topologySpreadConstraints }}
+  {{- $selector := dict "labelSelector" (dict "matchLabels" (include "datarobot-exporter.selectorLabels" $ | fromYaml)) }}
   topologySpreadConstraints:
-    {{- toYaml . | nindent 4 }}
+    {{- range . }}
+    - {{- toYaml (ternary . (merge (omit . "labelSelector") $selector) (not (empty .labelSelector))) | nindent 6 }}
+    {{- end }}
   {{- end }}
 {{- end }}

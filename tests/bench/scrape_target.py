@@ -1,8 +1,7 @@
-"""Serve some accounts as the exporter does, but poll only when told: for scrapes that are idle, and for some
-that are not.
+"""Serve accounts as the exporter does, but poll on command only, to measure scrapes while idle and polling.
 
-Commands come on standard input, one a line: `poll` polls every account once, `walk` polls the first one again
-and again, `rest` ends that. Each is answered by a line when it is done; the first line tells the port.
+Commands are lines on standard input: `poll` polls every account once, `start` polls the first account
+repeatedly until `stop`. Each is confirmed by a line of output; the first line of output is the port.
 """
 
 import argparse
@@ -19,15 +18,15 @@ from exporter.web.server import WebServer, listen, make_app
 
 
 @contextmanager
-def walking(daemon: Daemon) -> Iterator[None]:
-    """Meanwhile the first account is polled without a pause."""
+def polling(daemon: Daemon) -> Iterator[None]:
+    """Poll the first account without pauses in a thread."""
     stop = threading.Event()
 
-    def walk() -> None:
+    def poll() -> None:
         while not stop.is_set():
             daemon._pollers[0].poll()
 
-    thread = threading.Thread(target=walk)
+    thread = threading.Thread(target=poll)
     thread.start()
     yield
     stop.set()
@@ -35,7 +34,7 @@ def walking(daemon: Daemon) -> Iterator[None]:
 
 
 def main() -> None:
-    """Serve until the commands end."""
+    """Serve until the command `end`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     path = parser.parse_args().file
@@ -49,9 +48,9 @@ def main() -> None:
         if command == "poll":
             assert daemon.poll_once()
         else:
-            with walking(daemon):
-                print("walking", flush=True)  # noqa: T201
-                assert input() == "rest"
+            with polling(daemon):
+                print("polling", flush=True)  # noqa: T201
+                assert input() == "stop"
         print("done", flush=True)  # noqa: T201
     assert server.stop()
 

@@ -1,8 +1,7 @@
-"""Walk a listing in one of three ways, in a process of its own, and tell what it cost.
+"""Poll a listing in one of three ways, in a process of its own, and print the cost.
 
-`ours` is a whole poll as the exporter does it: client, decoding, counting, ledger. `plain` is what one would
-write first: requests, json, datetime and gauges. `floor` reads every page and finds its `next`, nothing else:
-no client in Python can cost less than that.
+`ours` is a complete poll of the exporter. `plain` is a simple script with requests and gauges.
+`floor` reads every page and its `next` only, the lower bound for a Python client.
 """
 
 import argparse
@@ -33,17 +32,17 @@ TOKEN: Final = "obviously-fake-token"
 _NEXT: Final = re.compile(rb'"next": "http://[^/]+([^"]+)"')
 _TAIL: Final = 300
 
-Walk = Callable[[], None]
-"""One walk of the whole listing."""
+Poll = Callable[[], None]
+"""Polls the whole listing once."""
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What walks cost.
+    """The cost of polls.
 
     Attributes:
-        wall: Seconds of each, the first left out.
-        cpu: Likewise, user and system time of the process.
-        rss: Bytes of memory at the peak of the process, the first walk included.
+        wall: Seconds of each poll but the first.
+        cpu: User and system time of each poll but the first.
+        rss: Peak memory of the process in bytes.
     """
 
     wall: list[float]
@@ -51,38 +50,38 @@ class Cost(msgspec.Struct, frozen=True):
     rss: int
 
 
-def ours(url: str, page: int, **poll: float) -> Walk:
-    """The exporter's poll of an account; it is the same account at every walk."""
+def ours(url: str, page: int, **settings: float) -> Poll:
+    """Return the exporter's poll of one account."""
     configure_logs("error", "logfmt")
     account = config.load(None, {"DATAROBOT_ENDPOINT": url, "DATAROBOT_API_TOKEN": TOKEN}, {}).accounts[0]
     limits = msgspec.structs.replace(
-        account.poll, page_size=page, interval=600.0, timeout=600.0, request_timeout=60.0, **poll
+        account.poll, page_size=page, interval=600.0, timeout=600.0, request_timeout=60.0, **settings
     )
     account = msgspec.structs.replace(account, poll=limits)
     telemetry, stop = Telemetry(), threading.Event()
     poller = Poller(account, Client(account, telemetry=telemetry, stop=stop), telemetry=telemetry, stop=stop)
 
-    def walk() -> None:
+    def poll() -> None:
         assert poller.poll()
 
-    return walk
+    return poll
 
 
-def plain(url: str, page: int) -> Walk:
-    """No session, no structs, no bounds."""
+def plain(url: str, page: int) -> Poll:
+    """Return a poll without session, structs and limits."""
     registry = prometheus_client.CollectorRegistry()
     tasks = prometheus_client.Gauge("tasks", "Tasks.", ["status", "type"], registry=registry)
     oldest = prometheus_client.Gauge("oldest", "Oldest.", ["status", "type"], registry=registry)
 
-    def walk() -> None:
+    def poll() -> None:
         counts: Counter[tuple[str, str]] = Counter()
         ages: dict[tuple[str, str], float] = {}
         now = time.time()
         following = f"{url}/status/?offset=0&limit={page}"
         while following:
-            answer = requests.get(following, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
-            answer.raise_for_status()
-            document = answer.json()
+            response = requests.get(following, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+            response.raise_for_status()
+            document = response.json()
             for task in document["data"]:
                 key = task["status"], task["type"]
                 counts[key] += 1
@@ -93,15 +92,15 @@ def plain(url: str, page: int) -> Walk:
             tasks.labels(*key).set(count)
             oldest.labels(*key).set(ages[key])
 
-    return walk
+    return poll
 
 
-def floor(url: str, page: int) -> Walk:
-    """One connection of the standard library's bare client."""
+def floor(url: str, page: int) -> Poll:
+    """Return a poll with one connection of http.client."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
 
-    def walk() -> None:
+    def poll() -> None:
         target = f"{parts.path}/status/?offset=0&limit={page}"
         while target:
             connection.request("GET", target, headers={"Authorization": f"Bearer {TOKEN}"})
@@ -109,26 +108,26 @@ def floor(url: str, page: int) -> Walk:
             following = _NEXT.search(body, max(0, len(body) - _TAIL))
             target = following[1].decode() if following else ""
 
-    return walk
+    return poll
 
 
-WAYS: Final[Mapping[str, Callable[..., Walk]]] = {"ours": ours, "plain": plain, "floor": floor}
+WAYS: Final[Mapping[str, Callable[..., Poll]]] = {"ours": ours, "plain": plain, "floor": floor}
 
 
-def measure(walk: Walk, times: int) -> Cost:
-    """Walk once to warm up, then so many times."""
-    walk()
+def measure(poll: Poll, times: int) -> Cost:
+    """Poll once to warm up, then measure."""
+    poll()
     wall, cpu = [], []
     for _ in range(times):
         started, worked = time.perf_counter(), time.process_time()
-        walk()
+        poll()
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - worked)
     return Cost(wall, cpu, peak())
 
 
 def peak() -> int:
-    """Bytes of memory that this process has had at most; unlike getrusage, without its parent's."""
+    """Return the peak memory of this process in bytes; getrusage would include its parent's."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
     return int(kibibytes) * 1024
@@ -141,9 +140,9 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("page", type=int)
     parser.add_argument("times", type=int)
-    parser.add_argument("--poll", type=json.loads, default={}, help="more keys of the poll, as JSON")
-    asked = parser.parse_args()
-    cost = measure(WAYS[asked.way](asked.url, asked.page, **asked.poll), asked.times)
+    parser.add_argument("--poll", type=json.loads, default={}, help="additional poll settings as JSON")
+    arguments = parser.parse_args()
+    cost = measure(WAYS[arguments.way](arguments.url, arguments.page, **arguments.poll), arguments.times)
     print(json.dumps(msgspec.to_builtins(cost)))  # noqa: T201
 
 

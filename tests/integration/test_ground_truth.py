@@ -127,7 +127,7 @@ class World:
             self._simulator.inject(fault)
 
     def change(self, step: int) -> None:
-        """One step of life, all at once for whoever polls."""
+        """One step of life, all at once for a poll."""
         with self._simulator.lock:
             self.trouble(step)
             self.hide_some(20)
@@ -188,7 +188,7 @@ def test_counts_equal_the_truth_through_shifts_failures_a_kill_and_a_restart(
     (tmp_path / "config.yaml").write_text(CONFIG.format(url=simulator.url))
 
     def start() -> RunningExporter:
-        flags = ["--web.listen-address=127.0.0.1:0", "--log.level=info"]
+        flags = ["--web.listen-address=127.0.0.1:0", "--log.level=debug"]
         return RunningExporter(flags, cwd=tmp_path, environ={"TOKEN": TOKEN})
 
     with start() as exporter:

@@ -1,4 +1,4 @@
-"""What the exporter is let loose on: living accounts behind one simulator, whose time can stand still."""
+"""The simulated accounts of a soak, on one simulator with a clock that can be paused."""
 
 import threading
 import time
@@ -14,61 +14,62 @@ from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-SHORTEST_LIFE_SECONDS = 120.0
-"""Every task lives at least so long: polls that are closer together see all of them."""
+MIN_TASK_SECONDS = 120.0
+"""Minimum duration of a task; more frequent polls see every task."""
 
 _RECORD_SECONDS = 2 * 3600.0
 _WARM_UP_SECONDS = 900.0
 _PROFILES = ("steady", "busy", "troubled")
-_EVERY = 5
-_ITINERANT = 2
+# Every fifth account is removable.
+_FIRST_REMOVABLE = 2
+_REMOVABLE_STEP = 5
 
 
 class Clock:
-    """Unix seconds that stand still until they run; what is missed meanwhile never comes."""
+    """A clock in Unix seconds, paused at first. After a pause it continues where it stopped."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lag = 0.0
-        self._stands_at: float | None = time.time()
+        self._paused_at: float | None = time.time()
 
     def __call__(self) -> float:
-        """What time it is."""
+        """Return the time."""
         with self._lock:
-            return time.time() - self._lag if self._stands_at is None else self._stands_at
+            return time.time() - self._lag if self._paused_at is None else self._paused_at
 
     def run(self) -> None:
-        """Go on from where it stands."""
+        """Start or continue."""
         with self._lock:
-            if self._stands_at is not None:
-                self._lag, self._stands_at = time.time() - self._stands_at, None
+            if self._paused_at is not None:
+                self._lag, self._paused_at = time.time() - self._paused_at, None
 
-    def stand(self) -> None:
-        """Stand still."""
+    def pause(self) -> None:
+        """Pause."""
         now = self()
         with self._lock:
-            self._stands_at = now
+            self._paused_at = now
 
 
-class World:
-    """The accounts, their tokens and the simulator that serves them, from `with` to its end.
+class SimulatedAccounts:
+    """Simulated accounts, their tokens and their simulator.
 
     Args:
-        count: Accounts; their profiles are steady, busy and troubled in turn.
-        seed: The same seed lives the same life.
+        count: Number of accounts; their profiles are steady, busy and troubled in turn.
+        seed: Seed for reproducible runs.
 
     Attributes:
-        clock: By which the accounts live.
-        names: Of all accounts.
-        itinerant: Those that a reload may remove and add again, and of which the simulator may lie.
-        simulator: Where they are.
-        tokens: By name; obviously fake.
+        clock: The clock of the simulator.
+        names: Names of all accounts.
+        removable: Accounts that reloads may remove and add, and that may have misleading faults.
+        simulator: The simulator.
+        tokens: Tokens by name; obviously fake.
     """
 
     def __init__(self, count: int, *, seed: int) -> None:
         self.clock = Clock()
         self.names = [f"account-{number:02d}" for number in range(count)]
-        self.itinerant = self.names[_ITINERANT::_EVERY]
+        self.removable = self.names[_FIRST_REMOVABLE::_REMOVABLE_STEP]
         self.tokens = {name: f"fake-soak-token-of-{name}" for name in self.names}
         start = self.clock()
         self._accounts = {
@@ -85,50 +86,50 @@ class World:
 
     @property
     def constant(self) -> list[str]:
-        """Accounts that are never removed, and of which the simulator never lies."""
-        return [name for name in self.names if name not in self.itinerant]
+        """Accounts that are not removable."""
+        return [name for name in self.names if name not in self.removable]
 
     def truths(self) -> dict[str, Truth]:
-        """The truth of every account, at one moment."""
+        """Return the ground truth of all accounts at the same time."""
         with self.simulator.lock:
             now = self.clock()
             return {name: account.truth(now) for name, account in self._accounts.items()}
 
     def configured(self, names: Sequence[str], directory: Path) -> list[dict[str, Any]]:
-        """Accounts for a configuration: tokens in files here, in the environment and written out in turn."""
+        """Return the accounts section; tokens are in files, in the environment and literal in turn."""
         accounts = []
         for name in names:
-            given = {
+            credentials = {
                 "credentials_file": str(directory / f"{name}.token"),
                 "credentials_env": variable(name),
                 "credentials": self.tokens[name],
             }
-            key = list(given)[self.names.index(name) // len(_PROFILES) % len(given)]
-            authorization = {"type": "Bearer", key: given[key]}
+            key = list(credentials)[self.names.index(name) // len(_PROFILES) % len(credentials)]
+            authorization = {"type": "Bearer", key: credentials[key]}
             accounts.append({"name": name, "endpoint": self.simulator.url, "authorization": authorization})
         return accounts
 
     def write_tokens(self, directory: Path) -> None:
-        """Write the files that the configuration names."""
+        """Write the token files of the configuration."""
         for name, token in self.tokens.items():
             (directory / f"{name}.token").write_text(f"{token}\n")
 
     def environ(self) -> dict[str, str]:
-        """The variables that the configuration names."""
+        """Return the environment variables of the configuration."""
         return {variable(name): token for name, token in self.tokens.items()}
 
 
 def variable(name: str) -> str:
-    """The environment variable of an account's token."""
+    """Return the environment variable for an account's token."""
     return name.upper().replace("-", "_")
 
 
 def _profile(name: str) -> Profile:
-    """A profile under which every task can be seen, and its end be known."""
+    """Return a profile in which every task and its outcome can be observed."""
     return msgspec.structs.replace(
         PROFILES[name],
-        shortest=SHORTEST_LIFE_SECONDS,
-        recordless=0.0,
-        record_ttl=_RECORD_SECONDS,
+        min_seconds=MIN_TASK_SECONDS,
+        without_record=0.0,
+        record_seconds=_RECORD_SECONDS,
         warm_up=_WARM_UP_SECONDS,
     )

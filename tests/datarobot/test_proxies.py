@@ -1,0 +1,112 @@
+"""Which proxy is used, as the environment says it."""
+
+import pytest
+
+from exporter.datarobot.proxies import proxy_for
+from exporter.errors import ConnectionFailed
+
+
+PROXY = "http://proxy.test:3128"
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "expected"),
+    [
+        ({}, "https://api.test", None),
+        ({"HTTPS_PROXY": PROXY}, "https://api.test", PROXY),
+        ({"https_proxy": PROXY}, "https://api.test", PROXY),
+        ({"HTTP_PROXY": PROXY}, "https://api.test", None),
+        ({"HTTPS_PROXY": PROXY}, "http://api.test", None),
+        ({"ALL_PROXY": PROXY}, "https://api.test", PROXY),
+        ({"all_proxy": "http://other.test:1", "https_proxy": PROXY}, "https://api.test", PROXY),
+        ({"HTTPS_PROXY": "http://other.test:1", "https_proxy": PROXY}, "https://api.test", PROXY),
+        ({"HTTPS_PROXY": PROXY, "https_proxy": ""}, "https://api.test", None),
+        ({"HTTPS_PROXY": "proxy.test:3128"}, "https://api.test", PROXY),
+        ({"HTTPS_PROXY": "https://proxy.test"}, "https://api.test", "https://proxy.test"),
+    ],
+)
+def test_variables(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str, expected: str | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(endpoint, None) == expected
+
+
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize(
+    ("no_proxy", "host", "direct"),
+    [
+        ("*", "api.test", True),
+        ("api.test", "api.test", True),
+        ("API.test", "Api.TEST", True),
+        ("api.test", "api.test.", True),
+        (".api.test", "api.test", True),
+        (".test", "api.test", True),
+        ("test", "api.test", True),
+        ("*.test", "api.test", True),
+        ("pi.test", "api.test", False),
+        ("other.test, api.test", "api.test", True),
+        ("other.test api.test", "api.test", True),
+        (",, ,", "api.test", False),
+        ("", "api.test", False),
+        ("api.test:443", "api.test", True),
+        ("api.test:443", "api.test:8443", False),
+        ("api.test:8443", "api.test:8443", True),
+        ("api.test", "api.test:8443", True),
+        ("10.1.2.3", "10.1.2.3", True),
+        ("10.1.2.3:443", "10.1.2.3", True),
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.1.2.3/8", "10.1.2.3", True),
+        ("10.0.0.0/16", "10.1.2.3", False),
+        ("10.0.0.0/8", "api.test", False),
+        ("::1", "[::1]", True),
+        ("[::1]", "[::1]", True),
+        ("[::1]:443", "[::1]:443", True),
+        ("[::1]:80", "[::1]:443", False),
+        ("fd00::/8", "[fd00::1:8443]", True),
+        ("fd00::/8", "10.1.2.3", False),
+        ("10.0.0.0/99", "10.1.2.3", False),
+    ],
+)
+def test_exceptions(
+    monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str, host: str, *, direct: bool
+) -> None:
+    """Whatever form curl, requests or Go take: by name, domain, address, network, with or without port."""
+    monkeypatch.setenv("HTTPS_PROXY", PROXY)
+    monkeypatch.setenv(variable, no_proxy)
+    assert proxy_for(f"https://{host}/api/v2", None) == (None if direct else PROXY)
+
+
+def test_the_configuration_knows_no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert proxy_for("https://api.test", PROXY) == PROXY
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("socks5://proxy.test:1080", "names a SOCKS proxy, which is not supported; expected http or https"),
+        ("socks5h://user:fake-password@proxy.test:1080", "names a SOCKS proxy, which is not supported; "),
+        ("ftp://proxy.test:21", "is not a valid URL; expected http://proxy.example.com:3128"),
+        ("http://user:fake-password@:3128", "is not a valid URL; expected "),
+        ("http://user:fake-password@proxy.test:port", "is not a valid URL; expected "),
+        ("http://[", "is not a valid URL; expected "),
+    ],
+)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_what_is_not_an_http_proxy_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    """And without its password."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConnectionFailed) as raised:
+        proxy_for("https://api.test", None)
+    assert str(raised.value).startswith(f"{variable} {expected}")
