@@ -29,7 +29,25 @@ demo: $(VENV)/.installed ## Run the exporter on a simulated DataRobot, at localh
 	$(BIN)/datarobot-exporter demo
 
 test: $(VENV)/.installed-dev ## Run all tests, with branch coverage
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --durations=15 $(PYTEST_ARGS)
+
+# Each starts servers or many processes.
+SLOW_TESTS := integration deploy commands/test_completion.py config/test_sharding.py simulator/test_schemathesis.py \
+  simulator/test_simulator.py simulator/test_vendor_client.py test_bench.py test_cli.py test_documented_commands.py \
+  test_secrets_watch.py
+.PHONY: check
+check: $(VENV)/.installed-dev ## Check style and types, and run the unit tests; takes a minute
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n auto $(SLOW_TESTS:%=--ignore=tests/%) $(PYTEST_ARGS)
+
+.PHONY: mutate
+mutate: $(VENV)/.installed-dev ## Run mutation tests; MUTANTS='exporter.metrics.*' selects some
+	copy=$$(mktemp -d) && cp -r exporter tests pyproject.toml README.md LICENSE $$copy && cd $$copy && \
+	  $(abspath $(BIN))/mutmut run $(if $(MUTANTS),'$(MUTANTS)') && $(abspath $(BIN))/mutmut results | sed '/: not checked$$/d' && \
+	  $(abspath $(BIN))/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json && \
+	  echo && echo "To see a mutant: cd $$copy && $(abspath $(BIN))/mutmut show NAME"
 
 bench: $(VENV)/.installed-dev ## Measure walks, scrapes and rest, and print the tables; BENCH_ARGS=--quick is shorter
 	$(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
@@ -37,12 +55,18 @@ bench: $(VENV)/.installed-dev ## Measure walks, scrapes and rest, and print the 
 soak: $(VENV)/.installed-dev ## Run the exporter through faults, reloads and bad clients for MINUTES (20)
 	$(BIN)/python tests/soak --minutes $(MINUTES) $(SOAK_ARGS)
 
-lint: $(VENV)/.installed-dev ## Check style, types, architecture, image file and rule files
+lint: $(VENV)/.installed-dev ## Check style, types, architecture, image file, workflows and rule files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms \
+	  $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/zizmor --quiet --offline .
 	$(if $(RULES),$(call with,promtool,check rules $(RULES)))
 
 test-every-python: ## Run the tests with every Python from 3.11 that is on PATH

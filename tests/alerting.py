@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import requests
 import yaml
-from conftest import DEADLINE_SECONDS, eventually, program
+from children import end
+from conftest import eventually, program
 from running import free_port
 
 
@@ -154,6 +155,7 @@ class Alertmanager:
                 ],
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     @staticmethod
@@ -171,8 +173,7 @@ class Alertmanager:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait(DEADLINE_SECONDS)
+        end(self._process)
 
     def _ready(self) -> bool:
         assert self._process.poll() is None, "Alertmanager exited; see alertmanager.log"

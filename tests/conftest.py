@@ -3,15 +3,20 @@
 import logging
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
 import structlog
+from hypothesis import settings
 
 
 pytest_plugins = ["secrets_watch"]
+# Hypothesis' time limit for an example is too short for a busy machine; a test has one.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 Seen = TypeVar("Seen")
 
@@ -36,6 +41,18 @@ def program(name: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_have_default_signal_handlers() -> Iterator[None]:
+    """A program inherits what is ignored (by `nohup`, or in the background of a shell), but no handler."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+    ignored = [number for number in numbers if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Self
 
 import requests
+from children import end
 from conftest import DEADLINE_SECONDS, eventually, program
 from secrets_watch import watch
 
@@ -36,6 +37,7 @@ class RunningExporter:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         self.lines: list[str] = []
         self.printed: list[str] = []
@@ -56,9 +58,10 @@ class RunningExporter:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.wait()
+        try:
+            end(self.process)
+        finally:
+            self.wait()
 
     @property
     def port(self) -> int:
@@ -132,6 +135,7 @@ class Prometheus:
                 ],
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     def __enter__(self) -> Self:
@@ -139,8 +143,7 @@ class Prometheus:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        self._process.wait(DEADLINE_SECONDS)
+        end(self._process)
 
     def _ready(self) -> bool:
         assert self._process.poll() is None, "Prometheus exited; see prometheus.log"

@@ -1,15 +1,16 @@
 """The benchmark runs in a small size and prints complete tables."""
 
-import subprocess
 import sys
 from pathlib import Path
+
+from children import run
 
 
 BENCH = Path(__file__).parent / "bench" / "benchmark.py"
 
 
 def test_the_benchmark_runs() -> None:
-    done = subprocess.run([sys.executable, BENCH, "--tiny"], capture_output=True, text=True, check=False)
+    done = run([sys.executable, BENCH, "--tiny"])
     assert done.returncode == 0, done.stderr
     machine, *tables = done.stdout.rstrip("\n").split("\n\n")
     assert machine.startswith("Machine: ")

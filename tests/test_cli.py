@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 import requests
+from children import end
 from click.testing import CliRunner
 from conftest import DEADLINE_SECONDS, eventually
 from running import RunningExporter, free_port
@@ -351,7 +352,10 @@ def test_polls_go_on_if_the_log_cannot_be_written(simulator: Simulator, tmp_path
     (tmp_path / "config.yaml").write_text("poll: {interval: 100ms}\n")
     redirect = {"full": "2>/dev/full", "closed": "2>&-"}[log]
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f"{command} {redirect}"], env={**os.environ, **environment(simulator)}, cwd=tmp_path
+        ["/bin/sh", "-c", f"{command} {redirect}"],
+        env={**os.environ, **environment(simulator)},
+        cwd=tmp_path,
+        start_new_session=True,
     )
 
     def polls() -> float:
@@ -362,9 +366,11 @@ def test_polls_go_on_if_the_log_cannot_be_written(simulator: Simulator, tmp_path
         found = re.search(r'^datarobot_exporter_polls_total\{account="default"\} (\S+)$', text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
-    eventually(lambda: polls() >= 3)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(DEADLINE_SECONDS) == 0
+    try:
+        eventually(lambda: polls() >= 3)
+    finally:
+        status = end(process)
+    assert status == 0
 
 
 def test_a_token_in_a_response_is_not_logged(

@@ -442,6 +442,7 @@ def enable_service(block: Block, _setup: Setup) -> None:
 SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walk_through]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", SHOWN, ids=lambda block: f"{block.document}: {block.first[:40]}")
 def test_a_documented_command_works(block: Block, setup: Setup) -> None:
     checks = check_of(block)

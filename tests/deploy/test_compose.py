@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import yaml
-from conftest import DEADLINE_SECONDS, eventually, program
+from children import end
+from conftest import eventually, program
 from running import free_port
 
 from exporter.simulator.demo import DEMO_ACCOUNTS, simulated_token
@@ -204,13 +205,15 @@ def test_the_program_starts_with_its_command(name: str, binary: str, tmp_path: P
     address = f"127.0.0.1:{free_port()}"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program(binary), *command, f"--web.listen-address={address}"], stdout=log, stderr=log
+            [program(binary), *command, f"--web.listen-address={address}"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         eventually(lambda: ready(process, address))
     finally:
-        process.terminate()
-        process.wait(DEADLINE_SECONDS)
+        end(process)
 
 
 def ready(process: subprocess.Popen[bytes], address: str) -> bool:

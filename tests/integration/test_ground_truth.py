@@ -174,6 +174,7 @@ def counted(text: str, name: str) -> dict[tuple[str, ...], float]:
     return {labels: count for labels, count in counts.items() if count}
 
 
+@pytest.mark.timeout(300)
 def test_counts_equal_the_truth_through_shifts_failures_a_kill_and_a_restart(
     simulator: Simulator, account: SimulatedAccount, tmp_path: Path
 ) -> None:

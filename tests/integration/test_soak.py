@@ -1,11 +1,11 @@
 """The soak test runs and passes for a few seconds."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from children import run
 from report import Report
 
 
@@ -15,8 +15,7 @@ SHORT = ("--minutes", "0.15", "--accounts", "3", "--reload-every", "1.5")
 
 def test_a_short_soak_passes_all_checks(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    command = [sys.executable, str(SOAK), *SHORT, "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = run([sys.executable, str(SOAK), *SHORT, "--json", str(file)], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     report = msgspec.json.decode(file.read_bytes(), type=Report)
     assert [check.name for check in report.checks] == [

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from conftest import program
 from documents import Workspace, blocks
 from running import free_port
@@ -12,6 +13,7 @@ from running import free_port
 PORTS = (9090, 9093, 10072, 10073)
 
 
+@pytest.mark.timeout(300)
 def test_getting_started_leads_to_an_alert(tmp_path: Path) -> None:
     """Only ports are replaced. Afterwards no program is left, and the directory is gone."""
     for name in ("prometheus", "prometheus-alertmanager", "amtool", "promtool", "curl"):

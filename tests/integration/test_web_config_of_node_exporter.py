@@ -8,6 +8,7 @@ from typing import Any
 import bcrypt
 import pytest
 import requests
+from children import end
 from conftest import DEADLINE_SECONDS, eventually, program
 from running import RunningExporter, free_port
 from serving import Certificates, basic, write_web_file
@@ -81,7 +82,9 @@ def both(file: Path, tmp_path: Path, certificates: Certificates) -> Iterator[Bot
     arguments = [f"--web.config.file={file}", f"--web.listen-address=127.0.0.1:{port}"]
     collectors = ["--collector.disable-defaults", "--collector.loadavg"]
     with (tmp_path / "node.log").open("wb") as log:
-        node = subprocess.Popen([binary, *arguments, *collectors], stdout=log, stderr=log)
+        node = subprocess.Popen(
+            [binary, *arguments, *collectors], stdout=log, stderr=log, start_new_session=True
+        )
     flags = [f"--web.config.file={file}", "--web.listen-address=127.0.0.1:0"]
     try:
         with RunningExporter(flags, cwd=tmp_path, environ=ENVIRON) as ours:
@@ -89,8 +92,7 @@ def both(file: Path, tmp_path: Path, certificates: Certificates) -> Iterator[Bot
             eventually(lambda: "no response" not in found.request())
             yield found
     finally:
-        node.terminate()
-        node.wait(DEADLINE_SECONDS)
+        end(node)
     assert "Traceback" not in ours.log
     assert PASSWORD not in ours.log
 

@@ -83,8 +83,8 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # Ctrl-C must reach the soak only, which stops the exporter itself.
-            start_new_session=True,
+            # Ctrl-C must reach the soak only, which stops the exporter itself; tests end the soak's session.
+            process_group=0,
         )
         assert self._process.stderr is not None
         self._stream: IO[str] = self._process.stderr
