@@ -29,6 +29,7 @@ POLL_FAILURE_REASONS: Final = (
     "too_large",
     "internal",
 )
+RETRY_REASONS: Final = ("unauthorized", "rate_limited", "server_error", "timeout", "connection")
 
 
 class Histogram(msgspec.Struct):

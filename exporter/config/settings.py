@@ -115,6 +115,7 @@ class Tasks(Struct, frozen=True, kw_only=True):
         stuck_after: Age above which an open task is stuck, by status (INITIALIZED, RUNNING).
         stuck_after_by_type: The same for single task types; statuses left out are as above.
         max_types: Different task types kept before they fold into one.
+        expose_documented_types: Whether documented types have series before a task of them is seen.
         outcomes: Whether vanished tasks are looked up.
         outcome_lookups_per_poll: At most so many.
         duration_buckets: Upper bounds, ascending.
@@ -125,6 +126,7 @@ class Tasks(Struct, frozen=True, kw_only=True):
         default_factory=lambda: {"ManagedImageBuild": {"RUNNING": 7_200.0}}
     )
     max_types: Number = 100
+    expose_documented_types: Switch = True
     outcomes: Switch = True
     outcome_lookups_per_poll: Count = 50
     duration_buckets: tuple[Duration, ...] = (

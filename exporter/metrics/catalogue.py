@@ -9,7 +9,7 @@ from exporter.datarobot.models import INVALID_REASONS
 from exporter.metrics import samples
 from exporter.metrics.exposition import Sample, Type
 from exporter.metrics.samples import by_reason, single
-from exporter.telemetry import POLL_FAILURE_REASONS
+from exporter.telemetry import POLL_FAILURE_REASONS, RETRY_REASONS
 
 
 class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +104,13 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         samples.durations,
     ),
     Row(
+        "datarobot_task_queue_seconds",
+        "histogram",
+        "Time in seconds from the creation of a task to the first poll that lists it past INITIALIZED.",
+        ("task_type",),
+        samples.queue_times,
+    ),
+    Row(
         "datarobot_up",
         "gauge",
         "1 if the last poll succeeded, 0 if it failed; absent before the first poll.",
@@ -192,7 +199,7 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "counter",
         "Total number of retried API requests, by reason.",
         ("reason",),
-        lambda view: by_reason(view.telemetry.retries),
+        lambda view: by_reason(view.telemetry.retries, RETRY_REASONS),
     ),
     Row(
         "datarobot_exporter_invalid_tasks_total",

@@ -92,6 +92,13 @@ def durations(view: AccountView) -> Iterator[Sample]:
                 yield (status, label), histogram
 
 
+def queue_times(view: AccountView) -> Iterator[Sample]:
+    """Yield the times that tasks were INITIALIZED, by type."""
+    if view.counts:
+        for label, histogram in sorted(view.counts.queued.items()):
+            yield (label,), histogram
+
+
 def consecutive_failures(view: AccountView) -> Iterator[Sample]:
     """Yield the number of consecutive failed polls by reason; all but that of the last failure are 0."""
     last = view.telemetry.last_result

@@ -177,7 +177,12 @@ class Tracker:
         """Take what is known of the tasks, under the limits of the present configuration."""
         tasks = self._account.tasks
         known = frozenset({*DOCUMENTED_TYPES, *tasks.stuck_after_by_type})
-        types = msgspec.structs.replace(inventory.types, known=known, limit=tasks.max_types)
+        types = msgspec.structs.replace(
+            inventory.types,
+            known=known,
+            exposes_known=tasks.expose_documented_types,
+            limit=tasks.max_types,
+        )
         inventory.configure(types, tasks.limit)
         if outcomes.bounds != tasks.duration_buckets:
             outcomes.bounds = tasks.duration_buckets

@@ -218,10 +218,10 @@ def test_what_was_known_of_an_account_that_moved_is_dropped(
     state = "state: {directory: state}\n"
     one = start(*LISTEN, rest=state)
     polled(one)
-    eventually(lambda: len(list((tmp_path / "state").glob("*.json"))) == len(ACCOUNTS))
+    eventually(lambda: len(list((tmp_path / "state").glob("*.db"))) == len(ACCOUNTS))
     one.signal(signal.SIGTERM)
     assert one.wait() == 0
     two = start(*LISTEN, "--shard.index=0", "--shard.total=2", rest=state)
     assert polled(two) == on(0, 2)
-    assert {path.stem for path in (tmp_path / "state").glob("*.json")} == set(on(0, 2))
-    assert "event=state.dropped" in two.log
+    assert {path.stem for path in (tmp_path / "state").glob("*.db")} == set(on(0, 2))
+    assert "event=state.removed" in two.log

@@ -20,8 +20,6 @@ from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, Row
 TARGET_LABELS = {"job", "instance"}
 # What there is besides the exporter's own: of Prometheus, and of the Python client library.
 FOREIGN = {
-    # Until the catalogue has it.
-    "datarobot_task_queue_seconds_bucket": {"account", "task_type", "le"},
     "ALERTS": {"alertname", "alertstate"},
     "up": set[str](),
     "scrape_duration_seconds": set[str](),

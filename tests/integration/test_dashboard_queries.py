@@ -35,7 +35,6 @@ MAY_BE_EMPTY = {
     "datarobot-tasks: Firing alerts": "this Prometheus has no rules",
     "datarobot-exporter: Firing alerts": "this Prometheus has no rules",
     "datarobot-exporter: Invalid records, A": "the demo's records are all as documented",
-    "datarobot-tasks: Time in the queue, p90, A": "until the exporter counts it",
 }
 ACCOUNT = """
   - {{name: {name}, endpoint: "{url}", authorization: {{credentials_env: TOKEN_{name}}}}}"""

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.datarobot.models import Status
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
 from exporter.metrics.collector import SnapshotCollector
-from exporter.telemetry import POLL_FAILURE_REASONS, Histogram, Telemetry
+from exporter.telemetry import POLL_FAILURE_REASONS, RETRY_REASONS, Histogram, Telemetry
 from exporter.tracking.outcomes import Counts
 from exporter.tracking.snapshot import Key, Snapshot
 from exporter.tracking.task_types import TaskTypes
@@ -40,6 +40,7 @@ CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_tasks_submitted_total": ("counter", ("account", "task_type")),
     "datarobot_tasks_finished_total": ("counter", ("account", "status", "task_type")),
     "datarobot_task_duration_seconds": ("histogram", ("account", "status", "task_type")),
+    "datarobot_task_queue_seconds": ("histogram", ("account", "task_type")),
     "datarobot_up": ("gauge", ("account",)),
     "datarobot_exporter_polls_total": ("counter", ("account",)),
     "datarobot_exporter_poll_failures_total": ("counter", ("account", "reason")),
@@ -175,6 +176,7 @@ def _healthy() -> AccountView:
             submitted={"Dataset": 12, "other": 1},
             finished={"COMPLETED": {"Dataset": 7}, "UNKNOWN": {"none": 1}},
             durations={"COMPLETED": {"Dataset": Histogram((5.0, 60.0), [3, 2, 1], 123.5)}},
+            queued={"Dataset": Histogram((5.0, 60.0), [1, 8, 0], 200.25)},
         ),
         tracked=6,
         backlog=2,
@@ -468,6 +470,7 @@ class TestAccount:
         } == {
             "datarobot_exporter_polls_total": 1,
             "datarobot_exporter_poll_failures_total": 11,
+            "datarobot_exporter_api_retries_total": 5,
             "datarobot_exporter_invalid_tasks_total": 4,
             "datarobot_exporter_duplicate_tasks_total": 1,
         }
@@ -565,6 +568,13 @@ class TestAccount:
         assert set(POLL_FAILURE_REASONS) - reasons == {"internal"}
         assert reasons - set(POLL_FAILURE_REASONS) == set()
 
+    def test_retry_reasons_are_those_of_retryable_errors_and_of_a_token_that_was_replaced(self) -> None:
+        from exporter import errors  # noqa: PLC0415 all classes of the module are needed
+
+        kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+        reasons = {kind.reason for kind in kinds if issubclass(kind, errors.ApiError) and kind.retryable}
+        assert set(RETRY_REASONS) == {*reasons, errors.Unauthorized.reason}
+
     def test_invalid_and_duplicate_records_are_counted(self) -> None:
         telemetry = Telemetry()
         telemetry.invalid_tasks.update({"created": 4})
@@ -584,7 +594,8 @@ class TestAccount:
             ("list", "200"): 2.0,
             ("list", "429"): 1.0,
         }
-        assert _values(_healthy(), "datarobot_exporter_api_retries_total") == {("rate_limited",): 1.0}
+        retries = {**{(reason,): 0.0 for reason in RETRY_REASONS}, ("rate_limited",): 1.0}
+        assert _values(_healthy(), "datarobot_exporter_api_retries_total") == retries
 
     def test_clock_offset_is_absent_until_known(self) -> None:
         assert "datarobot_exporter_clock_offset_seconds" not in _collected(_view())
@@ -617,7 +628,7 @@ class TestHistograms:
     def test_buckets_are_cumulative(self) -> None:
         """Bounds and numbers ascend, and the last bucket equals the count."""
         histograms = list(self._histograms())
-        assert len(histograms) == 6
+        assert len(histograms) == 7
         for buckets, count, _ in histograms:
             bounds, numbers = [le for le, _ in buckets], [number for _, number in buckets]
             assert sorted(set(bounds)) == bounds
@@ -628,6 +639,7 @@ class TestHistograms:
         totals = [(count, total) for _, count, total in self._histograms()]
         assert totals == [
             (6.0, 123.5),
+            (9.0, 200.25),
             (3.0, 13.25),
             (3.0, 0.375),
             (1.0, 15.0),

@@ -86,6 +86,7 @@ def views(draw: st.DrawFn, account: str) -> AccountView:
                 durations=st.dictionaries(
                     st.just("ERROR"), st.dictionaries(st.sampled_from(names), histograms, max_size=2)
                 ),
+                queued=st.dictionaries(st.sampled_from(names), histograms, max_size=2),
             )
         ),
         tracked=draw(st.integers(0, 10**7)),
