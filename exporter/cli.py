@@ -1,9 +1,12 @@
 """The command line: flags, commands and exit status."""
 
+import difflib
+import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +46,11 @@ Signals:
   SIGTERM, SIGINT  stop within 5 s; the second one stops at once
   SIGHUP           reload the configuration
 """
+
+# Set by Kubernetes for every Service of the namespace, whose name may begin as the exporter's does.
+_OF_KUBERNETES: Final = re.compile(
+    r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
+)
 
 _LOG_FLAGS: Final = (
     setting_flag(
@@ -86,6 +94,7 @@ def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
         help="Configuration file.",
     ),
     flag("config.check", "check", is_flag=True, help="Validate the configuration and exit."),
+    flag("config.schema", "schema", is_flag=True, help="Print the JSON Schema of the file and exit."),
     flag("once", is_flag=True, help="Poll once, print metrics to stdout and exit."),
     flag(
         "shard.index",
@@ -130,6 +139,7 @@ def command_line(
     *,
     file: Path | None,
     check: bool,
+    schema: bool,
     once: bool,
     shard_index: str | None,
     shard_total: str | None,
@@ -145,6 +155,9 @@ def command_line(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if context.invoked_subcommand is not None:
         return
+    if schema:
+        click.echo(json.dumps(config.json_schema(), indent=1))
+        return
     shard = parse_shard(shard_index, shard_total)
     # One that has arrived in the meantime takes effect here.
     signal.pthread_sigmask(signal.SIG_UNBLOCK if check or once else signal.SIG_BLOCK, SIGNALS)
@@ -152,10 +165,11 @@ def command_line(
         file = DEFAULT_FILE
 
     def load() -> Config:
-        return config.load(file, os.environ, overrides(flags))
+        settings = config.load(file, os.environ, overrides(flags))
+        return settings.model_copy(update={"warnings": (*settings.warnings, *_unknown_variables(os.environ))})
 
     if check:
-        _print_check(load(), source=str(file or "environment"), shard=shard)
+        _print_check(load(), shard=shard)
         return
     # A single poll needs no state, and a daemon may be using the state directory.
     daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
@@ -168,14 +182,14 @@ def command_line(
         context.exit(1)
 
 
-def _print_check(settings: Config, *, source: str, shard: Shard) -> None:
+def _print_check(settings: Config, *, shard: Shard) -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     total = len(settings.accounts)
     own = sum(shard.has(account.name) for account in settings.accounts)
     accounts = f"{total} account{'' if total == 1 else 's'}"
     share = f", {own} on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
-    click.echo(f"{source}: configuration is valid ({accounts}{share})")
+    click.echo(f"{settings.source}: configuration is valid ({accounts}{share})")
 
 
 @command_line.command("demo")
@@ -256,6 +270,22 @@ command_line.add_command(health)
 command_line.add_command(tasks)
 
 
+def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each variable with the exporter's prefix that no flag reads."""
+    known = set(_variables(command_line))
+    for name in sorted(environ):
+        if name.startswith("DATAROBOT_EXPORTER_") and name not in known and not _OF_KUBERNETES.search(name):
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            yield f"{name}: no flag reads this variable" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _variables(command: click.Command) -> Iterator[str]:
+    for parameter in command.params:
+        yield from parameter.envvar.split() if isinstance(parameter.envvar, str) else ()
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _variables(below)
+
+
 def main() -> None:
     """Run the command line and exit with 0, 1 or 2."""
     try:
@@ -266,14 +296,14 @@ def main() -> None:
     except click.Abort:
         status = 1
     except ConfigError as error:
-        for message in error.mistakes:
-            click.echo(message, err=True)
+        for sentence in error.errors:
+            click.echo(f"error: {sentence}", err=True)
         status = EXIT_INVALID
     except ExporterError as error:
-        click.echo(str(error), err=True)
+        click.echo(f"error: {error}", err=True)
         status = 1
     except OSError as error:
-        click.echo(f"cannot write to standard output: {error.strerror}", err=True)
+        click.echo(f"error: cannot write to standard output: {error.strerror}", err=True)
         # Otherwise the interpreter flushes the buffer at exit, and fails again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import msgspec
 import structlog
 import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -131,6 +130,7 @@ class Daemon:
             path=web.telemetry_path,
             tls=web_config.settings().tls is not None,
             authentication=bool(web_config.settings().users),
+            source=self._config.source,
             accounts=len(self._pollers),
             shard_index=self._shard.index,
             shard_total=self._shard.total,
@@ -164,7 +164,7 @@ class Daemon:
             self._reload()
         except ConfigError as error:
             self._load_successful = False
-            log.error("config.rejected", errors="; ".join(error.mistakes))  # noqa: TRY400 the errors say all
+            log.error("config.rejected", errors="; ".join(error.errors))  # noqa: TRY400 the errors say all
             raise
         except Exception as error:
             self._load_successful = False
@@ -181,7 +181,7 @@ class Daemon:
         for key in ("web", "state"):
             if getattr(config, key) != getattr(self._config, key):
                 log.warning("config.restart_required", section=key)
-        self._config = msgspec.structs.replace(config, web=self._config.web, state=self._config.state)
+        self._config = config.model_copy(update={"web": self._config.web, "state": self._config.state})
         self._load_successful, self._loaded_at = True, time.time()
 
     def _apply(self, accounts: Sequence[Account]) -> None:
@@ -247,7 +247,7 @@ class Daemon:
         """What the configuration says now, with no accounts but this shard's."""
         config = self._load_all()
         own = tuple(account for account in config.accounts if self._shard.has(account.name))
-        return msgspec.structs.replace(config, accounts=own)
+        return config.model_copy(update={"accounts": own})
 
     def status(self) -> ExporterStatus:
         """What the status page shows."""

@@ -34,12 +34,12 @@ class ConfigError(ExporterError):
     """The configuration is invalid.
 
     Attributes:
-        mistakes: One sentence for each error: location, what is wrong and what is expected.
+        errors: One sentence for each error: location, what is wrong and what is expected.
     """
 
-    def __init__(self, mistakes: Iterable[str]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(self.mistakes))
+    def __init__(self, errors: Iterable[str]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(self.errors))
 
 
 class AddressUnavailable(ExporterError):

@@ -38,7 +38,7 @@ class FakeExporter:
         self.stalled_accounts: list[str] = []
         self.pending_accounts: list[str] = []
         self.reloads = 0
-        self.mistakes: list[str] = []
+        self.errors: list[str] = []
 
     def stalled(self) -> list[str]:
         return self.stalled_accounts
@@ -48,8 +48,8 @@ class FakeExporter:
 
     def reload(self) -> None:
         self.reloads += 1
-        if self.mistakes:
-            raise ConfigError(self.mistakes)
+        if self.errors:
+            raise ConfigError(self.errors)
 
     def configuration(self) -> str:
         return "accounts: []\n"

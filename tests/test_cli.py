@@ -20,6 +20,7 @@ from conftest import DEADLINE_SECONDS, eventually
 from running import RunningExporter, free_port
 
 from exporter import cli
+from exporter.config import json_schema
 from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
@@ -141,16 +142,47 @@ def test_once_exits_with_1_if_a_poll_failed(simulator: Simulator, tmp_path: Path
     assert any("event=poll.failed" in line and "reason=forbidden" in line for line in lines)
 
 
+def test_schema_is_printed_whatever_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("nonsense")
+    status, printed, lines = run("--config.schema", cwd=tmp_path)
+    assert (status, lines) == (0, [])
+    assert json.loads("\n".join(printed)) == json_schema()
+
+
 def test_check_of_a_valid_configuration(tmp_path: Path) -> None:
     config = tmp_path / "some.yaml"
     config.write_text(
-        f"accounts: [{{name: one, endpoint: http://h, authorization: {{credentials: {TOKEN}}}}}]\n"
+        f"accounts: [{{name: one, endpoint: http://h/api/v2, authorization: {{credentials: {TOKEN}}}}}]\n"
     )
     config.chmod(0o644)
     status, printed, lines = run("--config.file=some.yaml", "--config.check", cwd=tmp_path)
     assert (status, printed) == (0, ["some.yaml: configuration is valid (1 account)"])
     assert len(lines) == 1
     assert lines[0].startswith("warning: some.yaml")
+
+
+def test_unknown_variables_are_warned_of(tmp_path: Path) -> None:
+    """But those that Kubernetes sets for a Service whose name begins like the exporter's."""
+    environ = {
+        "DATAROBOT_API_TOKEN": TOKEN,
+        "DATAROBOT_EXPORTER_LOG_LEVL": "debug",
+        "DATAROBOT_EXPORTER_NOTHING_LIKE_IT": "1",
+        "DATAROBOT_EXPORTER_LOG_FORMAT": "json",
+        "DATAROBOT_EXPORTER_TASKS_LIST_STATUS": "RUNNING",
+        "DATAROBOT_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "DATAROBOT_EXPORTER_SERVICE_PORT_METRICS": "10072",
+        "DATAROBOT_EXPORTER_PORT": "tcp://10.0.0.1:10072",
+        "DATAROBOT_EXPORTER_PORT_10072_TCP_ADDR": "10.0.0.1",
+    }
+    status, printed, lines = run("--config.check", cwd=tmp_path, environ=environ)
+    valid = "environment variable DATAROBOT_API_TOKEN: configuration is valid (1 account)"
+    assert (status, printed) == (0, [valid])
+    known, unknown = lines
+    assert known == (
+        "warning: DATAROBOT_EXPORTER_LOG_LEVL: no flag reads this variable; "
+        "did you mean DATAROBOT_EXPORTER_LOG_LEVEL?"
+    )
+    assert unknown == "warning: DATAROBOT_EXPORTER_NOTHING_LIKE_IT: no flag reads this variable"
 
 
 def test_configuration_warnings_are_logged(simulator: Simulator, tmp_path: Path) -> None:
@@ -169,7 +201,7 @@ def test_all_configuration_errors_are_reported_with_exit_status_2(tmp_path: Path
     status, _, lines = run(cwd=tmp_path, environ={"DATAROBOT_API_TOKEN": TOKEN})
     assert status == 2
     assert len(lines) == 3
-    assert all(line.startswith("config.yaml:") for line in lines)
+    assert all(line.startswith("error: config.yaml:") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +323,7 @@ def test_two_exporters_do_not_share_a_state_directory(simulator: Simulator, tmp_
         status, _, lines = run(*flags, cwd=tmp_path, environ=environment(simulator))
         assert (status, lines) == (
             2,
-            ["state.directory: state is used by another exporter; expected a directory for each"],
+            ["error: state.directory: state is used by another exporter; expected a directory for each"],
         )
         assert run("--once", cwd=tmp_path, environ=environment(simulator))[0] == 0
         it.signal(signal.SIGTERM)
@@ -302,11 +334,11 @@ def test_a_state_directory_that_is_not_writable_exits_with_2(simulator: Simulato
     (tmp_path / "config.yaml").write_text("state: {directory: config.yaml}\n")
     status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
     assert status == 2
-    assert lines == ["config.yaml:1: state.directory: config.yaml is no directory; expected one"]
+    assert lines == ["error: config.yaml:1: state.directory: 'config.yaml' is not a directory; expected one"]
     (tmp_path / "config.yaml").write_text("state: {directory: /proc/state}\n")
     status, _, lines = run(cwd=tmp_path, environ=environment(simulator))
     assert status == 2
-    assert lines[0].startswith("state.directory: cannot write in /proc/state: ")
+    assert lines[0].startswith("error: state.directory: cannot write in /proc/state: ")
 
 
 def test_flags_before_a_command_apply_to_it(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import msgspec
 import pytest
 from conftest import eventually
 from structlog.testing import capture_logs
@@ -40,17 +39,17 @@ class Loader:
         environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKENS["one"]}
         base = config.load(None, environ, {})
         (account,) = base.accounts
-        poll = msgspec.structs.replace(account.poll, interval=0.2, timeout=0.2)
-        self.current = msgspec.structs.replace(base, accounts=(msgspec.structs.replace(account, poll=poll),))
+        poll = account.poll.model_copy(update={"interval": 0.2, "timeout": 0.2})
+        self.current = base.model_copy(update={"accounts": (account.model_copy(update={"poll": poll}),)})
 
     def __call__(self) -> Config:
         return self.current
 
     def change(self, interval: float = 0.3) -> None:
         (account,) = self.current.accounts
-        poll = msgspec.structs.replace(account.poll, interval=interval)
-        changed = msgspec.structs.replace(account, poll=poll)
-        self.current = msgspec.structs.replace(self.current, accounts=(changed,))
+        poll = account.poll.model_copy(update={"interval": interval})
+        changed = account.model_copy(update={"poll": poll})
+        self.current = self.current.model_copy(update={"accounts": (changed,)})
 
 
 @pytest.fixture
@@ -130,8 +129,8 @@ def test_pollers_that_were_started_by_a_failed_reload_are_stopped(
     daemon: Daemon, load: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (account,) = load.current.accounts
-    others = [msgspec.structs.replace(account, name=name) for name in ("a", "b")]
-    load.current = msgspec.structs.replace(load.current, accounts=(account, *others))
+    others = [account.model_copy(update={"name": name}) for name in ("a", "b")]
+    load.current = load.current.model_copy(update={"accounts": (account, *others)})
     start = threading.Thread.start
     started: list[threading.Thread] = []
 
@@ -202,9 +201,9 @@ def test_an_account_that_comes_back_waits_for_its_former_poller(
     monkeypatch.setattr(former, "poll", hang)
     assert entered.wait(30.0)
     polls = former.polls
-    load.current = msgspec.structs.replace(load.current, accounts=())
+    load.current = load.current.model_copy(update={"accounts": ()})
     daemon.reload()
-    load.current = msgspec.structs.replace(load.current, accounts=accounts)
+    load.current = load.current.model_copy(update={"accounts": accounts})
     daemon.reload()
     (again,) = daemon._pollers
     assert not former.has_ended()

@@ -11,22 +11,19 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any
 
 import click
 import pytest
 import yaml
 from conftest import program
-from msgspec import NODEFAULT, Struct
-from msgspec.structs import FieldInfo, fields
+from example import full_example
 
 from exporter import cli
 from exporter.commands.output import as_json
 from exporter.commands.records import TaskRecord
 from exporter.commands.tasks import tasks
-from exporter.config import Poll, Tasks, Web, _File
-from exporter.config.schema import _unwrapped, write
+from exporter.config import Web, json_schema
 from exporter.datarobot.models import INVALID_REASONS
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, Row
 from exporter.simulator.demo import demo_config
@@ -97,55 +94,54 @@ def test_the_table_of_reasons_is_complete() -> None:
     assert sorted(named) == sorted(POLL_FAILURE_REASONS)
 
 
-def written_type(shape: object) -> str:
-    """The type of a value, as error messages name it."""
-    inner, meta = _unwrapped(shape)
-    arguments = get_args(inner)
-    if NoneType in arguments:
-        return written_type(arguments[0])
-    if get_origin(inner) is Mapping:
-        keys = " and ".join((meta.extra or {}).get("keys", ["task types"]))
-        return f"a map of {keys} to {written_type(arguments[1])}"
-    if get_origin(inner) is tuple:
-        return f"a list, each {written_type(arguments[0])}"
-    return str(meta.description)
+SCHEMA = json_schema()
 
 
-def written_default(shape: object, field: FieldInfo) -> str:
-    """The default as the file would hold it."""
-    if field.required:
-        return "required"
-    value = field.default if field.default_factory is NODEFAULT else field.default_factory()
-    plain = write(shape, value)
+def resolved(shape: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A section's schema, or that of an optional value without null."""
+    inner = shape.get("anyOf", [shape])[0]
+    return {**SCHEMA["$defs"][inner["$ref"].rpartition("/")[2]]} if "$ref" in inner else {**shape, **inner}
+
+
+def written_type(shape: Mapping[str, Any]) -> str:
+    """What the file may hold, as errors say it."""
+    found = resolved(shape)
+    if found.get("title") == "Limits":
+        statuses = found["properties"]
+        return f"a mapping of {' and '.join(statuses)} to {written_type(statuses['RUNNING'])}"
+    if "additionalProperties" in found:
+        return f"a mapping of task types to {written_type(found['additionalProperties'])}"
+    if found.get("type") == "array":
+        return f"a list, each {written_type(found['items'])}"
+    return str(found["title"])
+
+
+def written_default(shape: Mapping[str, Any]) -> str:
+    """The default as the file holds it."""
+    plain = shape.get("default", "required")
     if plain is None:
         return "none"
     if isinstance(plain, str):
-        return f"`{plain}`"
+        return plain if plain == "required" else f"`{plain}`"
     flow = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=1000)
     return "`" + flow.removesuffix("...\n").strip() + "`"
 
 
-def is_struct(shape: object) -> TypeGuard[type[Struct]]:
-    return isinstance(shape, type) and get_origin(shape) is None and issubclass(shape, Struct)
-
-
-def configuration_keys(struct: type[Struct], path: str = "") -> Iterator[tuple[str, str, str]]:
+def configuration_keys(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str]]:
     """Key, type and default of every leaf; those of the sections in an account are those of the sections."""
-    hints = get_type_hints(struct, include_extras=True)
-    for field in fields(struct):
-        shape, key = hints[field.name], f"{path}{field.name}"
-        items = get_args(shape)[0] if get_origin(shape) is tuple else None
-        if is_struct(items):
-            yield from configuration_keys(items, f"{key}[].")
-        elif path and shape in {Poll, Tasks}:
-            yield key, f"a map of the keys of `{field.name}`", "`{}`"
-        elif is_struct(shape):
-            yield from configuration_keys(shape, f"{key}.")
+    for name, shape in section["properties"].items():
+        found, key = resolved(shape), f"{path}{name}"
+        if name == "accounts":
+            yield from configuration_keys(resolved(found["items"]), f"{key}[].")
+        elif path and name in {"poll", "tasks"}:
+            yield key, f"a mapping of the keys of `{name}`", "`{}`"
+        elif "properties" in found and name != "stuck_after":
+            yield from configuration_keys(found, f"{key}.")
         else:
-            yield key, written_type(shape), written_default(shape, field)
+            yield key, written_type(shape), written_default(shape)
 
 
-KEYS = list(configuration_keys(_File))
+KEYS = list(configuration_keys(SCHEMA))
 
 
 def test_the_table_of_keys_is_that_of_the_settings() -> None:
@@ -164,7 +160,7 @@ def test_the_table_of_keys_is_that_of_the_settings() -> None:
 
 
 def test_the_keys_are_those_of_the_example() -> None:
-    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    example = yaml.safe_load(full_example())
 
     def present(key: str) -> bool:
         inside = example

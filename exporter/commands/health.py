@@ -99,7 +99,7 @@ def health(context: click.Context, /, *, urls: Sequence[str], ready: bool, wait:
     try:
         exporters = [_Exporter(url) for url in urls] or [_configured(context)]
     except ConfigError as error:
-        print_error(f"the configuration is invalid: {error.mistakes[0]}")
+        print_error(f"the configuration is invalid: {error.errors[0]}")
         context.exit(1)
     failed = False
     for exporter in exporters:
@@ -132,8 +132,10 @@ def _configured(context: click.Context) -> _Exporter:
     tls: TlsServer | None = read_web_file(Path(web.config_file)).tls if web.config_file else None
     if tls is None:
         return _Exporter(f"http://{address}")
-    required = tls.client_auth_type == "RequireAndVerifyClientCert"
-    return _Exporter(f"https://{address}", (tls.cert_file, tls.key_file) if required else None)
+    certificate = None
+    if tls.client_auth_type == "RequireAndVerifyClientCert" and tls.cert_file and tls.key_file:
+        certificate = (tls.cert_file, tls.key_file)
+    return _Exporter(f"https://{address}", certificate)
 
 
 def _ask(exporter: _Exporter, path: str) -> tuple[bool, str]:

@@ -1,24 +1,33 @@
-"""Addresses in the configuration: what we call, through what, and where we listen."""
+"""Addresses in the configuration: the API's endpoint, proxies, links, and where the exporter listens.
+
+Each parser raises ValueError with a sentence: what is wrong, what is expected. None shows a user or password.
+"""
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-import msgspec
-
-from exporter.config.units import quoted
+from exporter.config.units import NO_QUOTES, FixableError, quoted
 
 
+API_PATH: Final = "/api/v2"
+"""End of the endpoint of every DataRobot installation."""
+
+_ENDPOINT: Final = f"https://app.datarobot.com{API_PATH}"
+_PROXY: Final = "http://proxy.example.com:3128"
+_LINK: Final = "https://wiki.example.com/datarobot-exporter"
 _RESERVED_PATHS: Final = ("/config", "/-/healthy", "/-/ready", "/-/reload")
 _PATH: Final = re.compile("/[A-Za-z0-9._~/-]*")
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT: Final = 65_535
-_EXPECTED_URL: Final = "expected a URL such as {example}"
+_WITHOUT_SECRET: Final = re.compile("[^@?#]*")
 
 
-class ListenAddress(msgspec.Struct, frozen=True):
-    """Where the endpoint listens.
+@dataclass(frozen=True)
+class ListenAddress:
+    """Where the web server listens.
 
     Attributes:
         host: Name or IP address, IPv6 without brackets; empty for all interfaces.
@@ -34,86 +43,52 @@ class ListenAddress(msgspec.Struct, frozen=True):
 
 
 def parse_listen_address(text: str) -> ListenAddress:
-    """Read ``host:port``, ``[v6]:port`` or ``:port``.
-
-    Raises:
-        ValueError: A sentence that says what is expected.
-    """
+    """Read ``host:port``, ``[v6]:port`` or ``:port``."""
+    if text.isdecimal():
+        raise FixableError(f"{quoted(text)} has no colon; expected {quoted(f':{text}')}", fix=f":{text}")
     match = _LISTEN.fullmatch(text)
     if match is None or int(match["port"]) > _HIGHEST_PORT:
-        raise ValueError(
-            f"{quoted(text)} is no address to listen on; "
-            "expected host:port, [v6]:port or :port, such as :10072"
-        )
+        expected = "expected host:port, [v6]:port or :port, such as ':10072'"
+        raise ValueError(f"{quoted(text)} is not a valid listen address; {expected}")
     if match["v6"] is not None:
         try:
             ipaddress.IPv6Address(match["v6"])
         except ValueError as error:
-            raise ValueError(
-                f"{quoted(match['v6'])} is no IPv6 address; expected one such as [::1]"
-            ) from error
+            expected = "expected one such as '[::1]:10072'"
+            raise ValueError(f"{quoted(match['v6'])} is not a valid IPv6 address; {expected}") from error
     return ListenAddress(host=match["v6"] or match["host"] or "", port=int(match["port"]))
 
 
 def parse_telemetry_path(text: str) -> str:
-    """Check the path of the exposition.
-
-    Raises:
-        ValueError: A sentence that says what is expected.
-    """
+    """Check the path of the metrics."""
     if not _PATH.fullmatch(text):
-        raise ValueError(f"{quoted(text)} is no path; expected one that starts with /, such as /metrics")
+        expected = "expected one that starts with '/', such as '/metrics'"
+        raise ValueError(f"{quoted(text)} is not a valid path; {expected}")
     if text.rstrip("/") in _RESERVED_PATHS:
-        raise ValueError(f"{text} is taken by the exporter itself; expected another path, such as /metrics")
+        raise ValueError(f"{quoted(text)} is a path of the exporter; expected another, such as '/metrics'")
     return text
 
 
 def parse_endpoint(text: str) -> str:
-    """Check the base URL of DataRobot's API.
+    """Return the base URL of DataRobot's API without slash at its end."""
+    return _base_url(text, example=_ENDPOINT, no_user="the token belongs to authorization")
 
-    Returns:
-        The URL without slash at its end.
 
-    Raises:
-        ValueError: A sentence that says what is expected; never shows a user, password or query.
-    """
-    return _without_extras(
-        text, example="https://app.datarobot.com/api/v2", why_no_user="the token goes into authorization"
-    )
+def parse_link(text: str) -> str:
+    """Return the address of runbooks or of a dashboard without slash at its end."""
+    return _base_url(text, example=_LINK, no_user="the status page shows the link to everyone")
 
 
 def parse_proxy_url(text: str) -> str:
-    """Check the URL of an HTTP proxy, which may hold a user and password.
-
-    Raises:
-        ValueError: A sentence that says what is expected; never shows the user or password.
-    """
-    url = _split(text, example="http://proxy.example.com:3128")
+    """Check the URL of an HTTP proxy, which may hold a user and password."""
+    url = _split(text, example=_PROXY)
     if url.scheme.startswith("socks"):
         raise ValueError("SOCKS proxies are not supported; expected http or https")
     if url.scheme not in {"http", "https"}:
         raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
     if url.path.strip("/") or "?" in text or "#" in text:
-        raise ValueError(
-            "a proxy's URL has no path, query or fragment; expected http://proxy.example.com:3128"
-        )
+        raise ValueError(f"the URL of a proxy has no path, query or fragment; expected {quoted(_PROXY)}")
     return text
-
-
-def parse_runbooks_url(text: str) -> str:
-    """Check the address below which the runbooks are published; names of files are put at its end.
-
-    Returns:
-        The URL without slash at its end.
-
-    Raises:
-        ValueError: A sentence that says what is expected; never shows a user, password or query.
-    """
-    return _without_extras(
-        text,
-        example="https://wiki.example.com/datarobot-exporter",
-        why_no_user="whoever sees the page would see it",
-    )
 
 
 def without_user(text: str) -> str:
@@ -123,17 +98,13 @@ def without_user(text: str) -> str:
     return url._replace(netloc=f"<secret>@{place}").geturl() if user or at else text
 
 
-def _without_extras(text: str, *, example: str, why_no_user: str) -> str:
-    """Read a URL that has scheme, host and path, and nothing else; without slash at its end.
-
-    Raises:
-        ValueError: It has more, or is no such URL; never shows a user, password or query.
-    """
+def _base_url(text: str, *, example: str, no_user: str) -> str:
+    """Return a URL of scheme, host and path alone, without slash at its end."""
     url = _split(text, example=example)
     if url.scheme not in {"http", "https"}:
         raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
     if url.username is not None:
-        raise ValueError(f"the URL holds a user or password; expected none: {why_no_user}")
+        raise ValueError(f"the URL holds a user or password; expected none: {no_user}")
     if "?" in text or "#" in text:
         base = re.split("[?#]", text, maxsplit=1)[0]
         raise ValueError(f"the URL holds a query or fragment; expected only {quoted(base)}")
@@ -141,19 +112,18 @@ def _without_extras(text: str, *, example: str, why_no_user: str) -> str:
 
 
 def _split(text: str, *, example: str) -> SplitResult:
-    """Split a URL, all parts of which can be asked for without an error.
-
-    Raises:
-        ValueError: It has no scheme or host, or cannot be read.
-    """
-    named = quoted(text) if re.fullmatch("[^@?#]*", text) else "the value"
-    expected = _EXPECTED_URL.format(example=example)
+    """Split a URL that has a scheme and a host."""
+    named = quoted(text) if _WITHOUT_SECRET.fullmatch(text) else "the value"
+    expected = f"expected a URL such as {quoted(example)}"
+    if len(text) > 1 and text[0] == text[-1] in "\"'":
+        raise FixableError(f"the URL has quotes around it; {NO_QUOTES}", fix=text[1:-1])
     if not text.isprintable() or " " in text or "\\" in text:
-        raise ValueError(f"{named} holds a character that no URL may hold; {expected}")
+        raise ValueError(f"{named} holds a character that is not valid in a URL; {expected}")
     if "://" not in text:
-        scheme = example.partition("://")[0]
-        mend = f"expected {scheme}://{text}" if text and named != "the value" else expected
-        raise ValueError(f"{named} has no scheme; {mend}")
+        with_scheme = f"{example.partition('://')[0]}://{text}"
+        if text and named != "the value":
+            expected = f"expected {quoted(with_scheme)}"
+        raise ValueError(f"{named} has no scheme; {expected}")
     try:
         url = urlsplit(text)
         host, _port = url.hostname, url.port

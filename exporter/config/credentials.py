@@ -1,4 +1,4 @@
-"""Where an account's API token comes from: a file, an environment variable, or the configuration itself.
+"""Sources of an account's API token: a file, an environment variable, or the configuration itself.
 
 No token is ever part of a message, a log line or a repr.
 """
@@ -7,10 +7,11 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple
 
 import structlog
 
+from exporter.config.units import NO_QUOTES
 from exporter.errors import ConfigError
 
 
@@ -23,36 +24,16 @@ _EXPECTED_FILE: Final = "expected a file that holds the token alone"
 _log = structlog.get_logger(__name__)
 
 
-class Credentials(Protocol):
-    """A source of one token; equal to another if it is the same source."""
-
-    def token(self) -> str:
-        """Give the current token; printable ASCII without white space, never empty."""
-        ...
-
-    def reload(self) -> bool:
-        """Read the source again, for instance after a 401.
-
-        Returns:
-            Whether the token is now a different one.
-        """
-        ...
-
-    def written(self) -> dict[str, str]:
-        """Give the configuration's key and value for this source; a token itself as ``<secret>``."""
-        ...
-
-
 class FixedCredentials:
     """A token that cannot change while the exporter runs.
 
     Args:
         token: The token; surrounding white space is dropped.
-        key: How the configuration calls this kind of source.
+        key: The configuration's key for this kind of source.
         value: What ``/config`` shows for it.
 
     Raises:
-        ConfigError: The token is empty, too large, or holds what no token holds.
+        ConfigError: The token is empty, too large, or not a valid token.
     """
 
     def __init__(self, token: str, *, key: str, value: str) -> None:
@@ -63,17 +44,16 @@ class FixedCredentials:
         self._written = (key, value)
 
     def token(self) -> str:
-        """Give the token."""
+        """Return the token; printable ASCII without white space, never empty."""
         return self._token
 
     def reload(self) -> bool:
-        """Do nothing: there is nothing to read again."""
+        """Return whether the token changed: it cannot."""
         return False
 
     def written(self) -> dict[str, str]:
-        """Give the configuration's key and value for this source."""
-        key, value = self._written
-        return {key: value}
+        """Return the configuration's key and value of this source; a token itself as ``<secret>``."""
+        return dict([self._written])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FixedCredentials):
@@ -88,49 +68,56 @@ class FixedCredentials:
 
 
 class FileCredentials:
-    """A token in a file, which may be replaced at any time, as a Kubernetes Secret volume is.
+    """A token in a file, which may be replaced at any time, like a Kubernetes Secret volume.
 
-    Once read, a token stays in force until a good one takes its place: a file that is missing for a
-    moment, or read half-written, stops no poll.
+    A token that was read is used until a valid one replaces it: a file that is missing for a moment, or
+    half written, stops no poll.
 
     Args:
         path: The file; holds the token alone, surrounding white space is dropped.
-        called: How mistakes name the file; by default its path.
+        called: The file's name in errors; by default its path.
 
     Raises:
-        ConfigError: The file cannot be read, or holds no token.
+        ConfigError: The file cannot be read, or holds no valid token.
     """
 
     def __init__(self, path: Path, *, called: str | None = None) -> None:
         self._path = path
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         try:
             self._last = _read(path)
         except _TokenError as error:
             raise ConfigError([f"{called or path} {error}"]) from error
 
     def token(self) -> str:
-        """Give the token, from the file if that is another one than last time."""
-        if _identity_of(self._path) != self._last.identity:
+        """Return the token; the file is read again if it has changed."""
+        try:
+            changed = _version(self._path.stat()) != self._last.version
+        except OSError:
+            changed = True
+        if changed:
             self.reload()
         return self._last.token
 
     def reload(self) -> bool:
-        """Read the file, changed or not; a failure is logged once per kind until the next success."""
+        """Read the file again, for instance after a 401; return whether the token changed.
+
+        Each kind of failure is logged once until the next success.
+        """
         try:
             current = _read(self._path)
         except _TokenError as error:
-            if error.kind not in self._told:
-                self._told.add(error.kind)
+            if error.kind not in self._logged:
+                self._logged.add(error.kind)
                 _log.warning(TOKEN_UNREADABLE, path=str(self._path), reason=error.kind)
             return False
         changed = current.token != self._last.token
         self._last = current
-        self._told.clear()
+        self._logged.clear()
         return changed
 
     def written(self) -> dict[str, str]:
-        """Give the configuration's key and value for this source."""
+        """Return the configuration's key and value of this source."""
         return {"credentials_file": str(self._path)}
 
     def __eq__(self, other: object) -> bool:
@@ -143,11 +130,15 @@ class FileCredentials:
         return f"{type(self).__name__}(credentials_file: {self._path})"
 
 
+Credentials = FixedCredentials | FileCredentials
+"""A source of one token; equal to another if it is the same source."""
+
+
 def from_environment(name: str, environ: Mapping[str, str]) -> FixedCredentials:
-    """Take the token from an environment variable.
+    """Use the token in an environment variable.
 
     Raises:
-        ConfigError: The variable is not set, or holds no token.
+        ConfigError: The variable is not set, or holds no valid token.
     """
     if name not in environ:
         called = f"the environment variable {name}" if name.isupper() else "the environment variable"
@@ -156,33 +147,21 @@ def from_environment(name: str, environ: Mapping[str, str]) -> FixedCredentials:
 
 
 def literal(token: str) -> FixedCredentials:
-    """Take the token as it is.
+    """Use a token that the configuration itself holds.
 
     Raises:
-        ConfigError: It is no token.
+        ConfigError: It is not a valid token.
     """
     return FixedCredentials(token, key="credentials", value="<secret>")
 
 
-class _Identity(NamedTuple):
-    """What tells one version of a file from the next."""
-
-    modified_ns: int
-    inode: int
-    size: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Self:
-        return cls(found.st_mtime_ns, found.st_ino, found.st_size)
-
-
 class _Content(NamedTuple):
-    identity: _Identity
+    version: tuple[int, int, int]
     token: str
 
 
 class _TokenError(Exception):
-    """There is no token; the text is a predicate that shows none of the content.
+    """There is no valid token; the text is a predicate that shows none of the content.
 
     Attributes:
         kind: Value of the log line's ``reason``.
@@ -193,48 +172,43 @@ class _TokenError(Exception):
         self.kind = kind
 
 
-def _identity_of(path: Path) -> _Identity | None:
-    """Look the file up, through symbolic links; None if that fails."""
-    try:
-        return _Identity.of(path.stat())
-    except OSError:
-        return None
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    """Return what differs between two versions of a file."""
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _read(path: Path) -> _Content:
     try:
-        identity, content = _content_of(path)
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            # Read before the content: if the file changes meanwhile, the next check sees a difference.
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise _TokenError("not_a_file", f"is not a regular file; {_EXPECTED_FILE}")
+            content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         raise _TokenError("missing", f"does not exist; {_EXPECTED_FILE}") from error
     except OSError as error:
         raise _TokenError("unreadable", f"cannot be read ({error.strerror}); {_EXPECTED_FILE}") from error
-    # What is not UTF-8 turns into characters that no token holds, and is refused as such.
-    return _Content(identity, _checked(content.decode("utf-8-sig", errors="replace")))
-
-
-def _content_of(path: Path) -> tuple[_Identity, bytes]:
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        # The identity is taken first: should the file change meanwhile, the next look sees a difference.
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise _TokenError("not_a_file", f"is not a regular file; {_EXPECTED_FILE}")
-        return _Identity.of(found), file.read(_LARGEST + 1)
+    # Bytes that are not UTF-8 become characters that are refused.
+    return _Content(_version(found), _checked(content.decode("utf-8-sig", errors="replace")))
 
 
 def _open_without_waiting(name: str, flags: int) -> int:
-    """Open even a FIFO at once: an ordinary open would wait for a writer, perhaps for ever."""
+    """Open without blocking: an ordinary open of a FIFO waits for a writer."""
     return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _checked(text: str) -> str:
-    """Strip a token and make sure that it can stand in an HTTP header."""
+    """Strip a token and check that an HTTP header can hold it."""
+    token = text.strip()
     if len(text) > _LARGEST:
         raise _TokenError("too_large", f"is larger than 64 KiB; {_EXPECTED}")
-    token = text.strip()
     if not token:
         raise _TokenError("empty", f"is empty; {_EXPECTED}")
+    if len(token) > 1 and token[0] == token[-1] in "\"'":
+        raise _TokenError("quotes", f"has quotes around it; {NO_QUOTES}")
     if any(character.isspace() for character in token):
-        raise _TokenError("white_space", f"holds white space in its middle; {_EXPECTED}, without `Bearer`")
+        raise _TokenError("white_space", f"holds white space in its middle; {_EXPECTED}, without 'Bearer'")
     if not (token.isascii() and token.isprintable()):
         raise _TokenError("not_ascii", f"holds more than printable ASCII characters; {_EXPECTED}")
     return token

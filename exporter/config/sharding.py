@@ -1,10 +1,9 @@
-"""Which accounts are this exporter's, where several share those of one configuration."""
+"""Which accounts this exporter polls, if several exporters share one configuration."""
 
 import re
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
-
-import msgspec
 
 from exporter.errors import ConfigError
 
@@ -14,19 +13,12 @@ _POD: Final = re.compile("[a-z0-9][a-z0-9.-]*-([0-9]{1,9})")
 
 
 def shard_of(account: str, total: int) -> int:
-    """Say which of some shards polls an account: the same one in every version, and on every machine.
+    """Return the shard that polls an account, from 0 to `total` - 1; the same in every version.
 
-    From `total` shards to one more, accounts move to the new one only.
-
-    Args:
-        account: Its name.
-        total: 1 or more.
-
-    Returns:
-        From 0 to `total` - 1.
+    With one more shard, accounts move to the new one only.
     """
     # Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm", on the first eight bytes of the
-    # name's SHA-256. Never to be changed: another function would move every account of every fleet.
+    # name's SHA-256. Do not change it: another function would move the accounts of every fleet.
     key = int.from_bytes(sha256(account.encode()).digest()[:8], "big")
     shard, following = 0, 0
     while following < total:
@@ -36,19 +28,15 @@ def shard_of(account: str, total: int) -> int:
     return shard
 
 
-class Shard(msgspec.Struct, frozen=True):
-    """One of the exporters that share the accounts.
-
-    Attributes:
-        index: From 0.
-        total: How many there are.
-    """
+@dataclass(frozen=True)
+class Shard:
+    """One of `total` exporters that share the accounts; `index` starts at 0."""
 
     index: int = 0
     total: int = 1
 
     def has(self, account: str) -> bool:
-        """Whether this one polls the account of that name."""
+        """Return whether this shard polls the account of that name."""
         return shard_of(account, self.total) == self.index
 
 
@@ -64,23 +52,25 @@ def parse_shard(index: str | None, total: str | None) -> Shard:
         total: A number.
 
     Raises:
-        ConfigError: Everything that is wrong with them.
+        ConfigError: All errors of both.
     """
-    mistakes = []
+    errors = []
     shards = 1 if total is None else _number(total)
     expected = f"from 0 to {shards - 1}" if shards else "from 0"
     if not shards:
-        mistakes.append(f"--shard.total: {total!r} is no number from 1; expected how many shards there are")
+        errors.append(f"--shard.total: {total!r} is not a valid number; expected 1 or more")
     ordinal = 0 if index is None else _ordinal(index)
     if ordinal is None:
         or_pod = "or the name of a StatefulSet's pod"
-        mistakes.append(f"--shard.index: {index!r} is no index; expected one {expected}, {or_pod}")
+        errors.append(f"--shard.index: {index!r} is not a valid index; expected one {expected}, {or_pod}")
     elif shards and index is None and shards > 1:
-        mistakes.append(f"--shard.index is missing, and --shard.total is {shards}; expected one {expected}")
+        errors.append(f"--shard.index is missing, and --shard.total is {shards}; expected one {expected}")
     elif shards and ordinal >= shards:
-        mistakes.append(f"--shard.index: {index!r} is above the last of {shards}; expected one {expected}")
-    if mistakes or ordinal is None or not shards:
-        raise ConfigError(mistakes)
+        errors.append(
+            f"--shard.index: {index!r} is too large for a total of {shards}; expected one {expected}"
+        )
+    if errors or ordinal is None or not shards:
+        raise ConfigError(errors)
     return Shard(ordinal, shards)
 
 

@@ -1,11 +1,13 @@
-"""Durations and sizes, as the configuration spells them."""
+"""Durations and sizes as the configuration writes them."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 
-_SHOWN: Final = 60
+NO_QUOTES: Final = "expected none: docker --env-file keeps the quotes of a value"
 
+_SHOWN: Final = 60
 _MILLISECONDS: Final = {
     "y": 365 * 86_400_000,
     "w": 7 * 86_400_000,
@@ -20,54 +22,50 @@ _SMALLEST_UNITS: Final = ((3_600, 86_400), (60, 3_600))
 _ONLY_WHOLE: Final = ("y", "w")
 _LONGEST: Final = 100 * _MILLISECONDS["y"]
 _DURATION: Final = re.compile("".join(f"(?:([0-9]{{1,15}}){unit})?" for unit in _MILLISECONDS))
-
-_BYTES: Final = {
-    "B": 1,
-    "KB": 10**3,
-    "KiB": 2**10,
-    "MB": 10**6,
-    "MiB": 2**20,
-    "GB": 10**9,
-    "GiB": 2**30,
-    "TB": 10**12,
-    "TiB": 2**40,
+_DECIMAL: Final = {f"{prefix}B": 1000**power for power, prefix in enumerate(("", "K", "M", "G", "T"))}
+_BYTES: Final[Mapping[str, int]] = _DECIMAL | {
+    f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)
 }
 _LARGEST: Final = 2**63 - 1
 _SIZE: Final = re.compile(f"([0-9]{{1,19}})({'|'.join(_BYTES)})")
+_NO_UNIT: Final = re.compile("[1-9][0-9]{0,11}")
+
+
+class FixableError(ValueError):
+    """A value that is wrong, but whose meaning is clear: `fix` is how it should be written."""
+
+    def __init__(self, sentence: str, *, fix: str) -> None:
+        super().__init__(sentence)
+        self.fix = fix
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration as Prometheus writes it.
+    """Return the seconds of a duration as Prometheus writes it.
 
     Args:
         text: Numbers with the units y, w, d, h, m, s and ms, descending and each at most once,
             such as ``1h30m``; or a bare ``0``. A year has 365 days.
 
-    Returns:
-        Seconds.
-
     Raises:
         ValueError: A sentence that says what is expected.
     """
-    match = _DURATION.fullmatch(text)
     if text == "0":
         return 0.0
+    _refuse_number(text, unit="s", example="a duration")
+    match = _DURATION.fullmatch(text)
     if not text or match is None:
-        raise ValueError(f"{quoted(text)} is not a duration; expected a number with a unit, such as 30s")
+        raise ValueError(f"{quoted(text)} is not a duration; expected a number with a unit, such as '30s'")
     counts = (int(count or 0) for count in match.groups())
     total = sum(count * size for count, size in zip(counts, _MILLISECONDS.values(), strict=True))
     if total > _LONGEST:
-        raise ValueError(f"{quoted(text)} is too long; expected at most 100y")
+        raise ValueError(f"{quoted(text)} is too long; expected at most '100y'")
     return total / 1_000
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration so that :func:`parse_duration` reads the same, to the millisecond.
+    """Write a duration of 0 s or more so that :func:`parse_duration` reads the same, to the millisecond.
 
     Years and weeks are used only where nothing is left over, as Prometheus does: 8 days are ``8d``.
-
-    Args:
-        seconds: Zero or more.
     """
     rest = round(seconds * 1_000)
     text = ""
@@ -93,20 +91,18 @@ def format_short_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Read a size such as ``64MiB`` or ``10MB``.
-
-    Returns:
-        Bytes; KiB, MiB, GiB and TiB are powers of 1024, KB, MB, GB and TB of 1000.
+    """Read a size in bytes such as ``64MiB`` (powers of 1024) or ``10MB`` (of 1000).
 
     Raises:
         ValueError: A sentence that says what is expected.
     """
+    _refuse_number(text, unit="B", example="a size")
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{quoted(text)} is not a size; expected a number with a unit, such as 64MiB")
+        raise ValueError(f"{quoted(text)} is not a size; expected a number with a unit, such as '64MiB'")
     size = int(match[1]) * _BYTES[match[2]]
     if size > _LARGEST:
-        raise ValueError(f"{quoted(text)} is too large; expected less than 8388608TiB")
+        raise ValueError(f"{quoted(text)} is too large; expected less than '8388608TiB'")
     return size
 
 
@@ -117,8 +113,13 @@ def format_size(size: int) -> str:
     return f"{size // _BYTES[unit]}{unit}"
 
 
-def quoted(text: str) -> str:
-    """Show a value in a sentence: as it is where that is plain to see, else quoted; long ones cut."""
-    short = text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-    plain = short.isprintable() and short == short.strip() != ""
-    return short if plain else ascii(short)
+def quoted(text: str, *, whole: bool = False) -> str:
+    """Return a value in quotes for a sentence; long ones are cut unless they are wanted whole."""
+    short = text if whole or len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return f"'{short}'" if short.isprintable() else ascii(short)
+
+
+def _refuse_number(text: str, *, unit: str, example: str) -> None:
+    if _NO_UNIT.fullmatch(text):
+        fix = f"{text}{unit}"
+        raise FixableError(f"{quoted(text)} has no unit; expected {example} such as {quoted(fix)}", fix=fix)

@@ -2,16 +2,20 @@
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from pydantic import BeforeValidator, Field
 
-from exporter.config.certificates import load_pair, trouble_with_authorities, trouble_with_pair
-from exporter.config.mistakes import KeyPath, Mistakes
-from exporter.config.schema import Spelling, read
+from exporter.config.authorization import Context
+from exporter.config.config_errors import UNKNOWN, ConfigErrors, KeyPath
+from exporter.config.sections import Leaf, Section, nothing
+from exporter.config.settings import PemFile, TlsConfig
+from exporter.config.trust import TrustError, client_context
 from exporter.config.units import quoted
+from exporter.config.validation import Validation
 from exporter.config.yaml_document import read_yaml
 
 
@@ -22,212 +26,189 @@ _CLIENT_AUTH: Final = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-_UNVERIFIED: Final = ("RequestClientCert", "RequireClientCert", "RequireAnyClientCert")
-
-# Keys of the format that have no effect here, each with what to do instead.
+_REFUSED: Final = {
+    **dict.fromkeys(("TLS10", "TLS11"), "it is broken"),
+    **dict.fromkeys(
+        ("RequestClientCert", "RequireClientCert", "RequireAnyClientCert"), "it verifies nothing"
+    ),
+}
 _UNSUPPORTED: Final[Mapping[KeyPath, str]] = {
     (_TLS, "cert"): "use cert_file",
     (_TLS, "key"): "use key_file",
     (_TLS, "client_ca"): "use client_ca_file",
-    (_TLS, "client_allowed_sans"): "use a client_ca_file that signs nobody else",
-    (_TLS, "max_version"): "leave it out: the newest version both sides know is used",
-    (_TLS, "cipher_suites"): "leave it out: OpenSSL's own choice is used",
-    (_TLS, "prefer_server_cipher_suites"): "leave it out: OpenSSL's own choice is used",
-    (_TLS, "curve_preferences"): "leave it out: OpenSSL's own choice is used",
-    ("http_server_config", "http2"): "leave it out: HTTP/1.1 is served",
-    ("rate_limit",): "leave it out: connections are limited anyway",
-}
-
-_HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Content-Security-Policy": (),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-XSS-Protection": (),
-    "Strict-Transport-Security": (),
+    (_TLS, "client_allowed_sans"): "use a client_ca_file that signs only these clients",
+    (_TLS, "max_version"): "remove it: the newest version that both sides know is used",
+    (_TLS, "cipher_suites"): "remove it: OpenSSL's own choice is used",
+    (_TLS, "prefer_server_cipher_suites"): "remove it: OpenSSL's own choice is used",
+    (_TLS, "curve_preferences"): "remove it: OpenSSL's own choice is used",
+    ("http_server_config", "http2"): "remove it: HTTP/1.1 is served",
+    ("rate_limit",): "remove it: connections are limited anyway",
 }
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
-_BCRYPT: Final = re.compile(
-    r"\$2[abxy]\$(?P<cost>0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
-)
+_BCRYPT: Final = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 
-def _parse_version(text: str) -> str:
-    if text in {"TLS10", "TLS11"}:
-        raise ValueError(f"{text} is not supported, as it is broken; expected TLS12 or TLS13")
-    if text not in _VERSIONS:
-        raise ValueError(f"{quoted(text)} is not known; expected TLS12 or TLS13")
-    return text
+def _choice(*choices: str) -> Leaf:
+    expected = f"{', '.join(choices[:-1])} or {choices[-1]}".removeprefix(" or ")
+
+    def parse(text: str) -> str:
+        if text in _REFUSED:
+            raise ValueError(f"{quoted(text)} is not supported, as {_REFUSED[text]}; expected {expected}")
+        if text not in choices:
+            raise ValueError(f"{quoted(text)} is not valid; expected {expected}")
+        return text
+
+    return Leaf(expected, parse)
 
 
-def _parse_client_auth(text: str) -> str:
-    expected = ", ".join(_CLIENT_AUTH)
-    if text in _UNVERIFIED:
-        raise ValueError(f"{text} is not supported, as it verifies nothing; expected one of {expected}")
-    if text not in _CLIENT_AUTH:
-        raise ValueError(f"{quoted(text)} is not known; expected one of {expected}")
+def _parse_header(text: str) -> str:
+    if not _HEADER_VALUE.fullmatch(text):
+        raise ValueError("the value holds more than printable ASCII characters; expected one line of them")
     return text
 
 
 def _parse_hash(text: str) -> str:
     if not _BCRYPT.fullmatch(text):
-        raise ValueError(
-            'the value is no bcrypt hash; expected what `htpasswd -nBC 10 "" | tr -d ":\\n"` prints'
-        )
+        expected = 'what `htpasswd -nBC 10 "" | tr -d ":\\n"` prints'
+        raise ValueError(f"the value is not a bcrypt hash; expected {expected}")
     return text
 
 
-_File = Annotated[str, Meta(min_length=1, description="the path of a PEM file")]
-_Version = Annotated[str, Meta(description="TLS12 or TLS13", extra={"spelling": Spelling(_parse_version)})]
-_ClientAuth = Annotated[str, Meta(description="a policy", extra={"spelling": Spelling(_parse_client_auth)})]
-_Hash = Annotated[
-    str, Meta(description="a bcrypt hash", extra={"spelling": Spelling(_parse_hash), "secret": True})
-]
-_Header = Annotated[str, Meta(description="text")]
-_Headers = Annotated[Mapping[str, _Header | None], Meta(extra={"keys": tuple(_HEADERS)})]
+_UNSET = BeforeValidator(lambda value: None if value == "" else value)
+_Path = Annotated[PemFile | None, _UNSET]
+_Version = Annotated[Annotated[str, _choice(*_VERSIONS)] | None, _UNSET]
+_ClientAuth = Annotated[Annotated[str, _choice(*_CLIENT_AUTH)] | None, _UNSET]
+_Header = Annotated[Annotated[str, Leaf("text", _parse_header)] | None, _UNSET]
+_Frame = Annotated[Annotated[str, _choice("deny", "sameorigin")] | None, _UNSET]
+_Sniffing = Annotated[Annotated[str, _choice("nosniff")] | None, _UNSET]
+_Hash = Annotated[str, Leaf("a bcrypt hash", _parse_hash, secret=True)]
 
 
-class _TlsServerConfig(Struct, frozen=True, kw_only=True):
-    cert_file: _File | None = None
-    key_file: _File | None = None
-    client_auth_type: _ClientAuth | None = None
-    client_ca_file: _File | None = None
-    min_version: _Version | None = None
-
-
-class _HttpServerConfig(Struct, frozen=True, kw_only=True):
-    headers: _Headers = {}
-
-
-class _WebFile(Struct, frozen=True, kw_only=True):
-    """The sections of the file, by their names in it."""
-
-    tls_server_config: _TlsServerConfig = _TlsServerConfig()
-    http_server_config: _HttpServerConfig = _HttpServerConfig()
-    basic_auth_users: Mapping[str, _Hash] = {}
-
-
-class TlsServer(Struct, frozen=True, kw_only=True):
-    """How the endpoint serves TLS; paths of PEM files.
+class TlsServer(Section):
+    """How the web server serves TLS; paths of PEM files.
 
     Attributes:
-        client_auth_type: Which clients are let in, as Go calls it.
-        client_ca_file: Authorities that clients' certificates must be signed by.
+        client_auth_type: Which clients may connect, as Go names it.
+        client_ca_file: Authorities that must have signed clients' certificates.
         min_version: TLS12 or TLS13.
     """
 
-    cert_file: str
-    key_file: str
-    client_auth_type: str = "NoClientCert"
-    client_ca_file: str | None = None
-    min_version: str = "TLS12"
+    cert_file: _Path = None
+    key_file: _Path = None
+    client_auth_type: _ClientAuth = None
+    client_ca_file: _Path = None
+    min_version: _Version = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """All of them."""
-        return (self.cert_file, self.key_file, *([self.client_ca_file] if self.client_ca_file else []))
+        return tuple(file for file in (self.cert_file, self.key_file, self.client_ca_file) if file)
 
     def context(self) -> ssl.SSLContext:
-        """What to serve with.
+        """Return the server's TLS context.
 
         Raises:
-            OSError: A file has changed since it was checked, and does not work any more.
+            OSError: A file has changed since it was checked, and is not valid any more.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        load_pair(context, self.cert_file, self.key_file)
-        context.minimum_version = _VERSIONS[self.min_version]
+        # A key with a passphrase is refused: nobody is there to type it.
+        context.load_cert_chain(self.cert_file or "", self.key_file, password=lambda: b"")
+        context.minimum_version = _VERSIONS[self.min_version or "TLS12"]
         context.set_alpn_protocols(["http/1.1"])
-        if self.client_ca_file is not None:
+        if self.client_ca_file:
             context.load_verify_locations(self.client_ca_file)
-        context.verify_mode = _CLIENT_AUTH[self.client_auth_type]
+        context.verify_mode = _CLIENT_AUTH[self.client_auth_type or "NoClientCert"]
         return context
 
+    def errors(self) -> Iterator[tuple[str, str]]:
+        """Yield keys, and what is wrong with them or with the files they name."""
+        given = {key for key, value in self if value is not None}
+        for key in ("cert_file", "key_file"):
+            if key not in given:
+                yield key, f"{key} is missing; expected the path of a PEM file"
+        verifies = self.client_auth_type not in {None, "NoClientCert", UNKNOWN}
+        if verifies and "client_ca_file" not in given:
+            yield (
+                "client_auth_type",
+                f"'{self.client_auth_type}' needs client_ca_file; expected both, or neither",
+            )
+        if self.client_auth_type in {None, "NoClientCert"} and "client_ca_file" in given:
+            expected = "expected 'client_auth_type: RequireAndVerifyClientCert' beside it"
+            yield "client_ca_file", f"no client is verified with it; {expected}"
+        if {"cert_file", "key_file"} <= given and UNKNOWN not in {self.cert_file, self.key_file}:
+            yield from _unusable(cert_file=self.cert_file, key_file=self.key_file)
+        if self.client_ca_file and self.client_ca_file is not UNKNOWN:
+            yield from _unusable(ca_file=self.client_ca_file)
 
-class WebFile(Struct, frozen=True, kw_only=True):
-    """What a web configuration file says.
+
+def _unusable(**files: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the key of a file that TLS cannot use, if there is one, and why not."""
+    try:
+        client_context(TlsConfig(insecure_skip_verify=True, **files), {})
+    except TrustError as error:
+        yield error.key.replace("ca_file", "client_ca_file"), error.text
+
+
+class _Headers(Section):
+    csp: _Header = Field(default=None, alias="Content-Security-Policy")
+    frame: _Frame = Field(default=None, alias="X-Frame-Options")
+    sniffing: _Sniffing = Field(default=None, alias="X-Content-Type-Options")
+    xss: _Header = Field(default=None, alias="X-XSS-Protection")
+    hsts: _Header = Field(default=None, alias="Strict-Transport-Security")
+
+
+class _HttpServerConfig(Section):
+    headers: _Headers = _Headers()
+
+
+class _WebFile(Section):
+    tls_server_config: TlsServer = TlsServer()
+    http_server_config: _HttpServerConfig = _HttpServerConfig()
+    basic_auth_users: Annotated[Mapping[str, _Hash], nothing({}, dict[str, str])] = {}
+
+
+_SECTIONS: Final[Mapping[str | int, type[Section]]] = {
+    _TLS: TlsServer,
+    "http_server_config": _HttpServerConfig,
+    "headers": _Headers,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebFile:
+    """The content of a web configuration file.
 
     Attributes:
         tls: None for plain HTTP.
-        headers: Added to every answer that does not set them itself.
+        headers: Added to every response that does not set them itself.
         users: bcrypt hashes by user; none for no authentication.
     """
 
     tls: TlsServer | None = None
-    headers: Mapping[str, str] = {}
-    users: Mapping[str, str] = {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self.users)})"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_web_file(path: Path) -> WebFile:
-    """Read a web configuration file, and try the certificates it names.
+    """Read a web configuration file, and the certificates it names.
 
     Args:
         path: The file. Relative paths in it start from its directory.
 
     Raises:
-        ConfigError: All mistakes, each with file, line, key, what is wrong and what is expected. None of
-            them shows a hash.
+        ConfigError: All errors, each with file, line, key, what is wrong and what is expected. None of them
+            shows a hash.
     """
-    mistakes = Mistakes(str(path))
-    data = read_yaml(path, mistakes).data
-    _refuse_unsupported(data, mistakes)
-    given = read(_WebFile, data, (), mistakes)
-    headers = _headers(given.get("http_server_config", {}).get("headers", {}), mistakes)
-    tls = _tls(given.get(_TLS, {}), path.parent, mistakes)
-    mistakes.raise_any()
-    return WebFile(tls=tls, headers=headers, users=given.get("basic_auth_users", {}))
-
-
-def _refuse_unsupported(data: dict[str, Any], mistakes: Mistakes) -> None:
-    for path, instead in _UNSUPPORTED.items():
-        *around, key = path
-        section: Any = data
-        for step in around:
-            section = section.get(step)
-        if isinstance(section, dict) and key in section:
-            del section[str(key)]
-            mistakes.add(path, f"is not supported; {instead}")
-
-
-def _headers(given: Mapping[str, str | None], mistakes: Mistakes) -> dict[str, str]:
-    for name, value in given.items():
-        at = ("http_server_config", "headers", name)
-        allowed = _HEADERS[name]
-        if value and allowed and value not in allowed:
-            mistakes.add(at, f"{quoted(value)} is not known; expected {' or '.join(allowed)}")
-        elif value and not _HEADER_VALUE.fullmatch(value):
-            mistakes.add(at, "holds more than printable ASCII characters; expected one line of them")
-    return {name: value for name, value in given.items() if value}
-
-
-def _tls(given: Mapping[str, str | None], base: Path, mistakes: Mistakes) -> TlsServer | None:
-    """The TLS section with full paths; None if it says nothing, or is wrong."""
-    said = {key: value for key, value in given.items() if value is not None}
-    if not said or mistakes.within((_TLS,)):
-        return None
-    for key in ("cert_file", "key_file"):
-        if key not in said:
-            mistakes.add((_TLS,), f"{key} is missing; expected the path of a PEM file")
-    if mistakes.within((_TLS,)):
-        return None
-    files = {key: str(base / value) for key, value in said.items() if key.endswith("_file")}
-    tls = TlsServer(**{**said, **files})
-    _check_files(tls, mistakes)
-    verifies = tls.client_auth_type != "NoClientCert"
-    if verifies and tls.client_ca_file is None:
-        at = (_TLS, "client_auth_type")
-        mistakes.add(at, f"{tls.client_auth_type} needs client_ca_file; expected both, or neither")
-    if tls.client_ca_file is not None and not verifies:
-        expected = "expected client_auth_type: RequireAndVerifyClientCert beside it"
-        mistakes.add((_TLS, "client_ca_file"), f"nobody is verified with it; {expected}")
-    return tls
-
-
-def _check_files(tls: TlsServer, mistakes: Mistakes) -> None:
-    blamed, trouble = trouble_with_pair(tls.cert_file, tls.key_file)
-    if trouble:
-        key, file = ("key_file", tls.key_file) if blamed == "key" else ("cert_file", tls.cert_file)
-        mistakes.add((_TLS, key), f"{file} {trouble}")
-    if tls.client_ca_file is not None and (trouble := trouble_with_authorities(tls.client_ca_file)):
-        mistakes.add((_TLS, "client_ca_file"), f"{tls.client_ca_file} {trouble}")
+    errors = ConfigErrors(str(path))
+    read_yaml(path, errors, only_text=True)
+    context = Context(path.parent, {})
+    found = Validation(errors, _WebFile, _SECTIONS, unsupported=_UNSUPPORTED, context=context).result()
+    tls = found.tls_server_config
+    # As in the toolkit, min_version alone leaves plain HTTP.
+    enabled = any(value for key, value in tls if key != "min_version")
+    for key, sentence in tls.errors() if enabled else ():
+        at = (_TLS, key) if getattr(tls, key) is not None else (_TLS,)
+        errors.add(at, sentence)
+    errors.raise_any()
+    headers = found.http_server_config.headers.model_dump(by_alias=True, exclude_none=True)
+    return WebFile(tls=tls if enabled else None, headers=headers, users=found.basic_auth_users)

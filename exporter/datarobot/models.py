@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NoReturn, TypeVar
 
 import msgspec
 
+from exporter.config import DOCUMENTED_TASK_TYPES
 from exporter.errors import Malformed
 
 
@@ -19,17 +20,7 @@ WAITING_OR_RUNNING: Final[tuple[Status, ...]] = ("INITIALIZED", "RUNNING")
 FINISHED: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED", "EXPIRED")
 DOCUMENTED_STATUSES: Final[tuple[Status, ...]] = WAITING_OR_RUNNING + FINISHED
 INVALID_REASONS: Final[tuple[InvalidReason, ...]] = ("no_id", "created", "status", "record")
-DOCUMENTED_TYPES: Final = (
-    "CustomModelBlueprintBuild",
-    "CustomModelFeatureImpact",
-    "Testing",
-    "customModelWaitForServer",
-    "ManagedImageBuild",
-    "Dataset",
-    "LongRunningServiceControllerOperation",
-    "ProjectPermanentDeletion",
-    TYPE_NONE,
-)
+DOCUMENTED_TYPES: Final = (*DOCUMENTED_TASK_TYPES, TYPE_NONE)
 
 _STATUS_OF_WORD: Final[dict[str, Status]] = {status: status for status in DOCUMENTED_STATUSES} | {
     "RUNNING_TO_WORKERS": "RUNNING",

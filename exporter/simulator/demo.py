@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
-
 from exporter import config
 from exporter.config import Account, Authorization, Config, Poll, Tasks
 from exporter.config.credentials import literal
@@ -89,4 +87,4 @@ def demo_config(simulator: Simulator, overrides: Mapping[str, object]) -> Config
         )
         for name in DEMO_ACCOUNTS
     )
-    return msgspec.structs.replace(base, accounts=accounts)
+    return base.model_copy(update={"accounts": accounts, "source": "demo"})

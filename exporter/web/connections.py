@@ -237,8 +237,9 @@ class BoundedServer(uvicorn.Server):
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
+                self._log_exhausted(error)
                 if not self._reserve.release():
-                    self._free_descriptor(error)
+                    self._connections.close_one()
                     await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
                 continue
             self._reserve.fill()
@@ -248,9 +249,8 @@ class BoundedServer(uvicorn.Server):
             connection.handshake.add_done_callback(partial(self._connected, connection, sock))
             await asyncio.sleep(0)
 
-    def _free_descriptor(self, error: OSError) -> None:
-        """Close a connection, and log at most once a minute."""
-        self._connections.close_one()
+    def _log_exhausted(self, error: OSError) -> None:
+        """Log at most once a minute."""
         if time.monotonic() - self._logged_at > _LOG_INTERVAL_SECONDS:
             self._logged_at = time.monotonic()
             log.error(

@@ -94,7 +94,7 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
         try:
             exporter.reload()
         except ConfigError as error:
-            return PlainTextResponse("\n".join((*error.mistakes, "")), 500)
+            return PlainTextResponse("\n".join((*error.errors, "")), 500)
         except ReloadFailed as error:
             return PlainTextResponse(f"Reload failed: {error}.\n", 500)
         return PlainTextResponse("Reloaded.\n")

@@ -54,10 +54,9 @@ def ours(url: str, page: int, **settings: float) -> Poll:
     """Return the exporter's poll of one account."""
     configure_logs("error", "logfmt")
     account = config.load(None, {"DATAROBOT_ENDPOINT": url, "DATAROBOT_API_TOKEN": TOKEN}, {}).accounts[0]
-    limits = msgspec.structs.replace(
-        account.poll, page_size=page, interval=600.0, timeout=600.0, request_timeout=60.0, **settings
-    )
-    account = msgspec.structs.replace(account, poll=limits)
+    times = {"interval": 600.0, "timeout": 600.0, "request_timeout": 60.0}
+    limits = account.poll.model_copy(update={"page_size": page, **times, **settings})
+    account = account.model_copy(update={"poll": limits})
     telemetry, stop = Telemetry(), threading.Event()
     poller = Poller(account, Client(account, telemetry=telemetry, stop=stop), telemetry=telemetry, stop=stop)
 

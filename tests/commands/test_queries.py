@@ -305,7 +305,7 @@ class TestAccounts:
         self, tasks: Tasks, directory: Path, simulator: Simulator
     ) -> None:
         config = directory / "config.yaml"
-        text = config.read_text().replace(simulator.url, f"http://127.0.0.1:{free_port()}", 1)
+        text = config.read_text().replace(simulator.url, f"http://127.0.0.1:{free_port()}/api/v2", 1)
         config.write_text(text.replace(simulator.url, simulator.url.replace("http:", "https:")))
         status, out, err = tasks("list", "--output", "json")
         assert (status, out) == (1, "[]\n")
@@ -375,7 +375,7 @@ class TestAccounts:
         ("flags", "message"),
         [
             (["--status", "lost"], "'lost' is not one of"),
-            (["--older-than", "soon"], "soon is not a duration"),
+            (["--older-than", "soon"], "'soon' is not a duration"),
             (["--timeout", "0"], "0 is too short"),
             (["--limit", "0"], "0 is not in the range"),
             (["--output", "xml"], "'xml' is not one of"),
@@ -748,7 +748,7 @@ class TestPipes:
         done = self.pipe(directory, "EXPORTER tasks list >/dev/full")
         assert (done.returncode, done.stderr) == (
             1,
-            "cannot write to standard output: No space left on device\n",
+            "error: cannot write to standard output: No space left on device\n",
         )
 
     def test_closed_standard_streams(self, directory: Path) -> None:

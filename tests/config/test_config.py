@@ -1,15 +1,18 @@
+import shutil
 import string
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import yaml
+from example import EXAMPLE, full_example
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import Certificates
 
 from exporter.config import (
     Account,
-    Config,
     ListenAddress,
     Log,
     Poll,
@@ -24,7 +27,6 @@ from exporter.errors import ConfigError
 
 
 FILES = Path(__file__).parent
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 TOKEN = "NjA-fake-token:1+/="
 ENVIRON = {"TOKEN": TOKEN, "EMPTY": ""}
 FROM_ENVIRONMENT = {"DATAROBOT_API_TOKEN": TOKEN}
@@ -45,28 +47,38 @@ def make_file(tmp_path: Path) -> MakeFile:
     return make
 
 
-def mistakes(
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    """A file with every kind of value, and the certificates it names."""
+    Certificates(tmp_path)
+    return Path(shutil.copy(FILES / "valid-full.yaml", tmp_path))
+
+
+def errors(
     path: Path | None, environ: Mapping[str, str] = ENVIRON, overrides: Mapping[str, object] | None = None
 ) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         load(path, environ, overrides or {})
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def one_account(**keys: object) -> str:
-    account = {"name": "a", "endpoint": "https://h", "authorization": {"credentials_env": "TOKEN"}, **keys}
+    account = {
+        "name": "a",
+        "endpoint": "https://h/api/v2",
+        "authorization": {"credentials_env": "TOKEN"},
+        **keys,
+    }
     return yaml.safe_dump({"accounts": [account]})
 
 
-# Bad input is a file and its exact message.
+# Invalid input is a file and its exact messages.
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FILES.glob("invalid-*.yaml")))
-def test_every_mistake_is_told_with_where_it_is_and_what_is_expected(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_error_has_its_place_and_what_is_expected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FILES)
-    found = mistakes(Path(name))
+    found = errors(Path(name))
     assert [*found, ""] == Path(name).with_suffix(".txt").read_text().split("\n")
     assert "hidden" not in "".join(found)
     assert TOKEN not in "".join(found)
@@ -81,18 +93,19 @@ def test_every_invalid_file_has_its_message() -> None:
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, make_file: MakeFile) -> None:
     missing = tmp_path / "missing.yaml"
     below = make_file("") / "below.yaml"
-    assert mistakes(missing) == (f"{missing}: the file does not exist",)
-    assert mistakes(tmp_path) == (f"{tmp_path}: the file cannot be read: Is a directory",)
-    assert mistakes(below) == (f"{below}: the file cannot be read: Not a directory",)
-    assert mistakes(Path("a\0b")) == ("a\0b: the file cannot be read: its name is not valid",)
+    hint = "; name another by --config.file, or set DATAROBOT_API_TOKEN to run without a file"
+    assert errors(missing) == (f"{missing}: the file does not exist{hint}",)
+    assert errors(tmp_path) == (f"{tmp_path}: the file cannot be read: Is a directory",)
+    assert errors(below) == (f"{below}: the file cannot be read: Not a directory",)
+    assert errors(Path("a\0b")) == ("a\0b: the file cannot be read: its name is not valid",)
 
 
-def test_a_file_beyond_all_measure_is_refused(make_file: MakeFile) -> None:
+def test_a_file_that_is_too_large_is_refused(make_file: MakeFile) -> None:
     path = make_file("#" * (4 * 2**20 + 1))
-    assert mistakes(path) == (f"{path}: the file is too large; expected at most 4MiB",)
+    assert errors(path) == (f"{path}: the file is too large; expected at most 4MiB",)
 
 
-def test_the_page_shows_no_messages_and_links_no_runbooks_unless_told(make_file: MakeFile) -> None:
+def test_the_page_shows_no_messages_and_links_no_runbooks_by_default(make_file: MakeFile) -> None:
     web = load(make_file(one_account()), ENVIRON, {}).web
     assert (web.show_messages, web.runbooks_url) == (False, None)
     path = make_file(
@@ -153,29 +166,59 @@ def test_the_account_of_the_environment_takes_its_endpoint_and_the_global_sectio
     assert config.accounts[0].tasks.stuck_after == {"INITIALIZED": 600, "RUNNING": 7_200}
 
 
-def test_mistakes_in_the_environment_name_the_variables() -> None:
+def test_errors_in_the_environment_name_the_variables() -> None:
     environ = {"DATAROBOT_API_TOKEN": "Bearer x", "DATAROBOT_ENDPOINT": "h"}
-    endpoint, token = mistakes(None, environ)
-    assert endpoint == "DATAROBOT_ENDPOINT: h has no scheme; expected https://h"
+    endpoint, token = errors(None, environ)
+    assert endpoint == "DATAROBOT_ENDPOINT: 'h' has no scheme; expected 'https://h'"
     assert token == (
         "DATAROBOT_API_TOKEN: the token holds white space in its middle; "
-        "expected the token alone, without `Bearer`"
+        "expected the token alone, without 'Bearer'"
     )
 
 
 @pytest.mark.parametrize("environ", [{}, {"DATAROBOT_API_TOKEN": ""}, {"DATAROBOT_ENDPOINT": "https://h"}])
-def test_without_any_account_both_ways_to_name_one_are_told(environ: Mapping[str, str]) -> None:
-    (mistake,) = mistakes(None, environ)
-    assert mistake == (
-        "accounts: none is configured; expected accounts in the configuration file, or the environment "
-        "variables DATAROBOT_API_TOKEN and, for another host than app.datarobot.com, DATAROBOT_ENDPOINT"
+def test_without_any_account_both_ways_to_name_one_are_shown(environ: Mapping[str, str]) -> None:
+    (error,) = errors(None, environ)
+    assert error == (
+        "accounts: no account is configured; expected accounts in the configuration file, or the environment "
+        "variables DATAROBOT_API_TOKEN and, unless it is app.datarobot.com, DATAROBOT_ENDPOINT"
     )
+
+
+# Certificates, as the connections to the API read them.
+
+
+def test_certificates_and_keys_are_read(make_file: MakeFile, tmp_path: Path) -> None:
+    for name in ("ca", "cert", "key"):
+        (tmp_path / f"{name}.pem").write_text("not PEM")
+    path = make_file(one_account(tls_config={"ca_file": "ca.pem"}))
+    (error,) = errors(path)
+    assert error.startswith(
+        f"{path}:7: accounts[0].tls_config.ca_file: {tmp_path / 'ca.pem'} cannot be used ("
+    )
+    path = make_file(one_account(tls_config={"cert_file": "cert.pem", "key_file": "key.pem"}))
+    (error,) = errors(path)
+    assert error.startswith(
+        f"{path}:7: accounts[0].tls_config.cert_file: {tmp_path / 'cert.pem'} cannot be used"
+    )
+
+
+def test_a_certificate_of_the_environment_is_read(make_file: MakeFile, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    environ = {**ENVIRON, "REQUESTS_CA_BUNDLE": str(bundle)}
+    (error,) = errors(make_file(one_account()), environ)
+    assert error.startswith(f"REQUESTS_CA_BUNDLE: {bundle} does not exist; expected ")
+
+
+def test_a_state_directory_that_is_a_file_is_refused(make_file: MakeFile) -> None:
+    path = make_file("state: {directory: config.yaml}\n" + one_account())
+    assert errors(path) == (f"{path}:1: state.directory: '{path}' is not a directory; expected one",)
 
 
 # Flags.
 
 
-def test_flags_win_over_the_file(make_file: MakeFile) -> None:
+def test_flags_replace_values_of_the_file(make_file: MakeFile) -> None:
     path = make_file(
         "web: {listen_address: nonsense, telemetry_path: /other}\nlog: {level: error, format: json}\n"
     )
@@ -185,7 +228,7 @@ def test_flags_win_over_the_file(make_file: MakeFile) -> None:
     assert config.log == Log(level="debug", format="json")
 
 
-def test_mistakes_in_flags_name_the_flag(make_file: MakeFile) -> None:
+def test_errors_in_flags_name_the_flag(make_file: MakeFile) -> None:
     overrides = {
         "web.listen_address": "[x]:1",
         "web.telemetry_path": "metrics",
@@ -193,22 +236,22 @@ def test_mistakes_in_flags_name_the_flag(make_file: MakeFile) -> None:
         "web.enable_lifecycle": True,
         "log.level": "loud",
     }
-    assert mistakes(make_file("log: {level: 5}\n"), FROM_ENVIRONMENT, overrides) == (
-        "--log.level: loud is not known; expected debug, info, warning or error",
-        "--web.listen-address: x is no IPv6 address; expected one such as [::1]",
-        "--web.telemetry-path: metrics is no path; expected one that starts with /, such as /metrics",
-        "--web.config.file: web.yaml does not exist; expected a web configuration file, or none",
+    expected = "expected one that starts with '/', such as '/metrics'"
+    assert errors(make_file("log: {level: 5}\n"), FROM_ENVIRONMENT, overrides) == (
+        "--web.listen-address: 'x' is not a valid IPv6 address; expected one such as '[::1]:10072'",
+        f"--web.telemetry-path: 'metrics' is not a valid path; {expected}",
+        "--log.level: 'loud' is not valid; expected debug, info, warning or error",
+        "--web.config.file: 'web.yaml' does not exist; expected a web configuration file, or none",
     )
 
 
-def test_a_section_that_is_no_map_is_told_whatever_the_flags(make_file: MakeFile) -> None:
+def test_a_section_that_is_not_a_mapping_is_refused_whatever_the_flags(make_file: MakeFile) -> None:
     path = make_file("web: 5\n")
-    (mistake,) = mistakes(path, FROM_ENVIRONMENT, {"web.telemetry_path": "/x"})
-    assert mistake == (
-        f"{path}:1: web: a number is given; "
-        "expected a map with the keys listen_address, telemetry_path, config_file, enable_lifecycle, "
-        "show_messages, runbooks_url"
+    (error,) = errors(path, FROM_ENVIRONMENT, {"web.telemetry_path": "/x"})
+    assert error.startswith(
+        f"{path}:1: web: expected a mapping with the keys listen_address, telemetry_path, "
     )
+    assert error.endswith(", got a number")
 
 
 @pytest.mark.parametrize(
@@ -229,18 +272,21 @@ def test_addresses_to_listen_on(text: str, host: str, port: int) -> None:
 # What a good file gives.
 
 
-def test_every_key_of_a_file_arrives() -> None:
-    config = load(FILES / "valid-full.yaml", ENVIRON, {})
+def test_every_key_of_a_file_is_read(full: Path) -> None:
+    config = load(full, ENVIRON, {})
     first, second, third = config.accounts
     assert [account.name for account in config.accounts] == ["on", "007", "2024"]
     assert [account.endpoint for account in config.accounts] == [
         "https://App.datarobot.com/api/v2",
-        "http://[::1]:8080",
-        "https://datarobot.example.com:8443/some/where",
+        "http://[::1]:8080/api/v2",
+        "https://datarobot.example.com:8443/some/where/api/v2",
     ]
     assert [account.authorization.type for account in config.accounts] == ["Token", "Bearer", "Bearer"]
-    pem = str(FILES / "valid-full.yaml")
-    assert first.tls_config == TlsConfig(ca_file=pem, cert_file=pem, key_file=pem)
+    assert first.tls_config == TlsConfig(
+        ca_file=str(full.parent / "ca.pem"),
+        cert_file=str(full.parent / "client.pem"),
+        key_file=str(full.parent / "client.key"),
+    )
     assert third.tls_config == TlsConfig(insecure_skip_verify=True)
     assert first.proxy_url == "http://user:fake-password@proxy.example.com:3128"
     assert second.proxy_url == "https://proxy.example.com/"
@@ -255,14 +301,24 @@ def test_every_key_of_a_file_arrives() -> None:
         max_response_size=1024,
         stale_after=300.0,
     )
-    assert config.web == Web(listen_address=ListenAddress(host="::1", port=0), telemetry_path="/")
+    assert config.web == Web(
+        listen_address=ListenAddress(host="::1", port=0),
+        telemetry_path="/",
+        exemplars=False,
+        grafana_url="https://grafana.example.com/d/tasks",
+    )
     assert config.log == Log(level="debug", format="json")
 
 
-def test_maps_of_an_account_are_merged_into_the_global_ones_and_those_into_the_defaults() -> None:
-    first, second, _ = load(FILES / "valid-full.yaml", ENVIRON, {}).accounts
+def test_mappings_of_an_account_are_merged_into_the_global_ones_and_those_into_the_defaults(
+    full: Path,
+) -> None:
+    first, second, _ = load(full, ENVIRON, {}).accounts
     assert second.tasks == Tasks(
-        stuck_after={"INITIALIZED": 300.0, "RUNNING": 3_600.0}, outcomes=False, duration_buckets=(0.1, 1.0)
+        stuck_after={"INITIALIZED": 300.0, "RUNNING": 3_600.0},
+        outcomes=False,
+        expose_documented_types=False,
+        duration_buckets=(0.1, 1.0),
     )
     assert first.tasks.stuck_after == {"INITIALIZED": 300.0, "RUNNING": 1_800.0}
     assert first.tasks.stuck_after_by_type == {
@@ -279,7 +335,7 @@ def test_maps_of_an_account_are_merged_into_the_global_ones_and_those_into_the_d
         ("RUNNING", "Dataset", 3_600.0),
     ],
 )
-def test_the_limit_of_a_type_goes_before_the_general_one(status: str, task_type: str, seconds: float) -> None:
+def test_the_limit_of_a_type_replaces_the_general_one(status: str, task_type: str, seconds: float) -> None:
     assert Tasks().limit(status, task_type) == seconds
 
 
@@ -301,20 +357,28 @@ def test_defaults_follow_what_is_given(
     assert (found.interval, found.timeout, found.request_timeout, found.stale_after) == expected
 
 
-def test_aliases_and_the_tag_of_text_are_understood() -> None:
+def test_aliases_and_the_tag_of_text_are_supported() -> None:
     first, second = load(FILES / "valid-aliases.yaml", ENVIRON, {}).accounts
-    assert (second.name, second.endpoint) == ("b", "https://h")
+    assert (second.name, second.endpoint) == ("b", "https://h/api/v2")
     assert first.authorization == second.authorization
+
+
+def test_merge_keys_are_supported() -> None:
+    first, second, third = load(FILES / "valid-merge.yaml", ENVIRON, {}).accounts
+    assert (first.poll.interval, first.poll.retries) == (10.0, 1)
+    assert (second.name, second.poll.interval, second.poll.retries) == ("b", 10.0, 2)
+    assert (third.name, third.endpoint, third.poll) == ("c", "https://h/api/v2", first.poll)
+    assert (second.tasks.outcomes, third.tasks.outcomes) == (True, False)
 
 
 def test_paths_start_from_the_directory_of_the_file(tmp_path: Path, make_file: MakeFile) -> None:
     (tmp_path / "token").write_text(TOKEN)
-    path = make_file(
-        one_account(authorization={"credentials_file": "token"}, tls_config={"ca_file": "token"})
-    )
+    authority = Certificates(tmp_path).authority
+    tls_config = {"ca_file": Path(authority).name}
+    path = make_file(one_account(authorization={"credentials_file": "token"}, tls_config=tls_config))
     (account,) = load(path, {}, {}).accounts
     assert account.authorization.credentials.token() == TOKEN
-    assert account.tls_config.ca_file == str(tmp_path / "token")
+    assert account.tls_config.ca_file == authority
 
 
 def test_accounts_are_equal_unless_something_about_them_changed(make_file: MakeFile) -> None:
@@ -329,19 +393,51 @@ def test_accounts_are_equal_unless_something_about_them_changed(make_file: MakeF
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-def test_a_token_in_a_file_that_others_may_read_is_questionable(mode: int, make_file: MakeFile) -> None:
+def test_a_token_in_a_file_that_others_can_read_is_a_warning(mode: int, make_file: MakeFile) -> None:
     path = make_file(one_account(authorization={"credentials": TOKEN}))
     path.chmod(mode)
     config = load(path, {}, {})
     assert config.accounts[0].authorization.credentials.token() == TOKEN
     (warning,) = config.warnings
     assert warning == (
-        f"{path}:3: accounts[0].authorization.credentials: the token is written into a file that others "
-        f"may read; use credentials_file, or chmod 600 {path}"
+        f"{path}:3: accounts[0].authorization.credentials: the token is in a file that others can read; "
+        "use credentials_file, or let only the owner read the file"
     )
 
 
-def test_a_token_in_a_file_of_ones_own_is_fine(make_file: MakeFile) -> None:
+def test_many_tokens_in_the_file_are_one_warning(make_file: MakeFile) -> None:
+    accounts = [
+        {"name": f"a{index}", "endpoint": "https://h/api/v2", "authorization": {"credentials": TOKEN}}
+        for index in range(40)
+    ]
+    path = make_file(yaml.safe_dump({"accounts": accounts}))
+    path.chmod(0o644)
+    (warning,) = load(path, {}, {}).warnings
+    assert warning.startswith(
+        f"{path}:3: accounts[0].authorization.credentials (and 39 more): the token is in"
+    )
+
+
+def test_an_endpoint_without_the_path_of_the_api_is_a_warning(make_file: MakeFile) -> None:
+    path = make_file(one_account(endpoint="https://h"))
+    (warning,) = load(path, ENVIRON, {}).warnings
+    assert warning == (
+        f"{path}:4: accounts[0].endpoint: the URL does not end in '/api/v2', as DataRobot's do; "
+        "try 'https://h/api/v2'"
+    )
+
+
+def test_a_task_type_that_is_nearly_a_documented_one_is_a_warning(make_file: MakeFile) -> None:
+    by_type = {"ManagedImageBiuld": {"RUNNING": "1h"}, "Dataset": {}, "OfOurOwn": {"RUNNING": "1h"}}
+    path = make_file(one_account(tasks={"stuck_after_by_type": by_type}))
+    (warning,) = load(path, ENVIRON, {}).warnings
+    assert warning == (
+        f"{path}:9: accounts[0].tasks.stuck_after_by_type.ManagedImageBiuld: "
+        "did you mean the task type 'ManagedImageBuild'?"
+    )
+
+
+def test_a_token_in_a_file_that_only_its_owner_can_read_is_accepted(make_file: MakeFile) -> None:
     assert load(make_file(one_account(authorization={"credentials": TOKEN})), {}, {}).warnings == ()
 
 
@@ -372,16 +468,16 @@ def test_no_token_is_ever_shown(authorization: object, make_file: MakeFile) -> N
         config = load(path, {}, {})
         shown = f"{config} {config!r} {config.accounts[0].authorization} {config.warnings} {redacted(config)}"
     except ConfigError as error:
-        shown = f"{error} {error!r}"
+        shown = f"{error} {error!r} {''.join(traceback.format_exception(error))} {error.__context__!r}"
     assert path.name in shown
     assert TOKEN not in shown
 
 
-def test_the_password_of_a_proxy_is_not_shown() -> None:
-    config = load(FILES / "valid-full.yaml", ENVIRON, {})
+def test_the_password_of_a_proxy_is_not_shown(full: Path) -> None:
+    config = load(full, ENVIRON, {})
     proxies = [account["proxy_url"] for account in redacted(config)["accounts"]]
     assert proxies == ["http://<secret>@proxy.example.com:3128", "https://proxy.example.com/", None]
-    assert "hidden" not in f"{config}{redacted(config)}"
+    assert "fake-password" not in f"{config}{redacted(config)}"
 
 
 def test_the_running_configuration_of_the_environment_names_the_variable() -> None:
@@ -392,10 +488,9 @@ def test_the_running_configuration_of_the_environment_names_the_variable() -> No
     }
 
 
-def test_the_running_configuration_has_the_shape_of_the_file(make_file: MakeFile) -> None:
+def test_the_running_configuration_has_the_shape_of_the_file(make_file: MakeFile, full: Path) -> None:
     """What is shown can be loaded again, and gives the same."""
-    text = (FILES / "valid-full.yaml").read_text()
-    text = text.replace("user:fake-password@", "").replace("valid-full.yaml", str(EXAMPLE))
+    text = full.read_text().replace("user:fake-password@", "")
     config = load(make_file(text), ENVIRON, {})
     assert load(make_file(yaml.safe_dump(redacted(config), sort_keys=False)), ENVIRON, {}) == config
 
@@ -411,38 +506,31 @@ def keys(plain: object, path: str = "") -> set[str]:
     return {path}
 
 
-def test_the_example_shows_every_key_with_its_default(make_file: MakeFile, tmp_path: Path) -> None:
-    token_file = tmp_path / "token"
-    token_file.write_text(TOKEN)
-    text = EXAMPLE.read_text().replace("/run/secrets/datarobot-token", str(token_file))
-    config = load(make_file(text), {}, {})
+@pytest.mark.parametrize("text", [EXAMPLE.read_text(), full_example()], ids=["as it is", "every key"])
+def test_the_example_gives_the_defaults(text: str, make_file: MakeFile, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    path = make_file(text.replace("/run/secrets/datarobot-token", "token"))
+    config = load(path, {}, {})
     (account,) = config.accounts
-    assert config == Config(
-        accounts=(
-            Account(
-                name="production",
-                endpoint="https://app.datarobot.com/api/v2",
-                authorization=account.authorization,
-            ),
-        )
+    assert account == Account(
+        name="production",
+        endpoint="https://app.datarobot.com/api/v2",
+        authorization=account.authorization,
     )
     assert account.authorization.type == "Bearer"
-    shown = yaml.safe_load(text)
-    (section,) = shown["accounts"]
-    assert section == {
-        **section,
-        "authorization": {
-            "type": "Bearer",
-            "credentials_file": str(token_file),
-            "credentials_env": None,
-            "credentials": None,
-        },
-        "poll": {},
-        "tasks": {},
-    }
-    section |= {"poll": shown.pop("poll"), "tasks": shown.pop("tasks")}
-    del section["authorization"]["credentials_env"], section["authorization"]["credentials"]
-    assert keys(shown) == keys(redacted(config))
+    assert (config.state, config.web, config.log, config.warnings) == (State(), Web(), Log(), ())
+    assert config.source == str(path)
+
+
+def test_the_example_has_every_key(make_file: MakeFile, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    text = full_example().replace("/run/secrets/datarobot-token", "token")
+    example = yaml.safe_load(text)
+    example["accounts"][0] |= {"poll": example.pop("poll"), "tasks": example.pop("tasks")}
+    authorization = example["accounts"][0]["authorization"]
+    assert list(authorization) == ["type", "credentials_file", "credentials_env", "credentials"]
+    del authorization["credentials_env"], authorization["credentials"]
+    assert keys(example) == keys(redacted(load(make_file(text), {}, {})))
 
 
 # Whatever is in the file.
@@ -481,7 +569,7 @@ def is_accepted_or_refused(path: Path) -> bool:
     try:
         config = load(path, ENVIRON | FROM_ENVIRONMENT, {})
     except ConfigError as error:
-        return all(mistake.startswith(str(path)) for mistake in error.mistakes) and bool(error.mistakes)
+        return all(sentence.startswith(str(path)) for sentence in error.errors) and bool(error.errors)
     yaml.safe_dump(redacted(config))
     return True
 
@@ -517,5 +605,5 @@ def test_any_flag_is_accepted_or_refused(listen: object, level: object, path: st
         load(None, FROM_ENVIRONMENT, overrides)
         sources = {"--"}
     except ConfigError as error:
-        sources = {mistake[:2] for mistake in error.mistakes}
+        sources = {sentence[:2] for sentence in error.errors}
     assert sources == {"--"}

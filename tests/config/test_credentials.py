@@ -26,20 +26,20 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def mistake(path: Path) -> str:
+def error(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
         FileCredentials(path)
-    (only,) = caught.value.mistakes
+    (only,) = caught.value.errors
     return only
 
 
-def test_surrounding_white_space_is_no_part_of_the_token(file: Path) -> None:
+def test_surrounding_white_space_is_not_part_of_the_token(file: Path) -> None:
     assert FileCredentials(file).token() == TOKEN
     assert literal(f"\t{TOKEN} \r\n").token() == TOKEN
     assert from_environment("TOKEN", {"TOKEN": f"{TOKEN}\n"}).token() == TOKEN
 
 
-def test_a_byte_order_mark_is_no_part_of_the_token(file: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_token(file: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + TOKEN.encode())
     assert FileCredentials(file).token() == TOKEN
 
@@ -54,17 +54,19 @@ def test_a_token_of_exactly_64_kib_is_taken(file: Path) -> None:
     [
         (b"", "is empty; expected the token alone"),
         (b" \n\t", "is empty; expected the token alone"),
-        (b"Bearer abc", "holds white space in its middle; expected the token alone, without `Bearer`"),
-        (b"abc\ndef", "holds white space in its middle; expected the token alone, without `Bearer`"),
+        (b"Bearer abc", "holds white space in its middle; expected the token alone, without 'Bearer'"),
+        (b"abc\ndef", "holds white space in its middle; expected the token alone, without 'Bearer'"),
         ("abcé".encode(), "holds more than printable ASCII characters; expected the token alone"),
         (b"abc\xff", "holds more than printable ASCII characters; expected the token alone"),
         (b"abc\x00def", "holds more than printable ASCII characters; expected the token alone"),
+        (b'"abc"', "has quotes around it; expected none: docker --env-file keeps the quotes of a value"),
+        (b"'abc'", "has quotes around it; expected none: docker --env-file keeps the quotes of a value"),
         (b"x" * 65_537, "is larger than 64 KiB; expected the token alone"),
     ],
 )
 def test_a_file_without_a_usable_token_is_refused(file: Path, content: bytes, predicate: str) -> None:
     file.write_bytes(content)
-    assert mistake(file) == f"{file} {predicate}"
+    assert error(file) == f"{file} {predicate}"
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, file: Path) -> None:
@@ -73,14 +75,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, file: Path) -> No
     dangling.symlink_to(tmp_path / "nowhere")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert mistake(tmp_path / "none") == f"{tmp_path / 'none'} does not exist; {expected}"
-    assert mistake(dangling) == f"{dangling} does not exist; {expected}"
-    assert mistake(fifo) == f"{fifo} is not a regular file; {expected}"
-    assert mistake(tmp_path) == f"{tmp_path} cannot be read (Is a directory); {expected}"
-    assert mistake(file / "x") == f"{file / 'x'} cannot be read (Not a directory); {expected}"
+    assert error(tmp_path / "none") == f"{tmp_path / 'none'} does not exist; {expected}"
+    assert error(dangling) == f"{dangling} does not exist; {expected}"
+    assert error(fifo) == f"{fifo} is not a regular file; {expected}"
+    assert error(tmp_path) == f"{tmp_path} cannot be read (Is a directory); {expected}"
+    assert error(file / "x") == f"{file / 'x'} cannot be read (Not a directory); {expected}"
 
 
-def test_mistakes_name_the_file_as_they_are_told_to(tmp_path: Path) -> None:
+def test_errors_name_the_file_as_asked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^the file does not exist; expected"):
         FileCredentials(tmp_path / "none", called="the file")
 
@@ -91,7 +93,7 @@ def test_a_file_that_changes_is_read_again(file: Path) -> None:
     assert credentials.token() == OTHER
 
 
-def test_a_file_that_stays_is_not_read_again(file: Path) -> None:
+def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
     credentials = FileCredentials(file)
     before = file.stat()
     file.write_text(f"  {OTHER}\n")
@@ -111,7 +113,7 @@ def test_a_file_that_is_replaced_is_read_again(tmp_path: Path, file: Path) -> No
     assert credentials.token() == OTHER
 
 
-def test_a_kubernetes_secret_is_read_again_when_its_volume_turns(tmp_path: Path) -> None:
+def test_a_kubernetes_secret_is_read_again_when_its_volume_changes(tmp_path: Path) -> None:
     """A Secret volume is a link to ..data, itself a link that is swapped for one to a new directory."""
     now = time.time_ns()
     for version, token in (("..v1", TOKEN), ("..v2", OTHER)):
@@ -127,7 +129,7 @@ def test_a_kubernetes_secret_is_read_again_when_its_volume_turns(tmp_path: Path)
     assert credentials.token() == OTHER
 
 
-def test_reload_says_whether_the_token_is_another_one(file: Path) -> None:
+def test_reload_returns_whether_the_token_changed(file: Path) -> None:
     credentials = FileCredentials(file)
     assert credentials.reload() is False
     file.write_text(f"{TOKEN}\n\n")
@@ -137,7 +139,7 @@ def test_reload_says_whether_the_token_is_another_one(file: Path) -> None:
     assert credentials.reload() is False
 
 
-def test_the_last_good_token_stays_in_force_and_each_kind_of_failure_is_logged_once(file: Path) -> None:
+def test_the_last_valid_token_is_kept_and_each_kind_of_failure_is_logged_once(file: Path) -> None:
     credentials = FileCredentials(file)
     with capture_logs() as logs:
         file.unlink()
@@ -154,7 +156,7 @@ def test_the_last_good_token_stays_in_force_and_each_kind_of_failure_is_logged_o
     ]
 
 
-def test_after_a_good_read_a_failure_is_logged_anew(file: Path) -> None:
+def test_after_a_good_read_a_failure_is_logged_again(file: Path) -> None:
     credentials = FileCredentials(file)
     with capture_logs() as logs:
         for _ in range(2):
@@ -177,7 +179,7 @@ def test_after_a_good_read_a_failure_is_logged_anew(file: Path) -> None:
 def test_an_environment_variable_without_a_usable_token_is_refused(name: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_environment(name, {"EMPTY": " ", "SURROGATE": "a\udcff"})
-    assert caught.value.mistakes == (sentence,)
+    assert caught.value.errors == (sentence,)
 
 
 @pytest.mark.parametrize(
@@ -185,13 +187,13 @@ def test_an_environment_variable_without_a_usable_token_is_refused(name: str, se
     [
         ("", "is empty; expected the token alone"),
         ("x" * 65_537, "is larger than 64 KiB; expected the token alone"),
-        ("Token abc", "holds white space in its middle; expected the token alone, without `Bearer`"),
+        ("Token abc", "holds white space in its middle; expected the token alone, without 'Bearer'"),
     ],
 )
-def test_a_literal_that_is_no_token_is_refused(token: str, predicate: str) -> None:
+def test_an_invalid_literal_is_refused(token: str, predicate: str) -> None:
     with pytest.raises(ConfigError) as caught:
         literal(token)
-    assert caught.value.mistakes == (f"the token {predicate}",)
+    assert caught.value.errors == (f"the token {predicate}",)
 
 
 def test_what_cannot_change_is_not_read_again() -> None:

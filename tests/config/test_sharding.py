@@ -89,20 +89,20 @@ def test_an_index_is_a_number_or_a_pods_name(index: str | None, total: str | Non
 
 
 @pytest.mark.parametrize(
-    ("index", "total", "mistakes"),
+    ("index", "total", "expected"),
     [
-        ("3", "3", ["--shard.index: '3' is above the last of 3; expected one from 0 to 2"]),
-        ("pod-7", "3", ["--shard.index: 'pod-7' is above the last of 3; expected one from 0 to 2"]),
-        ("1", None, ["--shard.index: '1' is above the last of 1; expected one from 0 to 0"]),
-        ("-1", "3", [f"--shard.index: '-1' is no index; expected one from 0 to 2, {OR_POD}"]),
+        ("3", "3", ["--shard.index: '3' is too large for a total of 3; expected one from 0 to 2"]),
+        ("pod-7", "3", ["--shard.index: 'pod-7' is too large for a total of 3; expected one from 0 to 2"]),
+        ("1", None, ["--shard.index: '1' is too large for a total of 1; expected one from 0 to 0"]),
+        ("-1", "3", [f"--shard.index: '-1' is not a valid index; expected one from 0 to 2, {OR_POD}"]),
         (None, "3", ["--shard.index is missing, and --shard.total is 3; expected one from 0 to 2"]),
-        (None, "0", ["--shard.total: '0' is no number from 1; expected how many shards there are"]),
+        (None, "0", ["--shard.total: '0' is not a valid number; expected 1 or more"]),
         (
             "pod",
             "-2",
             [
-                "--shard.total: '-2' is no number from 1; expected how many shards there are",
-                f"--shard.index: 'pod' is no index; expected one from 0, {OR_POD}",
+                "--shard.total: '-2' is not a valid number; expected 1 or more",
+                f"--shard.index: 'pod' is not a valid index; expected one from 0, {OR_POD}",
             ],
         ),
         ("0", "9" * 5000, None),
@@ -110,13 +110,13 @@ def test_an_index_is_a_number_or_a_pods_name(index: str | None, total: str | Non
         ("0", "٣", None),
     ],
 )
-def test_what_is_no_shard_is_refused_with_its_flag(
-    index: str | None, total: str | None, mistakes: list[str] | None
+def test_an_invalid_shard_is_refused_with_its_flag(
+    index: str | None, total: str | None, expected: list[str] | None
 ) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_shard(index, total)
-    assert mistakes is None or list(refused.value.mistakes) == mistakes
-    assert all(mistake.startswith("--shard.") for mistake in refused.value.mistakes)
+    assert expected is None or list(refused.value.errors) == expected
+    assert all(sentence.startswith("--shard.") for sentence in refused.value.errors)
 
 
 # The program
@@ -197,7 +197,7 @@ def test_one_poll_is_of_the_shards_accounts(start: Callable[..., RunningExporter
     assert found == set(on(1, 2))
 
 
-def test_the_check_says_how_many_accounts_are_this_shards(start: Callable[..., RunningExporter]) -> None:
+def test_the_check_prints_how_many_accounts_are_on_this_shard(start: Callable[..., RunningExporter]) -> None:
     it = start("--config.check", "--shard.index=1", "--shard.total=10")
     assert it.wait() == 0
     assert it.printed == [
@@ -205,13 +205,13 @@ def test_the_check_says_how_many_accounts_are_this_shards(start: Callable[..., R
     ]
 
 
-def test_a_shard_that_cannot_be_ends_with_2(start: Callable[..., RunningExporter]) -> None:
+def test_an_invalid_shard_exits_with_2(start: Callable[..., RunningExporter]) -> None:
     it = start("--shard.index=3", "--shard.total=3")
     assert it.wait() == 2
-    assert it.lines == ["--shard.index: '3' is above the last of 3; expected one from 0 to 2"]
+    assert it.lines == ["error: --shard.index: '3' is too large for a total of 3; expected one from 0 to 2"]
 
 
-def test_what_was_known_of_an_account_that_moved_is_dropped(
+def test_the_state_of_an_account_that_moved_is_removed(
     start: Callable[..., RunningExporter], tmp_path: Path
 ) -> None:
     """Another shard counts its ends now; should it come back, they would count twice."""

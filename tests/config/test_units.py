@@ -1,8 +1,11 @@
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.units import (
+    FixableError,
     format_duration,
     format_short_duration,
     format_size,
@@ -36,7 +39,6 @@ def test_durations_read_as_prometheus_writes_them(text: str, seconds: float) -> 
     "text",
     [
         "",
-        "30",
         "1.5h",
         "-1s",
         "+1s",
@@ -52,14 +54,16 @@ def test_durations_read_as_prometheus_writes_them(text: str, seconds: float) -> 
         "9" * 5_000,
     ],
 )
-def test_what_is_no_duration_is_refused_with_what_is_expected(text: str) -> None:
-    with pytest.raises(ValueError, match=r" is not a duration; expected a number with a unit, such as 30s$"):
+def test_invalid_durations_are_refused_with_what_is_expected(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r" is not a duration; expected a number with a unit, such as '30s'$"
+    ):
         parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["100y1ms", "999999999999999y"])
 def test_durations_no_clock_can_wait_for_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=f"^{text} is too long; expected at most 100y$"):
+    with pytest.raises(ValueError, match=f"^'{text}' is too long; expected at most '100y'$"):
         parse_duration(text)
 
 
@@ -93,20 +97,35 @@ def test_sizes_are_read_and_written(text: str, size: int) -> None:
     assert format_size(size) == text
 
 
-@pytest.mark.parametrize("text", ["", "64", "64 MiB", "64mib", "-1B", "1.5MiB", "64M", "9" * 5_000 + "B"])
-def test_what_is_no_size_is_refused_with_what_is_expected(text: str) -> None:
-    with pytest.raises(ValueError, match=r" is not a size; expected a number with a unit, such as 64MiB$"):
+@pytest.mark.parametrize("text", ["", "64 MiB", "64mib", "-1B", "1.5MiB", "64M", "9" * 5_000 + "B"])
+def test_invalid_sizes_are_refused_with_what_is_expected(text: str) -> None:
+    with pytest.raises(ValueError, match=r" is not a size; expected a number with a unit, such as '64MiB'$"):
         parse_size(text)
 
 
 def test_sizes_above_64_bits_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^8388608TiB is too large; expected less than 8388608TiB$"):
+    with pytest.raises(ValueError, match=r"^'8388608TiB' is too large; expected less than '8388608TiB'$"):
         parse_size("8388608TiB")
 
 
 @given(st.integers(min_value=0, max_value=2**63 - 1))
 def test_sizes_survive_being_written_and_read(size: int) -> None:
     assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "fix", "sentence"),
+    [
+        (parse_duration, "30", "30s", "'30' has no unit; expected a duration such as '30s'"),
+        (parse_size, "64", "64B", "'64' has no unit; expected a size such as '64B'"),
+    ],
+)
+def test_a_number_without_a_unit_is_refused_with_the_likely_unit(
+    parse: Callable[[str], object], text: str, fix: str, sentence: str
+) -> None:
+    with pytest.raises(FixableError) as caught:
+        parse(text)
+    assert (str(caught.value), caught.value.fix) == (sentence, fix)
 
 
 @given(st.text())
@@ -123,21 +142,22 @@ def test_any_text_is_read_or_refused_with_what_is_expected(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("5m", "5m"),
-        ("a b", "a b"),
+        ("5m", "'5m'"),
+        ("a b", "'a b'"),
+        ("it's", "'it's'"),
         ("", "''"),
         (" ", "' '"),
         ("a\n", "'a\\n'"),
         ("\ud800", "'\\ud800'"),
-        ("é", "é"),
+        ("é", "'é'"),
     ],
 )
-def test_values_are_shown_so_that_they_can_be_told(text: str, shown: str) -> None:
+def test_values_are_quoted(text: str, shown: str) -> None:
     assert quoted(text) == shown
 
 
 def test_long_values_are_cut() -> None:
-    assert quoted("x" * 100) == "x" * 60 + "…"
+    assert quoted("x" * 100) == f"'{'x' * 60}…'"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The web configuration: who is let in and how, read again when it changes, and never lost by a mistake."""
+"""The web configuration: who is let in and how, read again when it changes, and never lost by an error."""
 
 import socket
 import ssl
@@ -40,10 +40,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "web.yaml"
 
 
-def mistakes(path: Path) -> tuple[str, ...]:
+def errors(path: Path) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         read_web_file(path)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 # What the file says
@@ -82,12 +82,21 @@ def test_all_that_is_supported_is_read(file: Path, certificates: Certificates, t
     assert password not in repr(found)
 
 
+def test_what_the_exporter_toolkit_accepts_is_accepted() -> None:
+    """Numbers and truth values as text, and empty text for what is not set."""
+    assert read_web_file(FILES / "valid-web.yaml") == WebFile(
+        headers={
+            "X-XSS-Protection": "1",
+            "Strict-Transport-Security": "0x10",
+            "Content-Security-Policy": "True",
+        }
+    )
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in FILES.glob("web-invalid-*.yaml")))
-def test_every_mistake_is_told_with_where_it_is_and_what_is_expected(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_error_has_its_place_and_what_is_expected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FILES)
-    assert [*mistakes(Path(name)), ""] == Path(name).with_suffix(".txt").read_text().split("\n")
+    assert [*errors(Path(name)), ""] == Path(name).with_suffix(".txt").read_text().split("\n")
 
 
 def _encrypted(key: Path) -> bytes:
@@ -101,17 +110,17 @@ def _encrypted(key: Path) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        ({"key.pem": None}, "key_file: {}/key.pem cannot be read (No such file or directory)"),
-        ({"cert.pem": None}, "cert_file: {}/cert.pem cannot be read (No such file or directory)"),
-        ({"cert.pem": b""}, "cert_file: {}/cert.pem cannot be read (it is empty)"),
-        ({"cert.pem": b"\xff no certificate"}, "cert_file: {}/cert.pem holds no PEM that can be read"),
-        ({"key.pem": b"no key"}, "key_file: {}/key.pem holds no PEM that can be read"),
-        ({"key.pem": "client.key"}, "key_file: {}/key.pem is not the key of the certificate"),
-        ({"key.pem": "encrypted"}, "key_file: {}/key.pem holds no PEM that can be read"),
-        ({"ca.pem": b"no certificate"}, "client_ca_file: {}/ca.pem holds no PEM that can be read"),
+        ({"key.pem": None}, "key_file: '{}/key.pem' does not exist"),
+        ({"cert.pem": None}, "cert_file: '{}/cert.pem' does not exist"),
+        ({"cert.pem": b""}, "cert_file: {}/cert.pem cannot be used"),
+        ({"cert.pem": b"\xff no certificate"}, "cert_file: {}/cert.pem cannot be used"),
+        ({"key.pem": b"no key"}, "key_file: {}/key.pem cannot be used"),
+        ({"key.pem": "client.key"}, "key_file: {}/key.pem is not the key of {}/cert.pem"),
+        ({"key.pem": "encrypted"}, "key_file: {}/key.pem is protected by a passphrase"),
+        ({"ca.pem": b"no certificate"}, "client_ca_file: {}/ca.pem cannot be used"),
     ],
 )
-def test_certificates_are_tried(
+def test_certificates_are_read(
     file: Path, certificates: Certificates, tmp_path: Path, spoil: dict[str, Any], expected: str
 ) -> None:
     tls = {"client_auth_type": "VerifyClientCertIfGiven", "client_ca_file": "ca.pem"}
@@ -124,22 +133,24 @@ def test_certificates_are_tried(
             path.write_bytes(_encrypted(path))
         else:
             path.write_bytes((tmp_path / content).read_bytes() if isinstance(content, str) else content)
-    (mistake,) = mistakes(file)
-    assert expected.format(tmp_path) in mistake
-    assert mistake.startswith(f"{file}:")
-    assert "; expected " in mistake
+    (error,) = errors(file)
+    assert expected.format(tmp_path, tmp_path) in error
+    assert error.startswith(f"{file}:")
+    assert "; expected " in error
 
 
-def test_the_check_of_the_configuration_looks_into_it(file: Path, tmp_path: Path) -> None:
-    """All mistakes of both files at once, each with its own file; a path in it starts from its directory."""
+def test_the_check_of_the_configuration_reads_it(file: Path, tmp_path: Path) -> None:
+    """All errors of both files at once, each with its own file; a path in it starts from its directory."""
     file.write_text("basic_auth_users: {prometheus: obviously-fake-password}\n")
     main = tmp_path / "config.yaml"
     main.write_text("web: {config_file: web.yaml}\nlog: {level: loud}\n")
     with pytest.raises(ConfigError) as caught:
         config.load(main, {"DATAROBOT_API_TOKEN": "fake-token"}, {})
-    first, second = caught.value.mistakes
-    assert first == f"{main}:2: log.level: loud is not known; expected debug, info, warning or error"
-    assert second.startswith(f"{file}:1: basic_auth_users.prometheus: the value is no bcrypt hash; expected ")
+    first, second = caught.value.errors
+    assert first == f"{main}:2: log.level: 'loud' is not valid; expected debug, info, warning or error"
+    assert second.startswith(
+        f"{file}:1: basic_auth_users.prometheus: the value is not a bcrypt hash; expected "
+    )
     assert PASSWORD not in second
 
 
@@ -200,10 +211,10 @@ def test_a_half_written_certificate_changes_nothing(
             (tmp_path / "key.pem").write_bytes(key)
             assert presented(port, certificates.context()) == before
         assert [line["event"] for line in logs] == ["web_config.rejected", "web_config.reloaded"]
-        assert str(tmp_path / "key.pem") in logs[0]["mistakes"][0]
+        assert str(tmp_path / "key.pem") in logs[0]["errors"][0]
 
 
-def test_a_certificate_that_vanishes_after_it_was_checked_is_a_mistake(
+def test_a_certificate_that_vanishes_after_it_was_checked_is_an_error(
     file: Path, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_and_lose(path: Path) -> WebFile:
@@ -213,7 +224,7 @@ def test_a_certificate_that_vanishes_after_it_was_checked_is_a_mistake(
 
     write_web_file(file, tls=certificates.files)
     monkeypatch.setattr("exporter.config.web_settings.read_web_file", read_and_lose)
-    with pytest.raises(ConfigError, match="No such file or directory; expected files that fit"):
+    with pytest.raises(ConfigError, match="No such file or directory"):
         WebConfig(file)
 
 
@@ -256,7 +267,7 @@ def test_tls_itself_is_decided_at_the_start(file: Path, certificates: Certificat
         url = f"{scheme}://127.0.0.1:{port}/metrics"
         response = requests.get(url, verify=certificates.authority, timeout=DEADLINE_SECONDS)
         assert response.status_code == 401
-    sections = [line["section"] for line in logs if line["event"] == "config.needs_restart"]
+    sections = [line["section"] for line in logs if line["event"] == "config.restart_required"]
     assert sections == ["tls_server_config"]
 
 

@@ -1,5 +1,6 @@
 """The client against the simulated API: whole listings, every fault, and a token that stays at home."""
 
+import dataclasses
 import socketserver
 import threading
 import time
@@ -75,7 +76,7 @@ def make_client(simulator: Simulator, telemetry: Telemetry, stop: threading.Even
         environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
         account = account or config.load(None, environ, {}).accounts[0]
         limits = Poll(**{"request_timeout": 0.3, "timeout": 20.0, **poll})  # type: ignore[arg-type]
-        client = Client(msgspec.structs.replace(account, poll=limits), telemetry=telemetry, stop=stop)
+        client = Client(account.model_copy(update={"poll": limits}), telemetry=telemetry, stop=stop)
         clients.append(client)
         return client
 
@@ -340,8 +341,8 @@ def test_a_changed_token_file_is_tried_after_a_401(
     file.write_text(TOKEN)
     environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
     plain = config.load(None, environ, {}).accounts[0]
-    authorization = msgspec.structs.replace(plain.authorization, credentials=FileCredentials(file))
-    client = make_client(msgspec.structs.replace(plain, authorization=authorization))
+    authorization = dataclasses.replace(plain.authorization, credentials=FileCredentials(file))
+    client = make_client(plain.model_copy(update={"authorization": authorization}))
     account.populate(10)
     simulator.inject(Fault(kind="unauthorized", times=1))
     with pytest.raises(Unauthorized):
@@ -368,8 +369,8 @@ def test_after_a_401_a_token_is_read_again_and_tried_once(
             file.write_text(TOKEN)
             return super().reload()
 
-    authorization = msgspec.structs.replace(plain.authorization, credentials=Replaced(file))
-    assert listed(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+    authorization = dataclasses.replace(plain.authorization, credentials=Replaced(file))
+    assert listed(make_client(plain.model_copy(update={"authorization": authorization}))) == {}
     assert telemetry.requests == {("list", "401"): 1, ("list", "200"): 1}
     assert telemetry.retries == {"unauthorized": 1}
 
@@ -450,8 +451,8 @@ def test_our_user_agent_and_either_kind_of_authorization(
 ) -> None:
     environ = {"DATAROBOT_ENDPOINT": simulator.url + "/", "DATAROBOT_API_TOKEN": TOKEN}
     plain = config.load(None, environ, {}).accounts[0]
-    authorization = msgspec.structs.replace(plain.authorization, type="Token")
-    assert listed(make_client(msgspec.structs.replace(plain, authorization=authorization))) == {}
+    authorization = dataclasses.replace(plain.authorization, type="Token")
+    assert listed(make_client(plain.model_copy(update={"authorization": authorization}))) == {}
 
 
 class Canned:
@@ -862,8 +863,8 @@ def test_a_token_that_was_replaced_is_forgotten(
     file.write_text("first-fake-word")
     environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
     plain = config.load(None, environ, {}).accounts[0]
-    authorization = msgspec.structs.replace(plain.authorization, credentials=FileCredentials(file))
-    client = make_client(msgspec.structs.replace(plain, authorization=authorization))
+    authorization = dataclasses.replace(plain.authorization, credentials=FileCredentials(file))
+    client = make_client(plain.model_copy(update={"authorization": authorization}))
     shown = []
     for token in ("first-fake-word", "another-fake-word"):
         file.write_text(token)

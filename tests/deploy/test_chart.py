@@ -22,6 +22,7 @@ import pytest
 import requests
 import yaml
 from conftest import eventually, program
+from example import full_example
 from running import RunningExporter, free_port
 from serving import Certificates, write_web_file
 
@@ -43,7 +44,6 @@ MONITORING: Final = CHART / "ci" / "monitoring-values.yaml"
 SCHEMA: Final = json.loads((CHART / "values.schema.json").read_text())
 WEB_CONFIG: Final = CHART / "ci" / "web-config-values.yaml"
 SHARDING: Final = CHART / "ci" / "sharding-values.yaml"
-EXAMPLE: Final = ROOT / "config.example.yaml"
 
 KUBERNETES: Final = ("1.25.0", "1.29.0", "1.33.0", "1.37.0")
 VERSION: Final = f"--kube-version={KUBERNETES[-1]}"
@@ -418,7 +418,7 @@ def test_the_exporter_accepts_its_configuration(case: Path, tmp_path: Path) -> N
 def test_the_exporters_example_is_valid_in_the_values(tmp_path: Path) -> None:
     """And gives the same configuration."""
     (tmp_path / "token").write_text(TOKEN)
-    text = EXAMPLE.read_text().replace("/run/secrets/datarobot-token", str(tmp_path / "token"))
+    text = full_example().replace("/run/secrets/datarobot-token", str(tmp_path / "token"))
     example = yaml.safe_load(text)
     objects = template(
         values=json.dumps({"image": MINIMAL["image"], "config": example}),
@@ -775,7 +775,7 @@ def keys_in(values: object, path: str = "") -> Iterator[str]:
 
 
 def test_the_schema_knows_the_keys_of_the_exporters_configuration() -> None:
-    example = yaml.safe_load(EXAMPLE.read_text())
+    example = yaml.safe_load(full_example())
     for section in ("poll", "tasks"):
         example["accounts"][0][section] = example[section]
         example["tasks"]["stuck_after_by_type"] = {}

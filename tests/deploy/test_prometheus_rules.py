@@ -11,6 +11,7 @@ import pytest
 import yaml
 from alerting import ROUTES, RULES
 from conftest import program
+from example import full_example
 
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE
 
@@ -211,7 +212,7 @@ def test_every_event_and_key_in_a_runbook_exists(runbook: Path) -> None:
     """In backquotes, `noun.participle` is a log event, and a dotted path a key of the configuration."""
     source = "".join(path.read_text() for path in (ROOT / "exporter").rglob("*.py"))
     events = set(re.findall(r'"([a-z]+\.[a-z_]+)"', source))
-    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    example = yaml.safe_load(full_example())
     sections = {**example["accounts"][0], **example}
     keys = {f"{name}.{key}" for name, body in sections.items() if isinstance(body, dict) for key in body}
     named = set(re.findall(r"`([a-z_]+\.[a-z_]+)(?:: \w+)?`", runbook.read_text()))

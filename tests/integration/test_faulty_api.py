@@ -203,7 +203,7 @@ def poller(row: Row, simulator: Simulator) -> Iterator[Poller]:
         request_timeout=IMPATIENCE if row.lookup == Fails("timeout") else PATIENCE,
         max_response_size=LARGEST,
     )
-    account = msgspec.structs.replace(config.load(None, environ, {}).accounts[0], poll=limits)
+    account = config.load(None, environ, {}).accounts[0].model_copy(update={"poll": limits})
     telemetry, stop = Telemetry(), threading.Event()
     client = Client(account, telemetry=telemetry, stop=stop)
     yield Poller(account, client, telemetry=telemetry, stop=stop)

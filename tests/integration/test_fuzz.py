@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from example import full_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -41,7 +42,6 @@ from exporter.web.server import WebServer, listen, make_app
 
 
 TOKEN = "obviously-fake-token"
-EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 NOW = 1_750_000_000.0
 TIMEOUT_SECONDS = 30.0
 
@@ -148,7 +148,7 @@ EDITS = st.lists(
 
 def with_token() -> str:
     """Return the example without comments and with a literal token."""
-    lines = [line for line in EXAMPLE.read_text().split("\n") if line.strip() and line.strip()[0] != "#"]
+    lines = [line for line in full_example().split("\n") if line.strip() and line.strip()[0] != "#"]
     text = "\n".join(lines).replace(
         "credentials_file: /run/secrets/datarobot-token", "credentials_file: null"
     )
@@ -185,9 +185,9 @@ def test_any_edit_of_the_example_is_accepted_or_rejected(
 ) -> None:
     """Every error names the file, and none contains the token."""
     scratch.write_text(edited(with_token(), edits), errors="replace")
-    shown, mistakes = load(scratch)
+    shown, errors = load(scratch)
     assert TOKEN not in shown
-    assert all(mistake.startswith(str(scratch)) for mistake in mistakes)
+    assert all(sentence.startswith(str(scratch)) for sentence in errors)
 
 
 def load(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -195,8 +195,8 @@ def load(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         loaded = config.load(path, {}, {})
     except ConfigError as error:
-        assert error.mistakes  # noqa: PT017 every rejection has a reason
-        return str(error), error.mistakes
+        assert error.errors  # noqa: PT017 every rejection has a reason
+        return str(error), error.errors
     return json.dumps([redacted(loaded), loaded.warnings]), ()
 
 
@@ -289,7 +289,7 @@ def exporter_port() -> Iterator[tuple[int, Callable[[], list[str]]]]:
     records = Records()
     logging.getLogger().addHandler(records)
     exporter = FakeExporter()
-    exporter.mistakes = ["config.yaml: wrong"]
+    exporter.errors = ["config.yaml: wrong"]
     app = make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)
     server = WebServer(app, listen(ListenAddress(host="127.0.0.1", port=0)))
     server.start()

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from conftest import eventually
 from running import RunningExporter
@@ -75,7 +74,7 @@ def polling(
 ) -> Iterator[Poller]:
     environ = {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
     plain = config.load(None, environ, {}).accounts[0]
-    account = msgspec.structs.replace(plain, poll=Poll(interval=INTERVAL, retries=0))
+    account = plain.model_copy(update={"poll": Poll(interval=INTERVAL, retries=0)})
     telemetry, stop = Telemetry(), stop or threading.Event()
     client = Client(account, telemetry=telemetry, stop=threading.Event(), clock=clock, monotonic=monotonic)
     yield Poller(account, client, telemetry=telemetry, stop=stop, clock=clock, monotonic=monotonic)

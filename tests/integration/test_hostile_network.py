@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import msgspec
 import pytest
 import trustme
 from conftest import eventually
@@ -65,7 +64,7 @@ def make_poller() -> Iterator[MakePoller]:
         environ = {"DATAROBOT_ENDPOINT": endpoint, "DATAROBOT_API_TOKEN": TOKEN}
         plain: Account = config.load(None, environ, {}).accounts[0]
         given = {"poll": Poll(retries=0, request_timeout=20.0), **settings}
-        account = msgspec.structs.replace(plain, **given)
+        account = plain.model_copy(update=given)
         telemetry, stop = Telemetry(), threading.Event()
         clients.append(Client(account, telemetry=telemetry, stop=stop))
         return Poller(account, clients[-1], telemetry=telemetry, stop=stop)

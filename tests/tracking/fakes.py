@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
-import msgspec
-
 from exporter import config
 from exporter.config import Account, Poll, Tasks
 from exporter.datarobot.client import Lookup
@@ -96,7 +94,7 @@ def snapshot_of(*tasks: Task, types: TaskTypes | None = None) -> Snapshot:
 def make_account(*, poll: Poll | None = None, **tasks: Any) -> Account:
     """The account of the environment, with some settings."""
     (account,) = config.load(None, {"DATAROBOT_API_TOKEN": "obviously-fake-token"}, {}).accounts
-    return msgspec.structs.replace(account, poll=poll or Poll(), tasks=Tasks(**tasks))
+    return account.model_copy(update={"poll": poll or Poll(), "tasks": Tasks(**tasks)})
 
 
 class FakeSource:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from math import inf
 
-import msgspec
 import pytest
 from fakes import (
     NOW,
@@ -448,7 +447,7 @@ class TestSimulated:
 
     @pytest.fixture
     def tracker(self, simulator: Simulator) -> Iterator[Tracker]:
-        account = msgspec.structs.replace(make_account(poll=Poll(retries=0)), endpoint=simulator.url)
+        account = make_account(poll=Poll(retries=0)).model_copy(update={"endpoint": simulator.url})
         client = Client(account, telemetry=Telemetry(), stop=threading.Event())
         yield Tracker(account, client, telemetry=Telemetry(), state=None)
         client.close()

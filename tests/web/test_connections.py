@@ -335,7 +335,10 @@ class _Flaky(socket.socket):
         return super().accept()
 
 
-def test_without_file_descriptors_it_closes_a_connection_and_logs_once() -> None:
+def test_without_file_descriptors_it_takes_a_reserved_one_then_closes_a_connection_and_logs_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exporter.web.connections.RESERVED", 1)
     flaky = _Flaky(
         listen(ListenAddress(host="127.0.0.1", port=0)), errno.EMFILE, errno.ECONNABORTED, errno.ENFILE
     )

@@ -139,7 +139,7 @@ def test_a_failed_reload_returns_the_errors(exporter: FakeExporter) -> None:
         url = f"http://127.0.0.1:{port}"
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (200, "Reloaded.\n")
-        exporter.mistakes = ["config.yaml: wrong", "config.yaml: wrong too"]
+        exporter.errors = ["config.yaml: wrong", "config.yaml: wrong too"]
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (500, "config.yaml: wrong\nconfig.yaml: wrong too\n")
     assert exporter.reloads == 2
