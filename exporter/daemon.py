@@ -85,7 +85,7 @@ class Daemon:
         self._load_successful = True
         self._pollers = [self._make_poller(account, Telemetry()) for account in config.accounts]
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self._views, self._process))
+        self.registry.register(SnapshotCollector(self._views, self._process, exemplars=config.web.exemplars))
         if process_metrics:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)

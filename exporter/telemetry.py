@@ -53,10 +53,12 @@ class Histogram(msgspec.Struct):
         if len(self.counts) != len(self.bounds) + 1:
             raise ValueError("a histogram has one count more than it has bounds")
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: float) -> int:
+        """Count one observation, and return the number of its bucket."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
         self.sum += value
+        return bucket
 
     def copy(self) -> "Histogram":
         """Return a copy that shares nothing with this one."""

@@ -7,9 +7,10 @@ import msgspec
 
 from exporter.datarobot.models import INVALID_REASONS
 from exporter.metrics import samples
-from exporter.metrics.exposition import Sample, Type
+from exporter.metrics.exposition import Exemplars, Sample, Type
 from exporter.metrics.samples import by_reason, single
 from exporter.telemetry import POLL_FAILURE_REASONS, RETRY_REASONS
+from exporter.tracking.view import AccountView
 
 
 class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,7 @@ class Row(msgspec.Struct, frozen=True):
         help: HELP text, one sentence.
         labels: Label names without `account`.
         samples: Returns the samples of an account view, or of the process view.
+        exemplars: Returns their exemplars; None if they never have any.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Row(msgspec.Struct, frozen=True):
     help: str
     labels: tuple[str, ...]
     samples: Callable[[Any], Iterable[Sample]]
+    exemplars: Callable[[AccountView], Exemplars] | None = None
 
 
 CATALOGUE: Final[tuple[Row, ...]] = (
@@ -95,6 +98,7 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Total number of tasks observed to finish, by outcome and type.",
         ("status", "task_type"),
         samples.finished,
+        samples.finished_exemplars,
     ),
     Row(
         "datarobot_task_duration_seconds",
@@ -102,6 +106,7 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Time in seconds from the creation of a task to its observed outcome.",
         ("status", "task_type"),
         samples.durations,
+        samples.duration_exemplars,
     ),
     Row(
         "datarobot_task_queue_seconds",

@@ -6,7 +6,7 @@ A function yields nothing if the value is unknown.
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.datarobot.models import DOCUMENTED_STATUSES, FINISHED, WAITING_OR_RUNNING, Status
-from exporter.metrics.exposition import Sample
+from exporter.metrics.exposition import Exemplars, Sample
 from exporter.telemetry import POLL_FAILURE_REASONS, Histogram
 from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.view import AccountView
@@ -90,6 +90,17 @@ def durations(view: AccountView) -> Iterator[Sample]:
         for status, by_type in sorted(view.counts.durations.items()):
             for label, histogram in sorted(by_type.items()):
                 yield (status, label), histogram
+
+
+def finished_exemplars(view: AccountView) -> Exemplars:
+    """Return the latest finished task by status and type."""
+    latest = view.counts.exemplars.finished if view.counts else {}
+    return {key: {0: exemplar} for key, exemplar in latest.items()}
+
+
+def duration_exemplars(view: AccountView) -> Exemplars:
+    """Return the latest finished task of each bucket by status and type."""
+    return view.counts.exemplars.durations if view.counts else {}
 
 
 def queue_times(view: AccountView) -> Iterator[Sample]:

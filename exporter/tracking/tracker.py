@@ -151,6 +151,7 @@ class Tracker:
         inventory, outcomes = self._inventory, self._outcomes
         before = len(inventory.tasks)
         changes = inventory.apply(listing)
+        outcomes.clock_offset = self._source.clock_offset or 0.0
         found = outcomes.record(changes)
         stuck = inventory.stuck(changes)
         outcomes.changed.update(report.status_id for report in stuck)
@@ -187,6 +188,7 @@ class Tracker:
         if outcomes.bounds != tasks.duration_buckets:
             outcomes.bounds = tasks.duration_buckets
             outcomes.counts.durations, outcomes.counts.queued = {}, {}
+            outcomes.counts.exemplars.durations = {}
             outcomes.revision += 1
         outcomes.looks_up = tasks.outcomes
         self._inventory, self._outcomes = inventory, outcomes

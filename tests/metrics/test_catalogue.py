@@ -21,6 +21,7 @@ from exporter.datarobot.models import Status
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import POLL_FAILURE_REASONS, RETRY_REASONS, Histogram, Telemetry
+from exporter.tracking.exemplars import Exemplar, Exemplars
 from exporter.tracking.outcomes import Counts
 from exporter.tracking.snapshot import Key, Snapshot
 from exporter.tracking.task_types import TaskTypes
@@ -177,6 +178,15 @@ def _healthy() -> AccountView:
             finished={"COMPLETED": {"Dataset": 7}, "UNKNOWN": {"none": 1}},
             durations={"COMPLETED": {"Dataset": Histogram((5.0, 60.0), [3, 2, 1], 123.5)}},
             queued={"Dataset": Histogram((5.0, 60.0), [1, 8, 0], 200.25)},
+            exemplars=Exemplars(
+                finished={("COMPLETED", "Dataset"): Exemplar("5f0e3bd2", 1.0, NOW - 10.0)},
+                durations={
+                    ("COMPLETED", "Dataset"): {
+                        0: Exemplar("5f0e3aa0", 4.5, NOW - 700.125),
+                        2: Exemplar("5f0e3bd2", 90.25, NOW - 10.0),
+                    }
+                },
+            ),
         ),
         tracked=6,
         backlog=2,
@@ -264,6 +274,28 @@ class TestExposition:
 
         assert samples(parse_openmetrics(strict)) == samples(parse_text(text))
         assert samples(parse_text(text)) != {}
+
+    def test_exemplars_are_on_the_counter_and_on_the_buckets_of_their_events(self) -> None:
+        strict = generate_openmetrics(_registry(_healthy())).decode()
+        found = {
+            (sample.name, sample.labels.get("le")): sample.exemplar
+            for family in parse_openmetrics(strict)
+            for sample in family.samples
+            if sample.exemplar
+        }
+        assert {place: (one.labels, one.value, float(one.timestamp)) for place, one in found.items()} == {
+            ("datarobot_tasks_finished_total", None): ({"status_id": "5f0e3bd2"}, 1.0, NOW - 10.0),
+            ("datarobot_task_duration_seconds_bucket", "5.0"): (
+                {"status_id": "5f0e3aa0"},
+                4.5,
+                NOW - 700.125,
+            ),
+            ("datarobot_task_duration_seconds_bucket", "+Inf"): (
+                {"status_id": "5f0e3bd2"},
+                90.25,
+                NOW - 10.0,
+            ),
+        }
 
     def test_has_no_duplicate_series(self) -> None:
         series = [
