@@ -283,7 +283,9 @@ class TestExposition:
             for sample in family.samples
             if sample.exemplar
         }
-        assert {place: (one.labels, one.value, float(one.timestamp)) for place, one in found.items()} == {
+        assert {
+            place: (one.labels, one.value, float(str(one.timestamp))) for place, one in found.items()
+        } == {
             ("datarobot_tasks_finished_total", None): ({"status_id": "5f0e3bd2"}, 1.0, NOW - 10.0),
             ("datarobot_task_duration_seconds_bucket", "5.0"): (
                 {"status_id": "5f0e3aa0"},
