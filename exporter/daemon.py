@@ -84,7 +84,7 @@ class Daemon:
         self._load_successful = True
         self._pollers = Pollers(self._make_poller, config.accounts)
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self._views, self._process))
+        self.registry.register(SnapshotCollector(self._views, self._process, exemplars=config.web.exemplars))
         if process_metrics:
             ProcessCollector(registry=self.registry)
             PlatformCollector(registry=self.registry)

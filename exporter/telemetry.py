@@ -29,6 +29,7 @@ POLL_FAILURE_REASONS: Final = (
     "too_large",
     "internal",
 )
+RETRY_REASONS: Final = ("unauthorized", "rate_limited", "server_error", "timeout", "connection")
 
 
 class Histogram(msgspec.Struct):
@@ -52,10 +53,12 @@ class Histogram(msgspec.Struct):
         if len(self.counts) != len(self.bounds) + 1:
             raise ValueError("a histogram has one count more than it has bounds")
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: float) -> int:
+        """Count one observation, and return the number of its bucket."""
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
         self.sum += value
+        return bucket
 
     def copy(self) -> "Histogram":
         """Return a copy that shares nothing with this one."""
@@ -75,6 +78,7 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Its wall time.
         failure: The reason, or None if it was complete.
         error: What was wrong, in words that may hold what the server sent; empty if nothing.
+        failures_in_a_row: Failed polls since the last complete one, this one included; 0 if it was complete.
     """
 
     at: float
@@ -82,6 +86,7 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     failure: str | None
     error: str
+    failures_in_a_row: int = 0
 
 
 class Telemetry:
@@ -139,8 +144,16 @@ class Telemetry:
             error: What was wrong.
         """
         up = failure is None
-        since = self.last_result.since if self.last_result and self.up is up else at
-        self.last_result = PollResult(at=at, since=since, seconds=seconds, failure=failure, error=error)
+        former = self.last_result
+        since = former.since if former and self.up is up else at
+        self.last_result = PollResult(
+            at=at,
+            since=since,
+            seconds=seconds,
+            failure=failure,
+            error=error,
+            failures_in_a_row=0 if up else (former.failures_in_a_row if former else 0) + 1,
+        )
         self.poll_duration.observe(seconds)
         self.last_poll = at
         self.up = up

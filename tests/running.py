@@ -7,9 +7,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import requests
 from children import end
@@ -132,6 +133,7 @@ class Prometheus:
                     f"--config.file={config}",
                     f"--storage.tsdb.path={directory / 'prometheus-data'}",
                     f"--web.listen-address={self.url.removeprefix('http://')}",
+                    "--enable-feature=exemplar-storage",
                 ],
                 stdout=log,
                 stderr=log,
@@ -151,6 +153,14 @@ class Prometheus:
             return requests.get(f"{self.url}/-/ready", timeout=10).ok
         except requests.ConnectionError:
             return False
+
+    def exemplars(self, promql: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        """Return labels and latest exemplar of each series, of the last hour."""
+        now = time.time()
+        asked = {"query": promql, "start": now - 3600, "end": now + 1}
+        answer = requests.get(f"{self.url}/api/v1/query_exemplars", params=asked, timeout=10).json()
+        assert answer["status"] == "success", answer
+        return [(series["seriesLabels"], series["exemplars"][-1]) for series in answer["data"]]
 
     def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """Run an instant query; return labels and value of each series."""

@@ -228,16 +228,6 @@ def run_a_shard(block: Block, setup: Setup) -> None:
         assert "datarobot_exporter_build_info" in metrics(port)
 
 
-@runs("docs/dashboards.md", "sed -i 's|https://runbooks.example.com")
-def adapt_dashboards(block: Block, setup: Setup) -> None:
-    setup.workspace.run(block.text, cwd="deploy/grafana/dashboards")
-    for path in (setup.workspace.root / "deploy/grafana/dashboards").iterdir():
-        text = path.read_text()
-        assert "runbooks.example.com" not in text
-        assert "wiki.example.org" in text
-        json.loads(text)
-
-
 @runs("docs/command-line.md", "datarobot-exporter tasks list --stuck")
 def ask_for_tasks(block: Block, setup: Setup) -> None:
     """With `--yes`, as nobody answers the question here."""
@@ -304,18 +294,6 @@ def put_the_token(block: Block, setup: Setup) -> None:
         "file"
     ]
     assert named == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
-
-
-@runs("deploy/prometheus/README.md", "sed -i -e 's|https://runbooks.example.com")
-def adapt_rules(block: Block, setup: Setup) -> None:
-    """The rules still pass the shortest of their tests."""
-    program("promtool")
-    output = setup.workspace.run(
-        f"{block.text}promtool test rules tests/exporter.yaml", cwd="deploy/prometheus"
-    )
-    assert "FAILED" not in output
-    for path in (setup.workspace.root / "deploy/prometheus").glob("*s/*.yaml"):
-        assert not re.search(r"(?:runbooks|grafana)\.example\.com", path.read_text())
 
 
 @runs("CONTRIBUTING.md", "promtool check rules")

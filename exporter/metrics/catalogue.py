@@ -7,9 +7,10 @@ import msgspec
 
 from exporter.datarobot.models import INVALID_REASONS
 from exporter.metrics import samples
-from exporter.metrics.exposition import Sample, Type
+from exporter.metrics.exposition import Exemplars, Sample, Type
 from exporter.metrics.samples import by_reason, single
-from exporter.telemetry import POLL_FAILURE_REASONS
+from exporter.telemetry import POLL_FAILURE_REASONS, RETRY_REASONS
+from exporter.tracking.view import AccountView
 
 
 class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,7 @@ class Row(msgspec.Struct, frozen=True):
         help: HELP text, one sentence.
         labels: Label names without `account`.
         samples: Returns the samples of an account view, or of the process view.
+        exemplars: Returns their exemplars; None if they never have any.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Row(msgspec.Struct, frozen=True):
     help: str
     labels: tuple[str, ...]
     samples: Callable[[Any], Iterable[Sample]]
+    exemplars: Callable[[AccountView], Exemplars] | None = None
 
 
 CATALOGUE: Final[tuple[Row, ...]] = (
@@ -95,6 +98,7 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Total number of tasks observed to finish, by outcome and type.",
         ("status", "task_type"),
         samples.finished,
+        samples.finished_exemplars,
     ),
     Row(
         "datarobot_task_duration_seconds",
@@ -102,6 +106,14 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Time in seconds from the creation of a task to its observed outcome.",
         ("status", "task_type"),
         samples.durations,
+        samples.duration_exemplars,
+    ),
+    Row(
+        "datarobot_task_queue_seconds",
+        "histogram",
+        "Time in seconds from the creation of a task to the first poll that lists it past INITIALIZED.",
+        ("task_type",),
+        samples.queue_times,
     ),
     Row(
         "datarobot_up",
@@ -123,6 +135,13 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Total number of failed polls, by reason.",
         ("reason",),
         lambda view: by_reason(view.telemetry.poll_failures, POLL_FAILURE_REASONS),
+    ),
+    Row(
+        "datarobot_exporter_consecutive_poll_failures",
+        "gauge",
+        "Number of consecutive failed polls, by reason of the latest; 0 for every other reason.",
+        ("reason",),
+        samples.consecutive_failures,
     ),
     Row(
         "datarobot_exporter_poll_duration_seconds",
@@ -185,7 +204,7 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "counter",
         "Total number of retried API requests, by reason.",
         ("reason",),
-        lambda view: by_reason(view.telemetry.retries),
+        lambda view: by_reason(view.telemetry.retries, RETRY_REASONS),
     ),
     Row(
         "datarobot_exporter_invalid_tasks_total",
@@ -235,6 +254,13 @@ CATALOGUE: Final[tuple[Row, ...]] = (
         "Server clock minus local clock in seconds; 0 if they differ by less than a second.",
         (),
         lambda view: single(view.clock_offset),
+    ),
+    Row(
+        "datarobot_exporter_account_info",
+        "gauge",
+        "DataRobot endpoint of the account; the value is always 1.",
+        ("endpoint",),
+        lambda view: [((view.endpoint,), 1.0)],
     ),
 )
 

@@ -6,8 +6,8 @@ from functools import partial
 
 from prometheus_client.metrics_core import Metric
 
-from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
-from exporter.metrics.exposition import Family, Prefixes, Source
+from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView, Row
+from exporter.metrics.exposition import Exemplars, Family, Prefixes, Source
 from exporter.tracking.view import AccountView
 
 
@@ -17,13 +17,19 @@ class SnapshotCollector:
     Args:
         accounts: Returns the current view of each account.
         process: Returns the current view of the process.
+        exemplars: Whether samples have exemplars in the OpenMetrics format.
     """
 
     def __init__(
-        self, accounts: Callable[[], Iterable[AccountView]], process: Callable[[], ProcessView]
+        self,
+        accounts: Callable[[], Iterable[AccountView]],
+        process: Callable[[], ProcessView],
+        *,
+        exemplars: bool = True,
     ) -> None:
         self._accounts = accounts
         self._process = process
+        self._exemplars = exemplars
         self._prefixes: dict[str, defaultdict[str, Prefixes]] = {}
 
     def describe(self) -> Iterator[Metric]:
@@ -39,13 +45,17 @@ class SnapshotCollector:
         pairs = [(view, self._prefixes[view.account]) for view in views]
         for row in CATALOGUE:
             sources = [
-                Source((view.account,), partial(row.samples, view), prefixes[row.name])
+                Source((view.account,), partial(row.samples, view), prefixes[row.name], self._of(row, view))
                 for view, prefixes in pairs
             ]
             yield from _non_empty(Family(row.name, row.type, row.help, ("account", *row.labels), sources))
         for row in PROCESS_CATALOGUE:
             source = Source((), partial(row.samples, self._process()), {})
             yield from _non_empty(Family(row.name, row.type, row.help, row.labels, [source]))
+
+    def _of(self, row: Row, view: AccountView) -> Callable[[], Exemplars]:
+        """Return what returns the exemplars of a metric."""
+        return partial(row.exemplars, view) if self._exemplars and row.exemplars else dict
 
 
 def _non_empty(family: Family) -> Iterator[Family]:

@@ -5,9 +5,10 @@ time. Here the text of each series up to its value is cached; only the value is 
 other collectors, and rarely used escaping schemes, are rendered by the client library.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,14 +19,19 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 from prometheus_client.registry import Collector, RestrictedRegistry
+from prometheus_client.samples import Exemplar as LibraryExemplar
 from prometheus_client.samples import Sample as LibrarySample
 from prometheus_client.utils import floatToGoString
 
 from exporter.telemetry import Histogram
+from exporter.tracking.exemplars import LABEL, Exemplar
 
 
 Sample: TypeAlias = tuple[tuple[str, ...], float | Histogram]
 """Label values without `account`, and the value."""
+
+Exemplars: TypeAlias = Mapping[Any, Mapping[int, Exemplar]]
+"""Exemplars by label values without `account`, and by bucket; a counter has one, by 0."""
 
 Type: TypeAlias = Literal["gauge", "counter", "histogram"]
 
@@ -53,14 +59,20 @@ class Source:
         values: Values of the first labels, the same for all samples.
         samples: Returns the samples; called more than once.
         prefixes: Cache for these label values and this family.
+        exemplars: Returns the exemplars of the samples.
     """
 
     def __init__(
-        self, values: tuple[str, ...], samples: Callable[[], Iterable[Sample]], prefixes: Prefixes
+        self,
+        values: tuple[str, ...],
+        samples: Callable[[], Iterable[Sample]],
+        prefixes: Prefixes,
+        exemplars: Callable[[], Exemplars] = dict,
     ) -> None:
         self.values = values
         self.samples = samples
         self.prefixes = prefixes
+        self.exemplars = exemplars
 
 
 class Family(Metric):
@@ -98,17 +110,20 @@ class Family(Metric):
         """The samples as objects of the client library."""
         family = self._empty()
         for source in self._sources:
+            exemplars = source.exemplars()
             for values, value in source.samples():
-                _add(family, (*source.values, *values), value)
+                _add(family, (*source.values, *values), value, exemplars.get(values, {}))
         samples: list[LibrarySample] = family.samples
         return samples
 
-    def lines(self) -> str:
-        """Return the sample lines, which are the same in both formats."""
+    def lines(self, *, with_exemplars: bool = False) -> str:
+        """Return the sample lines, which are the same in both formats except for exemplars."""
         lines: list[str] = []
         for source in self._sources:
             prefixes = source.prefixes
+            exemplars = source.exemplars() if with_exemplars else {}
             for values, value in source.samples():
+                first = len(lines)
                 if isinstance(value, Histogram):
                     key = (*values, *value.bounds)
                     line_prefixes = prefixes.get(key) or self._cache(source, key, values, value)
@@ -116,6 +131,9 @@ class Family(Metric):
                 else:
                     (prefix,) = prefixes.get(values) or self._cache(source, values, values, value)
                     lines.append(prefix + _line_end(value))
+                if exemplars and values in exemplars:
+                    for number, exemplar in exemplars[values].items():
+                        lines[first + number] = lines[first + number][:-1] + _exemplar_end(exemplar)
         return "".join(lines)
 
     def head(self, encode: Encode) -> str:
@@ -147,10 +165,11 @@ def render(registry: CollectorRegistry | RestrictedRegistry, encode: Encode, con
     """
     if any(escaping in content_type for escaping in _UNCACHED_ESCAPINGS):
         return encode(registry)
+    with_exemplars = "openmetrics" in content_type
     parts = []
     for family in registry.collect():
         if isinstance(family, Family):
-            parts += [family.head(encode), family.lines()]
+            parts += [family.head(encode), family.lines(with_exemplars=with_exemplars)]
         else:
             parts.append(_encoded(encode, family))
     return "".join(parts).encode() + encode(_Families())
@@ -171,10 +190,24 @@ def _encoded(encode: Encode, family: Metric) -> str:
     return encode(_Families(family)).decode().removesuffix(_END)
 
 
-def _add(family: Any, values: Sequence[str], value: float | Histogram) -> None:  # noqa: ANN401 as above
+def _add(
+    family: Any,  # noqa: ANN401 as above
+    values: Sequence[str],
+    value: float | Histogram,
+    exemplars: Mapping[int, Exemplar] = MappingProxyType({}),
+) -> None:
+    found = {
+        number: LibraryExemplar({LABEL: exemplar.status_id}, exemplar.value, exemplar.at)
+        for number, exemplar in exemplars.items()
+    }
     if isinstance(value, Histogram):
-        buckets = [("+Inf" if le == inf else str(le), count) for le, count in value.buckets()]
+        buckets = [
+            ("+Inf" if le == inf else str(le), count, found.get(number))
+            for number, (le, count) in enumerate(value.buckets())
+        ]
         family.add_metric(values, buckets, value.sum)
+    elif found:
+        family.add_metric(values, value, exemplar=found[0])
     else:
         family.add_metric(values, value)
 
@@ -185,6 +218,13 @@ def _line_end(number: float) -> str:
         return f"{number}.0\n"
     text: str = floatToGoString(number)  # type: ignore[no-untyped-call]
     return f"{text}\n"
+
+
+def _exemplar_end(exemplar: Exemplar) -> str:
+    """Return an exemplar and the line feed."""
+    status_id = exemplar.status_id.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    value: str = floatToGoString(exemplar.value)  # type: ignore[no-untyped-call]
+    return f' # {{{LABEL}="{status_id}"}} {value} {exemplar.at}\n'
 
 
 def _numbers(histogram: Histogram) -> Sequence[float]:

@@ -6,8 +6,8 @@ A function yields nothing if the value is unknown.
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.datarobot.models import DOCUMENTED_STATUSES, FINISHED, WAITING_OR_RUNNING, Status
-from exporter.metrics.exposition import Sample
-from exporter.telemetry import Histogram
+from exporter.metrics.exposition import Exemplars, Sample
+from exporter.telemetry import POLL_FAILURE_REASONS, Histogram
 from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.view import AccountView
 
@@ -90,6 +90,31 @@ def durations(view: AccountView) -> Iterator[Sample]:
         for status, by_type in sorted(view.counts.durations.items()):
             for label, histogram in sorted(by_type.items()):
                 yield (status, label), histogram
+
+
+def finished_exemplars(view: AccountView) -> Exemplars:
+    """Return the latest finished task by status and type."""
+    latest = view.counts.exemplars.finished if view.counts else {}
+    return {key: {0: exemplar} for key, exemplar in latest.items()}
+
+
+def duration_exemplars(view: AccountView) -> Exemplars:
+    """Return the latest finished task of each bucket by status and type."""
+    return view.counts.exemplars.durations if view.counts else {}
+
+
+def queue_times(view: AccountView) -> Iterator[Sample]:
+    """Yield the times that tasks were INITIALIZED, by type."""
+    if view.counts:
+        for label, histogram in sorted(view.counts.queued.items()):
+            yield (label,), histogram
+
+
+def consecutive_failures(view: AccountView) -> Iterator[Sample]:
+    """Yield the number of consecutive failed polls by reason; all but that of the last failure are 0."""
+    last = view.telemetry.last_result
+    streak = {last.failure: last.failures_in_a_row} if last and last.failure else {}
+    return by_reason(streak, POLL_FAILURE_REASONS)
 
 
 def requests(view: AccountView) -> Iterator[Sample]:

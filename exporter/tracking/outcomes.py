@@ -19,6 +19,7 @@ import msgspec
 
 from exporter.datarobot.models import Status
 from exporter.telemetry import Histogram
+from exporter.tracking.exemplars import Exemplars
 from exporter.tracking.inventory import Changes
 from exporter.tracking.listing import TrackedTask
 from exporter.tracking.reports import Details, TaskReport
@@ -43,12 +44,14 @@ class Counts(msgspec.Struct, kw_only=True):
         finished: Outcomes, by status and type.
         durations: Seconds from creation to the observed outcome, by status and type.
         queued: Seconds from creation to the first listing past INITIALIZED, by type.
+        exemplars: The latest of the outcomes. They are not in the state file: Prometheus has read them.
     """
 
     submitted: dict[str, int] = {}
     finished: dict[Status, dict[str, int]] = {}
     durations: dict[Status, dict[str, Histogram]] = {}
     queued: dict[str, Histogram] = {}
+    exemplars: Exemplars = msgspec.field(default_factory=Exemplars)
 
     def copy(self) -> "Counts":
         """Return a copy that shares nothing with this one."""
@@ -57,6 +60,7 @@ class Counts(msgspec.Struct, kw_only=True):
             finished={status: dict(by_type) for status, by_type in self.finished.items()},
             durations={status: _copies(by_type) for status, by_type in self.durations.items()},
             queued=_copies(self.queued),
+            exemplars=self.exemplars.copy(),
         )
 
 
@@ -101,6 +105,7 @@ class Outcomes(msgspec.Struct, kw_only=True):
 
     Attributes:
         bounds: Upper bounds of durations in seconds, ascending.
+        clock_offset: Server clock minus local clock in seconds, for exemplars.
         looks_up: Whether vanished tasks are looked up; if not, they count only if they are listed again.
         counts: What happened.
         pending: Vanished tasks by id, in the order in which they vanished.
@@ -112,6 +117,7 @@ class Outcomes(msgspec.Struct, kw_only=True):
     """
 
     bounds: tuple[float, ...]
+    clock_offset: float = 0.0
     looks_up: bool = True
     counts: Counts = msgspec.field(default_factory=Counts)
     pending: dict[str, PendingLookup] = {}
@@ -168,7 +174,8 @@ class Outcomes(msgspec.Struct, kw_only=True):
         task = self.pending.pop(status_id)
         self.changed.add(status_id)
         self.resolved[status_id] = Resolved(now, self.poll, is_known=status != "UNKNOWN")
-        return self._count(status_id, (status, task.task_type), task.created, at=task.since, details=details)
+        key = status, task.task_type
+        return self._count(status_id, key, task.created, at=task.since, now=now, details=details)
 
     def postpone(self, status_id: str, now: float, *, is_open: bool) -> TaskReport | None:
         """Record that a lookup did not say how a task finished; it is looked up again, later each time.
@@ -247,18 +254,21 @@ class Outcomes(msgspec.Struct, kw_only=True):
         self.changed.update(over)
 
     def _finish(self, status_id: str, task: TrackedTask, now: float, details: Details) -> TaskReport:
-        return self._count(status_id, task.series.key, task.created, at=now, details=details)
+        return self._count(status_id, task.series.key, task.created, at=now, now=now, details=details)
 
     def _count(
-        self, status_id: str, key: Key, created: float | None, *, at: float, details: Details
+        self, status_id: str, key: Key, created: float | None, *, at: float, now: float, details: Details
     ) -> TaskReport:
+        """Count an outcome at `at` that was observed at `now`, both in Unix seconds on the server's clock."""
         status, task_type = key
         seconds = None if created is None else max(0.0, at - created)
         finished = self.counts.finished.setdefault(status, {})
         finished[task_type] = finished.get(task_type, 0) + 1
+        bucket = 0
         if seconds is not None:
             durations = self.counts.durations.setdefault(status, {})
-            durations.setdefault(task_type, Histogram(self.bounds)).observe(seconds)
+            bucket = durations.setdefault(task_type, Histogram(self.bounds)).observe(seconds)
+        self.counts.exemplars.add(key, status_id, now - self.clock_offset, seconds, bucket)
         self.revision += 1
         return TaskReport(
             status_id=status_id,

@@ -202,6 +202,7 @@ class Poller:
         tracked, offset = published.tracked, published.clock_offset
         return AccountView(
             account=self.account.name,
+            endpoint=self.account.endpoint,
             now=self._clock() + (offset or 0.0),
             snapshot=tracked.snapshot,
             fresh=self._is_fresh(published),

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from exporter.errors import ConfigError
+from exporter.tracking.exemplars import Exemplars
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
 from exporter.tracking.task_types import TaskTypes
@@ -162,7 +163,7 @@ class StateFile:
             write=self._write + 1,
             types=inventory.types,
             bounds=outcomes.bounds,
-            counts=outcomes.counts,
+            counts=msgspec.structs.replace(outcomes.counts, exemplars=Exemplars()),
             poll=outcomes.poll,
             counted=outcomes.counted,
             reported=inventory.reported,

@@ -14,13 +14,15 @@ class TaskTypes(msgspec.Struct, frozen=True):
     """The task types of one account.
 
     Attributes:
-        known: Types that have series before a task of them is listed, and never fold.
+        known: Types that never fold.
+        exposes_known: Whether they have series before a task of them is listed.
         limit: How many listed types keep their name, known ones among them; later ones become `other`.
         seen: The listed types that keep their name, in the order they came.
         folded: Whether any type has ever become `other`.
     """
 
     known: frozenset[str] = frozenset(DOCUMENTED_TYPES)
+    exposes_known: bool = True
     limit: int = 100
     seen: tuple[str, ...] = ()
     folded: bool = False
@@ -28,7 +30,8 @@ class TaskTypes(msgspec.Struct, frozen=True):
     @property
     def labels(self) -> tuple[str, ...]:
         """Every value of the `task_type` label that has series now, sorted."""
-        return tuple(sorted(self.known.union(self.seen, (TYPE_OTHER,) if self.folded else ())))
+        known = self.known if self.exposes_known else ()
+        return tuple(sorted({*self.seen, *known, *((TYPE_OTHER,) if self.folded else ())}))
 
 
 class TypeLabels(dict[str, str]):

@@ -151,6 +151,7 @@ class Tracker:
         inventory, outcomes = self._inventory, self._outcomes
         before = len(inventory.tasks)
         changes = inventory.apply(listing)
+        outcomes.clock_offset = self._source.clock_offset or 0.0
         found = outcomes.record(changes)
         stuck = inventory.stuck(changes)
         outcomes.changed.update(report.status_id for report in stuck)
@@ -177,11 +178,17 @@ class Tracker:
         """Take what is known of the tasks, under the limits of the present configuration."""
         tasks = self._account.tasks
         known = frozenset({*DOCUMENTED_TYPES, *tasks.stuck_after_by_type})
-        types = msgspec.structs.replace(inventory.types, known=known, limit=tasks.max_types)
+        types = msgspec.structs.replace(
+            inventory.types,
+            known=known,
+            exposes_known=tasks.expose_documented_types,
+            limit=tasks.max_types,
+        )
         inventory.configure(types, tasks.limit)
         if outcomes.bounds != tasks.duration_buckets:
             outcomes.bounds = tasks.duration_buckets
             outcomes.counts.durations, outcomes.counts.queued = {}, {}
+            outcomes.counts.exemplars.durations = {}
             outcomes.revision += 1
         outcomes.looks_up = tasks.outcomes
         self._inventory, self._outcomes = inventory, outcomes

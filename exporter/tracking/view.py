@@ -21,6 +21,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         account: The configured name.
+        endpoint: Base URL of its API.
         now: Unix seconds on the server's clock, as far as it is known.
         snapshot: The last complete listing, or None before the first.
         fresh: Whether that listing is young enough to be shown.
@@ -34,6 +35,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     account: str
+    endpoint: str
     now: float
     snapshot: Snapshot | None
     fresh: bool

@@ -636,7 +636,7 @@ def test_every_account_is_polled_by_one_shard(tmp_path: Path) -> None:
             eventually(lambda exporter=exporter: exporter.get("/-/ready").ok)  # type: ignore[misc]
             text = exporter.get("/metrics").text
             up = re.findall(r'^datarobot_up\{account="(.*)"\} 1.0$', text, re.MULTILINE)
-            assert {path.stem for path in (place / "var/lib/datarobot-exporter").glob("*.json")} == set(up)
+            assert {path.stem for path in (place / "var/lib/datarobot-exporter").glob("*.db")} == set(up)
             found.append(up)
     assert sorted(name for up in found for name in up) == sorted(accounts)
     assert len(found) == 3
@@ -786,7 +786,7 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
     """Except `global` and `enabled` of umbrella charts, and mappings with free keys."""
     free = (
         *("podSecurityContext.", "securityContext.", "livenessProbe.", "readinessProbe.", "strategy."),
-        *("resources.", "dashboards.labels.", "test.resources."),
+        *("resources.", "dashboards.labels.", "test.resources.", "prometheusRule.alerts."),
     )
     empty = ("config.", "hostAliases.", "imagePullSecrets.")
     written = keys_in(yaml.safe_load((CHART / "values.yaml").read_text()))
@@ -847,7 +847,7 @@ def test_the_schema_knows_the_keys_of_the_values() -> None:
         ),
         (
             {"prometheusRule": {"enabled": True, "disabledAlerts": ["DataRobotTaskStock"]}},
-            "prometheusRule.disabledAlerts: DataRobotTaskStock is not an alert of this chart",
+            "prometheusRule: DataRobotTaskStock is not an alert of this chart",
         ),
     ],
 )
@@ -905,68 +905,6 @@ def test_the_charts_copies_are_the_originals(copies: str, originals: str) -> Non
     assert found
 
 
-def original_groups() -> list[Object]:
-    paths = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
-    return [group for path in paths for group in yaml.safe_load(path.read_text())["groups"]]
-
-
-def alerts(groups: Sequence[Object]) -> dict[str, Object]:
-    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
-
-
-def test_the_prometheus_rule_is_the_repositorys_rules() -> None:
-    """Without links that are placeholders."""
-    rule = only(rendered(MONITORING), "PrometheusRule")
-    assert rule["apiVersion"] == OPERATOR
-    groups = original_groups()
-    for alert in alerts(groups).values():
-        alert["annotations"] = {
-            name: text for name, text in alert["annotations"].items() if ".example.com" not in text
-        }
-    assert rule["spec"] == {"groups": groups}
-
-
-@pytest.mark.parametrize("case", [MONITORING, EVERYTHING], ids=lambda case: case.stem)
-def test_promtool_accepts_the_prometheus_rule(case: Path, tmp_path: Path) -> None:
-    (tmp_path / "rules.yaml").write_text(json.dumps(only(rendered(case), "PrometheusRule")["spec"]))
-    subprocess.run([program("promtool"), "check", "rules", tmp_path / "rules.yaml"], check=True)
-
-
-def test_alerts_can_be_labelled_and_disabled() -> None:
-    spec = only(rendered(EVERYTHING), "PrometheusRule")["spec"]
-    before, after = alerts(original_groups()), alerts(spec["groups"])
-    assert before.keys() - after.keys() == {"DataRobotTaskEndsUnknown"}
-    assert after.keys() <= before.keys()
-    for name, alert in after.items():
-        assert alert["labels"] == {**before[name]["labels"], "team": "ml-platform"}
-        assert alert["expr"] == before[name]["expr"]
-
-
-def test_links_of_alerts_are_the_users() -> None:
-    for alert in alerts(only(rendered(EVERYTHING), "PrometheusRule")["spec"]["groups"]).values():
-        name = alert["alert"]
-        assert alert["annotations"]["runbook_url"] == f"https://wiki.internal/runbooks/{name}.md"
-        assert alert["annotations"]["dashboard_url"].startswith("https://grafana.internal:3000/d/datarobot-")
-    assert "example.com" not in json.dumps(only(rendered(EVERYTHING), "PrometheusRule")["spec"])
-
-
-def test_links_of_dashboards_are_the_users() -> None:
-    texts = "".join(json.dumps(found["data"]) for found in of_kind(rendered(EVERYTHING), "ConfigMap"))
-    assert "runbooks.example.com" not in texts
-    assert "https://wiki.internal/runbooks" in texts
-
-
-def test_the_alerts_select_the_scraped_job() -> None:
-    """Otherwise DataRobotExporterDown fires for ever."""
-    objects = rendered(MONITORING)
-    expression = alerts(only(objects, "PrometheusRule")["spec"]["groups"])["DataRobotExporterDown"]["expr"]
-    jobs = set(re.findall(r"job=~?\"(.*?)\"", expression))
-    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
-    (relabeling,) = endpoint["relabelings"]
-    assert jobs
-    assert all(re.fullmatch(job, relabeling["replacement"]) for job in jobs)
-
-
 def test_the_service_monitor_has_the_fields_of_the_operator() -> None:
     monitor = only(rendered(EVERYTHING), "ServiceMonitor")
     assert monitor["apiVersion"] == OPERATOR
@@ -981,6 +919,7 @@ def test_the_service_monitor_has_the_fields_of_the_operator() -> None:
             "interval": "15s",
             "scrapeTimeout": "10s",
             "relabelings": [
+                {"action": "labeldrop", "regex": "endpoint"},
                 {"action": "replace", "targetLabel": "job", "replacement": "datarobot-eu"},
                 {"action": "replace", "targetLabel": "cluster", "replacement": "one"},
             ],

@@ -1,5 +1,6 @@
 """Laws of the dashboards, read from the files that Grafana is given."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,7 +8,6 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import grafana
 import pytest
@@ -31,7 +31,7 @@ FOREIGN = {
     "process_start_time_seconds": set[str](),
     "python_gc_collections_total": {"generation"},
 }
-BUILTIN_VARIABLES = {"__rate_interval", "__range", "__all"}
+BUILTIN_VARIABLES = {"__rate_interval", "__range", "__all", "__value", "__data", "__url_time_range"}
 QUERIES = [query for dashboard in DASHBOARDS.values() for query in grafana.queries(dashboard)]
 
 dashboards = pytest.mark.parametrize("uid", DASHBOARDS)
@@ -100,8 +100,8 @@ def test_the_data_source_is_the_variables_everywhere(uid: str) -> None:
 @pytest.mark.parametrize(
     ("uid", "names"),
     [
-        ("datarobot-tasks", ["datasource", "job", "account", "task_type", "runbooks"]),
-        ("datarobot-exporter", ["datasource", "job", "account", "runbooks"]),
+        ("datarobot-tasks", ["datasource", "job", "instance", "account", "task_type", "status_page"]),
+        ("datarobot-exporter", ["datasource", "job", "instance", "account", "status_page"]),
     ],
 )
 def test_variables_let_their_user_choose_several_or_all(uid: str, names: list[str]) -> None:
@@ -112,7 +112,7 @@ def test_variables_let_their_user_choose_several_or_all(uid: str, names: list[st
             # All jobs are those of exporters; any job at all would bring up and process_* of all others.
             everything = None if variable["name"] == "job" else ".+"
             assert (variable["multi"], variable["includeAll"]) == (True, True)
-            assert variable["allValue"] == everything
+            assert variable.get("allValue") == everything
 
 
 @dashboards
@@ -141,10 +141,11 @@ def test_panels_have_ids_and_places_of_their_own(uid: str) -> None:
 
 
 @dashboards
-def test_every_panel_says_what_it_shows_and_in_which_unit(uid: str) -> None:
+def test_every_panel_says_what_it_shows_in_which_unit_and_that_there_is_nothing(uid: str) -> None:
     for panel in grafana.panels(DASHBOARDS[uid]):
         assert panel["description"].endswith("."), panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
         if panel["type"] == "heatmap":
             assert panel["options"]["yAxis"]["unit"], panel["title"]
         if panel["type"] == "table":
@@ -184,6 +185,7 @@ def test_every_choice_narrows_every_query(query: Query) -> None:
         if name == "ALERTS":
             continue
         assert matchers.get("job") == '=~"$job"', name
+        assert matchers.get("instance") == '=~"$instance"', name
         for label in ("account", "task_type"):
             if label in LABELS[name]:
                 assert matchers.get(label) == f'=~"${label}"', name
@@ -198,39 +200,63 @@ def test_variables_ask_for_labels_that_exist(uid: str) -> None:
 
 
 @dashboards
-def test_every_link_to_a_runbook_leads_to_one(uid: str) -> None:
-    links = [link["url"] for panel in grafana.panels(DASHBOARDS[uid]) for link in panel["links"]]
-    assert links
-    runbooks = [link.removeprefix("${runbooks:raw}/") for link in links]
-    assert [name for name in runbooks if not (DEPLOY / "runbooks" / name).is_file()] == []
+def test_panels_name_alerts_and_link_runbooks_only_where_they_are_published(uid: str, tmp_path: Path) -> None:
+    """Each alert is named by some panel. Without `--runbooks` there is no link at all."""
+    names = {panel["title"]: alerts_named(panel) for panel in grafana.panels(DASHBOARDS[uid])}
+    assert any(names.values())
+    assert [panel["title"] for panel in grafana.panels(DASHBOARDS[uid]) if panel.get("links")] == []
+    source = str(DEPLOY / "grafana/source")
+    base = "https://wiki.internal/runbooks"
+    subprocess.run([sys.executable, source, str(tmp_path), f"--runbooks={base}"], check=True)
+    linked = grafana.panels(json.loads((tmp_path / f"{uid}.json").read_text(encoding="utf-8")))
+    expected = {title: [f"{base}/{name}.md" for name in found] for title, found in names.items()}
+    assert expected == {panel["title"]: [link["url"] for link in panel["links"]] for panel in linked}
+
+
+def alerts_named(panel: dict[str, Any]) -> list[str]:
+    return re.findall(r"DataRobot[A-Z]\w+", panel["description"])
+
+
+def test_every_alert_is_named_by_a_panel() -> None:
+    named = {name for d in DASHBOARDS.values() for panel in grafana.panels(d) for name in alerts_named(panel)}
+    assert named == {path.stem for path in DEPLOY.glob("runbooks/*.md")}
 
 
 @dashboards
-def test_panels_and_alerts_agree_where_the_runbooks_are(uid: str) -> None:
-    (base,) = (v["query"] for v in DASHBOARDS[uid]["templating"]["list"] if v["name"] == "runbooks")
-    urls = annotated("runbook_url")
-    assert urls
-    assert [url for url in urls if url.rpartition("/")[0] != base] == []
-
-
-def test_alerts_lead_to_dashboards_and_choose_by_variables_that_exist() -> None:
-    urls = annotated("dashboard_url")
-    assert urls
-    for url in urls:
-        uid = urlsplit(re.sub(r"\{\{ (with .*?|end) \}\}", "", url)).path.rpartition("/")[2]
-        names = {variable["name"] for variable in DASHBOARDS[uid]["templating"]["list"]}
-        assert set(re.findall(r"var-(\w+)=", url)) - names == set()
-
-
-def annotated(key: str) -> set[str]:
-    """What the alerts say under a key."""
-    return {
-        rule["annotations"][key]
-        for path in DEPLOY.glob("prometheus/rules/*.yaml")
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
-        for rule in group["rules"]
-        if "alert" in rule
+def test_finished_tasks_have_exemplars_and_a_link_to_the_status_page(uid: str) -> None:
+    """One place says where that page is."""
+    exemplary = {
+        panel["title"]: {target["expr"].partition("{")[0].rpartition("(")[2] for target in panel["targets"]}
+        for panel in grafana.panels(DASHBOARDS[uid])
+        if any(target["exemplar"] for target in panel["targets"])
     }
+    metrics = {metric for found in exemplary.values() for metric in found}
+    expected = {"datarobot_tasks_finished_total", "datarobot_task_duration_seconds_bucket"}
+    assert metrics == (expected if uid == "datarobot-tasks" else set())
+    for panel in grafana.panels(DASHBOARDS[uid]):
+        urls = [link["url"] for link in panel["fieldConfig"]["defaults"].get("links", [])]
+        assert urls == (["${status_page:raw}"] if panel["title"] in exemplary else [])
+    assert "example.com" not in str(DASHBOARDS[uid])
+
+
+@dashboards
+def test_tables_lead_to_one_account_type_or_instance(uid: str) -> None:
+    (*tables,) = (panel for panel in grafana.panels(DASHBOARDS[uid]) if panel["type"] == "table")
+    assert tables
+    for panel in tables:
+        looks = panel["fieldConfig"]["overrides"]
+        links = {
+            look["matcher"]["options"]: property_["value"][0]["url"]
+            for look in looks
+            for property_ in look["properties"]
+            if property_["id"] == "links"
+        }
+        wanted = {"Account", "Type"} if uid == "datarobot-tasks" else {"Instance"}
+        assert links.keys() == wanted
+        variables = {variable["name"] for variable in DASHBOARDS[uid]["templating"]["list"]}
+        for url in links.values():
+            assert url.startswith(f"/d/{uid}?var-")
+            assert set(re.findall(r"var-(\w+)=", url)) <= variables
 
 
 def test_the_data_source_knows_how_often_prometheus_scrapes() -> None:

@@ -40,6 +40,7 @@ def series(
     types: tuple[str, ...] = DOCUMENTED_TYPES,
     running: tuple[str, ...] = (),
     ended: tuple[str, ...] = (),
+    started: tuple[str, ...] = (),
     looked_up: bool = False,
 ) -> int:
     """Series of an account whose last poll was complete.
@@ -48,6 +49,7 @@ def series(
         types: Those that have series.
         running: Types of which tasks wait and run.
         ended: Types of which tasks ended in each of three ways.
+        started: Types of which a task was INITIALIZED first and then not.
         looked_up: Whether a task was.
     """
     statuses: tuple[Status, ...] = ("INITIALIZED", "RUNNING")
@@ -55,6 +57,7 @@ def series(
     buckets = Tasks().duration_buckets
     view = AccountView(
         account="one",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=Snapshot(
             counts=dict.fromkeys(open_pairs, 1),
@@ -66,7 +69,8 @@ def series(
         ),
         fresh=True,
         counts=Counts(
-            durations={status: {kind: Histogram(buckets) for kind in ended} for status in ENDS if ended}
+            durations={status: {kind: Histogram(buckets) for kind in ended} for status in ENDS if ended},
+            queued={kind: Histogram(buckets) for kind in started},
         ),
         tracked=0,
         backlog=0,
@@ -84,7 +88,9 @@ def series(
 
 
 QUIET: Final = series()
-BUSY: Final = series(running=DOCUMENTED_TYPES, ended=DOCUMENTED_TYPES, looked_up=True)
+BUSY: Final = series(
+    running=DOCUMENTED_TYPES, ended=DOCUMENTED_TYPES, started=DOCUMENTED_TYPES, looked_up=True
+)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +110,13 @@ def test_the_formula_of_series_is_right() -> None:
     of_a_type = series(types=(*DOCUMENTED_TYPES, "another")) - QUIET
     of_itself = QUIET - len(DOCUMENTED_TYPES) * of_a_type
     of_an_end = (series(ended=("Dataset",)) - QUIET) // len(ENDS)
+    of_a_start = series(started=("Dataset",)) - QUIET
     of_look_ups = series(looked_up=True) - QUIET
     assert series(running=("Dataset",)) - QUIET == 2
     text = " ".join(OPERATIONS.split())
     assert f"{of_itself} for the account, {of_a_type} for each task type" in text
-    assert f"{of_an_end} for each outcome of a type, and {of_look_ups} more after the first lookup" in text
-    total = of_itself + len(DOCUMENTED_TYPES) * (of_a_type + 2 + len(ENDS) * of_an_end) + of_look_ups
+    assert f"{of_an_end} for each outcome of a type and {of_a_start} for its time in the queue" in text
+    assert f"and {of_look_ups} more after the first lookup" in text
+    of_a_busy_type = of_a_type + 2 + len(ENDS) * of_an_end + of_a_start
+    total = of_itself + len(DOCUMENTED_TYPES) * of_a_busy_type + of_look_ups
     assert total == BUSY

@@ -110,6 +110,7 @@ def test_any_response_is_rejected_or_gives_a_valid_exposition(pages: list[bytes]
                 outcomes.resolve(status_id, task.outcome, NOW, details_of(task))
     view = AccountView(
         account="fuzzed",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=inventory.snapshot,
         fresh=True,

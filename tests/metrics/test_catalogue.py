@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.datarobot.models import Status
 from exporter.metrics.catalogue import CATALOGUE, PROCESS_CATALOGUE, ProcessView
 from exporter.metrics.collector import SnapshotCollector
-from exporter.telemetry import POLL_FAILURE_REASONS, Histogram, Telemetry
+from exporter.telemetry import POLL_FAILURE_REASONS, RETRY_REASONS, Histogram, Telemetry
+from exporter.tracking.exemplars import Exemplar, Exemplars
 from exporter.tracking.outcomes import Counts
 from exporter.tracking.snapshot import Key, Snapshot
 from exporter.tracking.task_types import TaskTypes
@@ -40,9 +41,11 @@ CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_tasks_submitted_total": ("counter", ("account", "task_type")),
     "datarobot_tasks_finished_total": ("counter", ("account", "status", "task_type")),
     "datarobot_task_duration_seconds": ("histogram", ("account", "status", "task_type")),
+    "datarobot_task_queue_seconds": ("histogram", ("account", "task_type")),
     "datarobot_up": ("gauge", ("account",)),
     "datarobot_exporter_polls_total": ("counter", ("account",)),
     "datarobot_exporter_poll_failures_total": ("counter", ("account", "reason")),
+    "datarobot_exporter_consecutive_poll_failures": ("gauge", ("account", "reason")),
     "datarobot_exporter_poll_duration_seconds": ("histogram", ("account",)),
     "datarobot_exporter_last_poll_timestamp_seconds": ("gauge", ("account",)),
     "datarobot_exporter_last_success_timestamp_seconds": ("gauge", ("account",)),
@@ -59,6 +62,7 @@ CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_exporter_outcome_backlog": ("gauge", ("account",)),
     "datarobot_exporter_state_write_failures_total": ("counter", ("account",)),
     "datarobot_exporter_clock_offset_seconds": ("gauge", ("account",)),
+    "datarobot_exporter_account_info": ("gauge", ("account", "endpoint")),
     "datarobot_exporter_config_last_reload_successful": ("gauge", ()),
     "datarobot_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ()),
     "datarobot_exporter_build_info": ("gauge", ("version", "python_version")),
@@ -113,6 +117,7 @@ def _view(
 ) -> AccountView:
     return AccountView(
         account="eu",
+        endpoint="https://datarobot.example.com/api/v2",
         now=now,
         snapshot=snapshot,
         fresh=snapshot is not None,
@@ -141,6 +146,7 @@ def _healthy() -> AccountView:
     telemetry.duplicate_tasks = 3
     return AccountView(
         account="production",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=Snapshot(
             counts={
@@ -171,6 +177,16 @@ def _healthy() -> AccountView:
             submitted={"Dataset": 12, "other": 1},
             finished={"COMPLETED": {"Dataset": 7}, "UNKNOWN": {"none": 1}},
             durations={"COMPLETED": {"Dataset": Histogram((5.0, 60.0), [3, 2, 1], 123.5)}},
+            queued={"Dataset": Histogram((5.0, 60.0), [1, 8, 0], 200.25)},
+            exemplars=Exemplars(
+                finished={("COMPLETED", "Dataset"): Exemplar("5f0e3bd2", 1.0, NOW - 10.0)},
+                durations={
+                    ("COMPLETED", "Dataset"): {
+                        0: Exemplar("5f0e3aa0", 4.5, NOW - 700.125),
+                        2: Exemplar("5f0e3bd2", 90.25, NOW - 10.0),
+                    }
+                },
+            ),
         ),
         tracked=6,
         backlog=2,
@@ -188,6 +204,7 @@ def _failing() -> AccountView:
         telemetry.request_ended("list", "401", 0.125)
     return AccountView(
         account="staging",
+        endpoint="https://datarobot.example.com/api/v2",
         now=NOW,
         snapshot=None,
         fresh=False,
@@ -257,6 +274,30 @@ class TestExposition:
 
         assert samples(parse_openmetrics(strict)) == samples(parse_text(text))
         assert samples(parse_text(text)) != {}
+
+    def test_exemplars_are_on_the_counter_and_on_the_buckets_of_their_events(self) -> None:
+        strict = generate_openmetrics(_registry(_healthy())).decode()
+        found = {
+            (sample.name, sample.labels.get("le")): sample.exemplar
+            for family in parse_openmetrics(strict)
+            for sample in family.samples
+            if sample.exemplar
+        }
+        assert {
+            place: (one.labels, one.value, float(str(one.timestamp))) for place, one in found.items()
+        } == {
+            ("datarobot_tasks_finished_total", None): ({"status_id": "5f0e3bd2"}, 1.0, NOW - 10.0),
+            ("datarobot_task_duration_seconds_bucket", "5.0"): (
+                {"status_id": "5f0e3aa0"},
+                4.5,
+                NOW - 700.125,
+            ),
+            ("datarobot_task_duration_seconds_bucket", "+Inf"): (
+                {"status_id": "5f0e3bd2"},
+                90.25,
+                NOW - 10.0,
+            ),
+        }
 
     def test_has_no_duplicate_series(self) -> None:
         series = [
@@ -340,7 +381,7 @@ class TestCatalogue:
         assert [family.samples for family in families if family.samples] == []
 
     def test_has_no_label_of_unbounded_cardinality(self) -> None:
-        """No id, text, timestamp, user or address; `code` is the HTTP status, not the code of a task."""
+        """No id, text, timestamp, user or address; `code` is the HTTP status, `endpoint` of the account."""
         allowed = {
             "account",
             "status",
@@ -350,11 +391,13 @@ class TestCatalogue:
             "code",
             "version",
             "python_version",
+            "endpoint",
         }
         labels = {(row.name, label) for row in (*CATALOGUE, *PROCESS_CATALOGUE) for label in row.labels}
         assert {label for _, label in labels} <= allowed
-        assert {name for name, label in labels if label == "code"} == {
-            "datarobot_exporter_api_requests_total"
+        assert {name for name, label in labels if label in {"code", "endpoint"}} == {
+            "datarobot_exporter_api_requests_total",
+            "datarobot_exporter_account_info",
         }
 
     def test_help_texts_are_one_line(self) -> None:
@@ -452,13 +495,16 @@ class TestAccount:
         families = _collected(_view())
         gauges = {name for name, family in families.items() if family.type == "gauge"}
         assert gauges - {row.name for row in PROCESS_CATALOGUE} == {
-            "datarobot_exporter_poll_interval_seconds"
+            "datarobot_exporter_consecutive_poll_failures",
+            "datarobot_exporter_poll_interval_seconds",
+            "datarobot_exporter_account_info",
         }
         assert {
             name: len(family.samples) for name, family in families.items() if family.type == "counter"
         } == {
             "datarobot_exporter_polls_total": 1,
             "datarobot_exporter_poll_failures_total": 11,
+            "datarobot_exporter_api_retries_total": 5,
             "datarobot_exporter_invalid_tasks_total": 4,
             "datarobot_exporter_duplicate_tasks_total": 1,
         }
@@ -525,6 +571,26 @@ class TestAccount:
             ("internal",): 0.0,
         }
 
+    def test_consecutive_failures_are_on_the_latest_reason_and_end_with_a_complete_poll(self) -> None:
+        """Every reason is there from the start, before the first poll too."""
+
+        def streak() -> dict[str, float]:
+            samples = _values(_view(telemetry=telemetry), "datarobot_exporter_consecutive_poll_failures")
+            assert [reason for (reason,) in samples] == list(POLL_FAILURE_REASONS)
+            return {reason: value for (reason,), value in samples.items() if value}
+
+        telemetry = Telemetry()
+        assert streak() == {}
+        telemetry.poll_ended(at=1.0, seconds=0.1, failure="tls")
+        telemetry.poll_ended(at=2.0, seconds=0.1, failure="tls")
+        assert streak() == {"tls": 2.0}
+        telemetry.poll_ended(at=3.0, seconds=0.1, failure="timeout")
+        assert streak() == {"timeout": 3.0}
+        telemetry.poll_ended(at=4.0, seconds=0.1, failure=None)
+        assert streak() == {}
+        telemetry.poll_ended(at=5.0, seconds=0.1, failure="tls")
+        assert streak() == {"tls": 1.0}
+
     def test_failure_reasons_are_those_of_the_errors(self) -> None:
         from exporter import errors  # noqa: PLC0415 all classes of the module are needed
 
@@ -535,6 +601,13 @@ class TestAccount:
         }
         assert set(POLL_FAILURE_REASONS) - reasons == {"internal"}
         assert reasons - set(POLL_FAILURE_REASONS) == set()
+
+    def test_retry_reasons_are_those_of_retryable_errors_and_of_a_token_that_was_replaced(self) -> None:
+        from exporter import errors  # noqa: PLC0415 all classes of the module are needed
+
+        kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+        reasons = {kind.reason for kind in kinds if issubclass(kind, errors.ApiError) and kind.retryable}
+        assert set(RETRY_REASONS) == {*reasons, errors.Unauthorized.reason}
 
     def test_invalid_and_duplicate_records_are_counted(self) -> None:
         telemetry = Telemetry()
@@ -555,7 +628,8 @@ class TestAccount:
             ("list", "200"): 2.0,
             ("list", "429"): 1.0,
         }
-        assert _values(_healthy(), "datarobot_exporter_api_retries_total") == {("rate_limited",): 1.0}
+        retries = {**{(reason,): 0.0 for reason in RETRY_REASONS}, ("rate_limited",): 1.0}
+        assert _values(_healthy(), "datarobot_exporter_api_retries_total") == retries
 
     def test_clock_offset_is_absent_until_known(self) -> None:
         assert "datarobot_exporter_clock_offset_seconds" not in _collected(_view())
@@ -588,7 +662,7 @@ class TestHistograms:
     def test_buckets_are_cumulative(self) -> None:
         """Bounds and numbers ascend, and the last bucket equals the count."""
         histograms = list(self._histograms())
-        assert len(histograms) == 6
+        assert len(histograms) == 7
         for buckets, count, _ in histograms:
             bounds, numbers = [le for le, _ in buckets], [number for _, number in buckets]
             assert sorted(set(bounds)) == bounds
@@ -599,6 +673,7 @@ class TestHistograms:
         totals = [(count, total) for _, count, total in self._histograms()]
         assert totals == [
             (6.0, 123.5),
+            (9.0, 200.25),
             (3.0, 13.25),
             (3.0, 0.375),
             (1.0, 15.0),

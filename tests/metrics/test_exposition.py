@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.metrics.exposition import Family, Source, render
 from exporter.telemetry import Histogram, Telemetry
+from exporter.tracking.exemplars import Exemplar, Exemplars
 from exporter.tracking.outcomes import Counts
 from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.task_types import TaskTypes
@@ -47,6 +49,29 @@ histograms = st.lists(st.floats(-10.0, 1e9), max_size=4, unique=True).flatmap(
         numbers,
     )
 )
+exemplars = st.builds(Exemplar, words, numbers, st.floats(0, 1e10))
+
+
+@st.composite
+def counts(draw: st.DrawFn, names: list[str]) -> Counts:
+    """Generate counts, with exemplars for some of their samples, and for some that are not exposed."""
+    a_name = st.sampled_from(names)
+    durations = draw(st.dictionaries(a_name, histograms, max_size=2))
+    return Counts(
+        submitted=draw(st.dictionaries(a_name, st.integers(0, 10**7))),
+        finished={"COMPLETED": {names[0]: 3}},
+        durations={"ERROR": durations},
+        queued=draw(st.dictionaries(a_name, histograms, max_size=2)),
+        exemplars=Exemplars(
+            finished=draw(st.dictionaries(st.tuples(st.just("COMPLETED"), a_name), exemplars)),
+            durations={
+                ("ERROR", name): draw(
+                    st.dictionaries(st.integers(0, len(histogram.bounds)), exemplars, max_size=3)
+                )
+                for name, histogram in durations.items()
+            },
+        ),
+    )
 
 
 @st.composite
@@ -73,20 +98,11 @@ def views(draw: st.DrawFn, account: str) -> AccountView:
     )
     return AccountView(
         account=account,
+        endpoint="https://datarobot.example.com/api/v2",
         now=draw(st.floats(0, 1e10)),
         snapshot=draw(st.none() | st.just(snapshot)),
         fresh=draw(st.booleans()),
-        counts=draw(
-            st.none()
-            | st.builds(
-                Counts,
-                submitted=st.dictionaries(st.sampled_from(names), st.integers(0, 10**7)),
-                finished=st.just({"COMPLETED": {names[0]: 3}}),
-                durations=st.dictionaries(
-                    st.just("ERROR"), st.dictionaries(st.sampled_from(names), histograms, max_size=2)
-                ),
-            )
-        ),
+        counts=draw(st.none() | counts(names)),
         tracked=draw(st.integers(0, 10**7)),
         backlog=0,
         telemetry=telemetry,
@@ -123,6 +139,7 @@ def _exposed(registry: CollectorRegistry) -> str:
 def _view(account: str) -> AccountView:
     return AccountView(
         account=account,
+        endpoint="https://datarobot.example.com/api/v2",
         now=0.0,
         snapshot=None,
         fresh=False,
@@ -160,6 +177,27 @@ def test_metrics_can_be_selected_by_name(registry: CollectorRegistry, accept: st
     text = render(some, encode, content_type)
     assert text == encode(some)
     assert len([line for line in text.decode().splitlines() if not line.startswith("#")]) == 1
+
+
+def test_only_openmetrics_has_exemplars_and_only_if_they_are_wanted() -> None:
+    latest = Exemplar("an-id", 1.0, 1_767_225_600.25)
+    some = Counts(exemplars=Exemplars(finished={("ERROR", "Dataset"): latest}))
+    snapshot = Snapshot(counts={}, created={}, types=TaskTypes(), folded_types=0, pages=1, tasks=0)
+    view = msgspec.structs.replace(_view("eu"), snapshot=snapshot, counts=some)
+
+    def lines(accept: str, *, wanted: bool = True) -> list[str]:
+        registry = CollectorRegistry()
+        registry.register(SnapshotCollector(lambda: [view], lambda: PROCESS, exemplars=wanted))
+        encode, content_type = choose_encoder(accept)
+        text = render(registry, encode, content_type)
+        assert text == encode(registry)
+        return [line for line in text.decode().splitlines() if "an-id" in line]
+
+    series = 'datarobot_tasks_finished_total{account="eu",status="ERROR",task_type="Dataset"}'
+    expected = [f'{series} 0.0 # {{status_id="an-id"}} 1.0 1767225600.25']
+    assert [lines(accept) for accept in ACCEPTS.values() if "openmetrics" not in accept] == [[]] * 4
+    assert lines(ACCEPTS["OpenMetrics"]) == expected
+    assert lines(ACCEPTS["OpenMetrics"], wanted=False) == []
 
 
 def test_changed_buckets_are_cached_separately() -> None:

@@ -29,6 +29,14 @@ def test_known_types_have_a_label_before_they_are_listed() -> None:
     )
 
 
+def test_known_types_may_have_no_label_before_they_are_listed() -> None:
+    """They still never fold."""
+    types = TaskTypes(known=frozenset({"b", "a"}), exposes_known=False, limit=1)
+    assert types.labels == ()
+    assert listed("cab", types).types.labels == ("a", "b", "c")
+    assert listed("cd", types).types.labels == ("c", "other")
+
+
 def test_documented_types_are_known() -> None:
     assert TaskTypes().labels == (
         "CustomModelBlueprintBuild",

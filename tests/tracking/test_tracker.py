@@ -371,6 +371,14 @@ class TestKnown:
     def test_begins_with_nothing(self, source: FakeSource) -> None:
         assert make_tracker(source).known == Tracked()
 
+    def test_documented_types_can_be_hidden_until_they_are_seen(self, source: FakeSource) -> None:
+        source.list(a="RUNNING")
+        for exposes, number in ((True, 9), (False, 1)):
+            tracker = make_tracker(source, expose_documented_types=exposes)
+            tracker.poll(inf)
+            assert tracker.known.snapshot is not None
+            assert len(tracker.known.snapshot.types.labels) == number
+
 
 class TestSuccessor:
     """A tracker that continues where another has stopped."""

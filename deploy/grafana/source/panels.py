@@ -1,285 +1,212 @@
-"""What panels are made of: plain data in the shape of Grafana's dashboard JSON.
-
-A panel here has neither id nor place; :mod:`dashboards` gives it both.
-"""
+"""Panels and dashboards as this project wants them, built with Grafana's SDK."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack
+
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.models import common as shapes
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
 
 
-Json: TypeAlias = dict[str, Any]
+AnyPanel: TypeAlias = stat.Panel | timeseries.Panel | heatmap.Panel | table.Panel
+SomePanel = TypeVar("SomePanel", stat.Panel, timeseries.Panel, heatmap.Panel, table.Panel)
+Query: TypeAlias = str | tuple[str, str]
+"""PromQL with Grafana's variables, alone or with a legend that has labels as `{{label}}`."""
+Limits: TypeAlias = tuple[float, float] | None
+"""Where yellow and red begin; equal for no yellow; None for no colours."""
 
-DATASOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
-"""Whatever the variable `datasource` says."""
-
-SMOOTH: Final = "2m"
-"""Least step of a panel that shows rates: counters move once a poll, and four polls of the default fit."""
-
-_STATUS_COLOURS: Final = {
-    "INITIALIZED": "light-blue",
-    "RUNNING": "blue",
-    "COMPLETED": "green",
-    "ERROR": "red",
-    "ABORTED": "orange",
-    "EXPIRED": "purple",
-    "UNKNOWN": "text",
+DATASOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+STATUS_PAGE: Final = "http://localhost:10072"
+"""Default of the variable `status_page`: where Compose, the demo and a port-forward serve it."""
+JOB: Final = 'job=~"$job", instance=~"$instance"'
+VARIABLES: Final = {
+    "job": "datarobot_exporter_build_info",
+    "instance": 'datarobot_exporter_build_info{job=~"$job"}',
+    "account": f"datarobot_exporter_poll_interval_seconds{{{JOB}}}",
+    "task_type": f'datarobot_task_stuck_after_seconds{{{JOB}, account=~"$account"}}',
 }
-_REF_IDS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+STATUSES: Final = ("INITIALIZED", "RUNNING", "COMPLETED", "ERROR", "ABORTED", "EXPIRED", "UNKNOWN")
+COLOURS: Final = ("light-blue", "blue", "green", "red", "orange", "purple", "text")
+LETTERS: Final = "ABCDEFGHIJ"
+FORMATS: Final = {heatmap.Panel: PromQueryFormat.HEATMAP, table.Panel: PromQueryFormat.TABLE}
 
 
-@dataclass(frozen=True)
-class Query:
-    """One query of a panel.
+class About(TypedDict, total=False):
+    """What any panel may have: a unit, a text where there is no data, exemplars."""
 
-    Attributes:
-        expr: PromQL; may hold Grafana's variables.
-        legend: Name of a series, with labels as `{{label}}`.
-    """
+    unit: str
+    empty: str
+    exemplars: bool
 
+
+class Column(NamedTuple):
+    """A column of a table, and a query whose result has the table's labels."""
+
+    title: str
     expr: str
-    legend: str = ""
+    unit: str = "none"
+    limits: Limits = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    """A panel without its place.
-
-    Attributes:
-        body: Its JSON but for `id` and `gridPos`.
-        width: Of the 24 columns of a dashboard.
-        height: In Grafana's grid units, about 30 pixels each.
-    """
-
-    body: Json
-    width: int
-    height: int
-
-
-def stat(  # noqa: D417 what all panels share is said at panel
-    title: str,
-    description: str,
+def stat_panel(
+    text: str,
     *queries: Query,
-    unit: str = "none",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
     words: Mapping[int, tuple[str, str]] | None = None,
-    runbooks: Sequence[str] = (),
-    width: int = 4,
-) -> Panel:
-    """The latest value of each series, large.
-
-    Args:
-        words: Text and colour by value, to be shown in its place.
-    """
-    options = {
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "colorMode": "background" if limits or words else "value",
-        "graphMode": "none",
-        "justifyMode": "auto",
-        "orientation": "auto",
-        "textMode": "auto",
-    }
-    defaults: Json = {**measured(unit), **coloured(limits)}
-    if words is not None:
-        shown = {str(value): {"text": text, "color": colour} for value, (text, colour) in words.items()}
-        defaults["mappings"] = [{"type": "value", "options": shown}]
-    return panel(
-        "stat",
-        title,
-        description,
-        targets=targets(queries, instant=True),
-        defaults=defaults,
-        options=options,
-        runbooks=runbooks,
-        width=width,
-        height=4,
-    )
+    **about: Unpack[About],
+) -> stat.Panel:
+    """Show the latest value of each series; `words` has text and colour by value."""
+    panel = stat.Panel().height(4).graph_mode(shapes.BigValueGraphMode.NONE).thresholds(_thresholds(limits))
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(values=False))
+    panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
+    panel.color_mode(shapes.BigValueColorMode("background" if limits or words else "value"))
+    if words:
+        shown = {str(key): model.ValueMappingResult(text=t, color=c) for key, (t, c) in words.items()}
+        panel.mappings([model.ValueMap(options=shown)])
+    return _fill(panel.span(4), text, queries, **about)
 
 
-def timeseries(  # noqa: D417
-    title: str,
-    description: str,
+def series_panel(
+    text: str,
     *queries: Query,
-    unit: str = "none",
     look: Literal["lines", "stacked", "bars"] = "lines",
     by_status: bool = False,
     signed: bool = False,
     limit: float | None = None,
     least_step: str | None = None,
-    runbooks: Sequence[str] = (),
-    width: int = 12,
-) -> Panel:
-    """Series over time.
-
-    Args:
-        look: Lines, or areas or bars on top of each other.
-        by_status: Whether series are named for a status, and have its colour.
-        signed: Whether values may be below 0; otherwise the axis begins there.
-        limit: Where to draw a line, in the unit.
-        least_step: Shortest step between two points, such as `2m`; None leaves it to the data source.
-    """
-    custom: Json = {
-        "drawStyle": "bars" if look == "bars" else "line",
-        "fillOpacity": {"lines": 0, "stacked": 30, "bars": 80}[look],
-        "lineWidth": 1,
-        "showPoints": "never",
-        "spanNulls": False,
-        "stacking": {"mode": "none" if look == "lines" else "normal", "group": "A"},
-        "thresholdsStyle": {"mode": "off" if limit is None else "dashed"},
-    }
-    defaults: Json = {**measured(unit), "custom": custom, **({} if signed else {"min": 0})}
+    **about: Unpack[About],
+) -> timeseries.Panel:
+    """Show series over time, with the colours of statuses, a dashed line at `limit`, and a shortest step."""
+    panel = timeseries.Panel().height(8).line_width(1).show_points(shapes.VisibilityMode.NEVER)
+    panel.draw_style(shapes.GraphDrawStyle("bars" if look == "bars" else "line"))
+    panel.fill_opacity({"lines": 0, "stacked": 30, "bars": 80}[look])
+    if look != "lines":
+        panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL).group("A"))
+    if not signed:
+        panel.min(0)
     if limit is not None:
-        defaults |= coloured((limit, limit)) | {"color": {"mode": "palette-classic"}}
-    options = {
-        "legend": {
-            "displayMode": "table",
-            "placement": "right",
-            "showLegend": True,
-            "calcs": ["lastNotNull"],
-        },
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    }
-    overrides = [override(name, color=_fixed(c)) for name, c in _STATUS_COLOURS.items()]
-    return panel(
-        "timeseries",
-        title,
-        description,
-        targets=targets(queries, instant=False),
-        defaults=defaults,
-        options=options,
-        runbooks=runbooks,
-        width=width,
-        height=8,
-        overrides=overrides if by_status else (),
-        least_step=least_step,
-    )
+        dashed = common.GraphThresholdsStyleConfig().mode(shapes.GraphThresholdsStyleMode.DASHED)
+        panel.thresholds(_thresholds((limit, limit))).thresholds_style(dashed)
+    if least_step is not None:
+        panel.interval(least_step)
+    legend = common.VizLegendOptions().display_mode(shapes.LegendDisplayMode.TABLE).calcs(["lastNotNull"])
+    panel.legend(legend.placement(shapes.LegendPlacement.RIGHT).show_legend(show_legend=True))
+    tooltip = common.VizTooltipOptions().mode(shapes.TooltipDisplayMode.MULTI)
+    panel.tooltip(tooltip.sort(shapes.SortOrder.DESCENDING))
+    for name, colour in zip(STATUSES, COLOURS, strict=True) if by_status else ():
+        fixed = model.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
+        panel.override_by_name(name, [fixed])
+    return _fill(panel, text, queries, **about)
 
 
-def heatmap(  # noqa: D417
-    title: str, description: str, expr: str, *, unit: str, runbooks: Sequence[str] = (), width: int = 12
-) -> Panel:
-    """Buckets of a histogram over time.
-
-    Args:
-        expr: PromQL whose series are told apart by `le` alone.
-    """
-    target = {**targets([Query(expr, "{{le}}")], instant=False)[0], "format": "heatmap"}
-    options = {
-        "calculate": False,
-        "cellGap": 1,
-        "color": {"mode": "scheme", "scheme": "Blues", "reverse": False, "steps": 64, "exponent": 0.5},
-        "exemplars": {"color": "rgba(255,0,255,0.7)"},
-        "filterValues": {"le": 1e-9},
-        "legend": {"show": True},
-        "rowsFrame": {"layout": "auto"},
-        "tooltip": {"mode": "single", "yHistogram": False, "showColorScale": False},
-        "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
-    }
-    custom = {"hideFrom": {"legend": False, "tooltip": False, "viz": False}}
-    return panel(
-        "heatmap",
-        title,
-        description,
-        targets=[target],
-        defaults={"unit": "none", "custom": custom},
-        options=options,
-        runbooks=runbooks,
-        width=width,
-        height=8,
-        least_step=SMOOTH,
-    )
+def heatmap_panel(text: str, query: Query, **about: Unpack[About]) -> heatmap.Panel:
+    """Show buckets in seconds over time; the series differ by `le` alone."""
+    panel = heatmap.Panel().height(8).calculate(calculate=False).interval("2m").cell_gap(1).show_legend()
+    colours = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(64)
+    panel.color(colours.exponent(0.5).reverse(reverse=False)).exemplars_color("rgba(255,0,255,0.7)")
+    panel.filter_values(heatmap.FilterValueRange().le(1e-9)).y_axis(heatmap.YAxisConfig().unit("s"))
+    return _fill(panel, text, [query], **about)
 
 
-def panel(
-    kind: str,
+def table_panel(
+    text: str,
+    *columns: Column,
+    labels: Mapping[str, tuple[str, str]],
+    sort_by: str,
+    height: int = 8,
+    **about: Unpack[About],
+) -> table.Panel:
+    """Show a row for each set of labels; `labels` has headings, and where a click leads to (or "")."""
+    values = {f"Value #{LETTERS[place]}": column.title for place, column in enumerate(columns)}
+    names = {**{label: heading for label, (heading, _) in labels.items()}, **values}
+    order = {name: place for place, name in enumerate(names)}
+    organize = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": names}
+    panel = table.Panel().height(height).filterable(filterable=True).cell_height(shapes.TableCellHeight.SM)
+    panel.sort_by([common.TableSortByFieldState().display_name(sort_by).desc(desc=True)])
+    panel.with_transformation(model.DataTransformerConfig("merge", options={}))
+    panel.with_transformation(model.DataTransformerConfig("organize", options=organize))
+    for heading, path in labels.values():
+        url = f"/d/{path}&${{datasource:queryparam}}&${{job:queryparam}}&${{__url_time_range}}"
+        links = [{"title": f"Show this {heading.lower()} alone", "url": url}]
+        if path:
+            panel.override_by_name(heading, [model.DynamicConfigValue("links", links)])
+    for column in columns:
+        look: dict[str, object] = {"unit": column.unit, "decimals": 0 if column.unit == "none" else 1}
+        if column.limits is not None:
+            look["thresholds"] = _thresholds(column.limits).build()
+            look["custom.cellOptions"] = {"type": "color-text"}
+        panel.override_by_name(column.title, [model.DynamicConfigValue(*pair) for pair in look.items()])
+    return _fill(panel.span(24), text, [column.expr for column in columns], **about)
+
+
+def make_dashboard(
+    uid: str,
     title: str,
     description: str,
     *,
-    targets: Sequence[Json],
-    defaults: Json,
-    options: Json,
-    runbooks: Sequence[str],
-    width: int,
-    height: int,
-    overrides: Sequence[Json] = (),
-    transformations: Sequence[Json] = (),
-    least_step: str | None = None,
-) -> Panel:
-    """All that kinds of panels have in common.
-
-    Args:
-        kind: Grafana's name of it.
-        title: A few words.
-        description: One sentence or a few, shown on demand.
-        targets: The queries.
-        defaults: For every field.
-        options: Of this kind.
-        runbooks: Names of the alerts to which the panel belongs.
-        width: Of the 24 columns.
-        height: In grid units.
-        overrides: For single fields.
-        transformations: Of the results.
-        least_step: Shortest step between two points, such as `2m`; None leaves it to the data source.
-    """
-    body: Json = {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": DATASOURCE,
-        "fieldConfig": {"defaults": defaults, "overrides": list(overrides)},
-        "options": options,
-        "targets": list(targets),
-        "transformations": list(transformations),
-        "links": [_runbook(name) for name in runbooks],
-    }
-    if least_step is not None:
-        body["interval"] = least_step
-    return Panel(body=body, width=width, height=height)
+    rows: Sequence[tuple[str, int, Sequence[AnyPanel]]],
+    task_types: bool = False,
+) -> model.Dashboard:
+    """Build a dashboard; a row is a heading, the width of its graphs (of 24 columns), and its panels."""
+    made = dashboard.Dashboard(title).uid(uid).description(description).tags(["datarobot"]).editable()
+    made.tooltip(model.DashboardCursorSync.CROSSHAIR).time("now-6h", "now").refresh("30s").version(1)
+    made.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    for name, selector in list(VARIABLES.items())[: 4 if task_types else 3]:
+        variable = dashboard.QueryVariable(name).label(name.replace("_", " ").capitalize())
+        query: dict[str, object] = {"query": f"label_values({selector}, {name})", "refId": f"variable-{name}"}
+        variable.query(query).datasource(DATASOURCE).multi(multi=True)
+        variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).include_all(include_all=True)
+        variable.sort(model.VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
+        variable.current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+        # All jobs are those of exporters: other jobs expose up and process_* too.
+        made.with_variable(variable if name == "job" else variable.all_value(".+"))
+    page = dashboard.TextBoxVariable("status_page").label("Status page").default_value(STATUS_PAGE)
+    made.with_variable(page.current(model.VariableOption(text=STATUS_PAGE, value=STATUS_PAGE)))
+    others = dashboard.DashboardLink("DataRobot").type(model.DashboardLinkType.DASHBOARDS).tags(["datarobot"])
+    made.link(others.include_vars(include_vars=True).keep_time(keep_time=True)).link(status_page_link())
+    annotation = dashboard.AnnotationQuery().name("Firing alerts").datasource(DATASOURCE).icon_color("red")
+    annotation.expr('ALERTS{alertname=~"DataRobot.+", alertstate="firing", job=~"$job|"}')
+    made.annotation(annotation.enable(enable=True))
+    number = 0
+    for heading, width, panels in rows:
+        number += 1
+        made.with_row(dashboard.Row(heading).id(number))
+        for panel in panels:
+            number += 1
+            graph = isinstance(panel, timeseries.Panel | heatmap.Panel)
+            made.with_panel(panel.id(number).span(width) if graph else panel.id(number))
+    return made.build()
 
 
-def targets(queries: Sequence[Query], *, instant: bool) -> list[Json]:
-    """Queries as Grafana has them, for the end of the time range only or for all of it."""
-    return [
-        {
-            "refId": ref_id,
-            "datasource": DATASOURCE,
-            "editorMode": "code",
-            "expr": query.expr,
-            "legendFormat": query.legend,
-            "instant": instant,
-            "range": not instant,
-            "format": "time_series",
-        }
-        for ref_id, query in zip(_REF_IDS, queries, strict=False)
-    ]
+def status_page_link() -> dashboard.DashboardLink:
+    """Link to the exporter's own page, which lists tasks by id."""
+    return dashboard.DashboardLink("Status page").url("${status_page:raw}").target_blank(target_blank=True)
 
 
-def coloured(limits: tuple[float, float] | None) -> Json:
-    """Green up to the first limit, yellow up to the second, red from there; without limits no colour."""
-    if limits is None:
-        steps: list[Json] = [{"color": "text", "value": None}]
-    else:
+def _fill(panel: SomePanel, text: str, queries: Sequence[Query], **about: Unpack[About]) -> SomePanel:
+    """Set what all panels have; the first sentence of the text is the title."""
+    title, _, description = text.partition(". ")
+    panel.title(title).description(description).datasource(DATASOURCE)
+    panel.unit(about.get("unit", "none")).no_value(about.get("empty", "No data"))
+    if about.get("unit", "none") == "none":  # counts, even where increase() extrapolates
+        panel.decimals(0)
+    if exemplars := about.get("exemplars", False):
+        panel.data_links([status_page_link()])
+    for place, query in enumerate(queries):
+        expr, legend = (query, "") if isinstance(query, str) else query
+        target = prometheus.Dataquery().expr(expr).legend_format(legend).datasource(DATASOURCE)
+        target.ref_id(LETTERS[place]).editor_mode(QueryEditorMode.CODE).exemplar(exemplars)
+        target.format(FORMATS.get(type(panel), PromQueryFormat.TIME_SERIES))
+        panel.with_target(target.instant() if isinstance(panel, stat.Panel | table.Panel) else target.range())
+    return panel
+
+
+def _thresholds(limits: Limits) -> dashboard.ThresholdsConfig:
+    steps = [model.Threshold(None, "text" if limits is None else "green")]
+    if limits is not None:
         yellow, red = limits
-        steps = [{"color": "green", "value": None}, {"color": "yellow", "value": yellow}]
-        # Where the two are one there is no yellow.
-        steps = [*steps[: 1 if yellow == red else 2], {"color": "red", "value": red}]
-    return {"color": {"mode": "thresholds"}, "thresholds": {"mode": "absolute", "steps": steps}}
-
-
-def measured(unit: str) -> Json:
-    """A unit; what is counted has no decimals, even where `increase()` extrapolates."""
-    return {"unit": unit, "decimals": 0} if unit == "none" else {"unit": unit}
-
-
-def override(name: str, **properties: object) -> Json:
-    """Another look for the field of a name."""
-    matcher = {"id": "byName", "options": name}
-    return {"matcher": matcher, "properties": [{"id": k, "value": v} for k, v in properties.items()]}
-
-
-def _fixed(colour: str) -> Json:
-    return {"mode": "fixed", "fixedColor": colour}
-
-
-def _runbook(alert: str) -> Json:
-    return {"title": f"Runbook: {alert}", "url": f"${{runbooks:raw}}/{alert}.md", "targetBlank": True}
+        steps += [model.Threshold(yellow, "yellow")] if yellow != red else []
+        steps.append(model.Threshold(red, "red"))
+    return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)

@@ -142,16 +142,6 @@ resources:
 {{- end }}
 {{- end }}
 
-{{/* A rule file or dashboard with the user's URLs for the placeholders. Takes a list of the root and the text. */}}
-{{- define "datarobot-exporter.links" -}}
-{{- $text := index . 1 -}}
-{{- with (index . 0).Values.prometheusRule -}}
-{{- with .grafanaUrl }}{{ $text = replace "https://grafana.example.com" (trimSuffix "/" .) $text }}{{ end -}}
-{{- with .runbooksUrl }}{{ $text = replace "https://runbooks.example.com/datarobot-exporter" (trimSuffix "/" .) $text }}{{ end -}}
-{{- end -}}
-{{- $text -}}
-{{- end }}
-
 {{/* Short enough for a label, to which Kubernetes appends the hash of a revision. */}}
 {{- define "datarobot-exporter.statefulSetName" -}}
 {{- include "datarobot-exporter.fullname" . | trunc 52 | trimSuffix "-" -}}
