@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from exporter.datarobot.models import Status
 from exporter.telemetry import PollResult
+from exporter.tracking.recent_failures import RecentFailures
 from exporter.tracking.reports import ObservedOutcome, TaskReport
 from exporter.tracking.snapshot import Key, Snapshot
 from exporter.tracking.task_types import TaskTypes
@@ -62,6 +63,7 @@ def make_status(**fields: object) -> AccountStatus:
         "snapshot": make_snapshot({}),
         "oldest": (),
         "outcomes": (),
+        "failures": RecentFailures(),
         "limit": lambda status, _: {"INITIALIZED": 100.0, "RUNNING": 1000.0}[status],
         "stale_after": 300.0,
     }
