@@ -10,7 +10,7 @@ import msgspec
 from exporter.config.units import quoted
 
 
-_RESERVED_PATHS: Final = ("/config", "/-/healthy", "/-/ready", "/-/reload")
+_RESERVED_PATHS: Final = ("/api/v1/status", "/config", "/-/healthy", "/-/ready", "/-/reload")
 _PATH: Final = re.compile("/[A-Za-z0-9._~/-]*")
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT: Final = 65_535

@@ -77,6 +77,10 @@ RunbooksUrl = Annotated[
     str,
     Meta(description="the URL of the runbooks", extra={"spelling": Spelling(parse_runbooks_url)}),
 ]
+GrafanaUrl = Annotated[
+    str,
+    Meta(description="the URL of the dashboard", extra={"spelling": Spelling(parse_runbooks_url)}),
+]
 AuthorizationType = Annotated[
     str, Meta(description="Bearer or Token", extra={"spelling": Spelling(_parse_type), "secret": True})
 ]
@@ -232,6 +236,7 @@ class Web(Struct, frozen=True, kw_only=True):
     Attributes:
         show_messages: Whether the status page shows what the API says of single tasks.
         runbooks_url: Where the runbooks are published, without slash at its end; None for nowhere.
+        grafana_url: The dashboard that the status page links to.
     """
 
     listen_address: Listen = ListenAddress(host="", port=10072)
@@ -240,6 +245,7 @@ class Web(Struct, frozen=True, kw_only=True):
     enable_lifecycle: Switch = False
     show_messages: Switch = False
     runbooks_url: RunbooksUrl | None = None
+    grafana_url: GrafanaUrl | None = None
 
 
 class Log(Struct, frozen=True, kw_only=True):

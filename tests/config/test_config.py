@@ -94,7 +94,7 @@ def test_a_file_beyond_all_measure_is_refused(make_file: MakeFile) -> None:
 
 def test_the_page_shows_no_messages_and_links_no_runbooks_unless_told(make_file: MakeFile) -> None:
     web = load(make_file(one_account()), ENVIRON, {}).web
-    assert (web.show_messages, web.runbooks_url) == (False, None)
+    assert (web.show_messages, web.runbooks_url, web.grafana_url) == (False, None, None)
     path = make_file(
         "web: {show_messages: true, runbooks_url: 'HTTPS://wiki.example.com/run-books/'}\n" + one_account()
     )
@@ -207,7 +207,7 @@ def test_a_section_that_is_no_map_is_told_whatever_the_flags(make_file: MakeFile
     assert mistake == (
         f"{path}:1: web: a number is given; "
         "expected a map with the keys listen_address, telemetry_path, config_file, enable_lifecycle, "
-        "show_messages, runbooks_url"
+        "show_messages, runbooks_url, grafana_url"
     )
 
 
