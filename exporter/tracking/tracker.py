@@ -189,7 +189,8 @@ class Tracker:
             outcomes.revision += 1
         outcomes.looks_up = tasks.outcomes
         self._inventory, self._outcomes = inventory, outcomes
-        self.known = msgspec.structs.replace(self.known, failures=outcomes.failures)
+        if outcomes.failures != self.known.failures:
+            self.known = msgspec.structs.replace(self.known, failures=outcomes.failures)
         self._is_ready = True
 
     def _read(self, deadline: float) -> Listing:

@@ -98,9 +98,9 @@ class Source:
         ]
         yield Page(tasks=tasks, next=None)
 
-    def get_task(self, status_id: str, _deadline: float) -> Lookup:
+    def get_task(self, status_id: str, deadline: float, **_options: object) -> Lookup:
         if status_id == "gone":
-            raise NotFound("404")
+            raise NotFound(f"404 until {deadline}")
         return Lookup(DetailedTask(status_id=status_id, status="EXPIRED"))
 
     def close(self) -> None:
