@@ -202,6 +202,7 @@ class Daemon:
             telemetry_path=web.telemetry_path,
             show_messages=web.show_messages,
             runbooks_url=web.runbooks_url,
+            grafana_url=web.grafana_url,
         )
 
     def _make_poller(self, account: Account, telemetry: Telemetry) -> Poller:

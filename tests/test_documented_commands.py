@@ -240,6 +240,17 @@ def ask_for_tasks(block: Block, setup: Setup) -> None:
     assert "deleted" in output.splitlines()[-1]
 
 
+@runs("docs/status-page.md", "curl -s http://localhost:10072/api/v1/status")
+def get_the_status(block: Block, setup: Setup) -> None:
+    program("curl")
+    program("jq")
+    flags = ["--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
+        eventually(lambda: exporter.get("/-/ready").ok)
+        output = setup.workspace.run(changed(block.text, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
+    assert output == "default\n"
+
+
 @runs("docs/command-line.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
 def complete(block: Block, setup: Setup) -> None:
     """In bash; of the other shells, which may be missing, only the script is generated."""
