@@ -157,7 +157,7 @@ class Prometheus:
     def exemplars(self, promql: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
         """Return labels and latest exemplar of each series, of the last hour."""
         now = time.time()
-        asked = {"query": promql, "start": now - 3600, "end": now + 1}
+        asked: dict[str, str | float] = {"query": promql, "start": now - 3600, "end": now + 1}
         answer = requests.get(f"{self.url}/api/v1/query_exemplars", params=asked, timeout=10).json()
         assert answer["status"] == "success", answer
         return [(series["seriesLabels"], series["exemplars"][-1]) for series in answer["data"]]
