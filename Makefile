@@ -49,8 +49,8 @@ mutate: $(VENV)/.installed-dev ## Run mutation tests; MUTANTS='exporter.metrics.
 	  $(abspath $(BIN))/mutmut export-cicd-stats && cat mutants/mutmut-cicd-stats.json && \
 	  echo && echo "To see a mutant: cd $$copy && $(abspath $(BIN))/mutmut show NAME"
 
-bench: $(VENV)/.installed-dev ## Measure walks, scrapes and rest, and print the tables; BENCH_ARGS=--quick is shorter
-	$(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
+bench: $(VENV)/.installed-dev ## Measure polls, scrapes and memory, and print the tables; BENCH_ARGS=--quick is shorter
+	PYTHONPATH=tests $(BIN)/python tests/bench/benchmark.py $(BENCH_ARGS)
 
 soak: $(VENV)/.installed-dev ## Run the exporter through faults, reloads and bad clients for MINUTES (20)
 	$(BIN)/python tests/soak --minutes $(MINUTES) $(SOAK_ARGS)

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -27,6 +27,7 @@ from exporter.metrics.catalogue import ProcessView
 from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import Telemetry
 from exporter.tracking.poller import Poller
+from exporter.tracking.pollers import Pollers
 from exporter.tracking.state_file import StateDirectory
 from exporter.tracking.view import AccountView
 from exporter.version import BUILD, VERSION
@@ -36,7 +37,6 @@ from exporter.web.status import ExporterStatus
 
 
 _STOP_SECONDS: Final = 1.0
-_FIRST_POLLS_SECONDS: Final = 5.0
 _OTHER_DESCRIPTORS: Final = 32
 # Python's own 5 ms would be added to a scrape several times over while a big listing is walked.
 SWITCH_SECONDS: Final = 0.001
@@ -80,10 +80,9 @@ class Daemon:
         if self._state:
             self._state.remove(unless=shard.has)
         self._reloading = threading.Lock()
-        self._stopped: list[Poller] = []
         self._loaded_at = time.time()
         self._load_successful = True
-        self._pollers = [self._make_poller(account, Telemetry()) for account in config.accounts]
+        self._pollers = Pollers(self._make_poller, config.accounts)
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self._views, self._process, exemplars=config.web.exemplars))
         if process_metrics:
@@ -92,17 +91,8 @@ class Daemon:
             GCCollector(registry=self.registry)
 
     def poll_once(self) -> bool:
-        """Poll every account once, all at the same time; say whether all polls were complete."""
-        verdicts: list[bool] = []
-        threads = [
-            threading.Thread(target=lambda poller=poller: verdicts.append(poller.poll()), daemon=True)
-            for poller in self._pollers
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return all(verdicts)
+        """Poll every account once; return whether all polls were complete."""
+        return self._pollers.poll_once()
 
     def run(self) -> None:
         """Poll and serve until SIGTERM or SIGINT; for the main thread.
@@ -119,9 +109,7 @@ class Daemon:
         sys.setswitchinterval(SWITCH_SECONDS)
         # Blocked here and in every thread started from here; the main thread takes them one by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        for index, poller in enumerate(self._pollers):
-            share, interval = index / len(self._pollers), poller.account.poll.interval
-            poller.start(delay=min(_FIRST_POLLS_SECONDS, interval) * share, offset=interval * share)
+        self._pollers.start()
         server.start()
         log.info(
             "exporter.started",
@@ -143,10 +131,9 @@ class Daemon:
             signal.signal(number, _end_at_once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         log.info("exporter.stopping", signal=asked.name)
-        for poller in self._pollers:
-            poller.stop()
+        self._pollers.stop()
         served = server.stop()
-        _join(self._pollers, _STOP_SECONDS)
+        self._pollers.join(_STOP_SECONDS)
         log.info("exporter.stopped")
         if not served:
             raise ServingEnded("the endpoint stopped serving; its own log line says why")
@@ -175,7 +162,7 @@ class Daemon:
 
     def _reload(self) -> None:
         config = self._load()
-        self._apply(config.accounts)
+        self._pollers.replace(config.accounts)
         configure_logs(config.log.level, config.log.format)
         _warn(config)
         for key in ("web", "state"):
@@ -183,50 +170,6 @@ class Daemon:
                 log.warning("config.restart_required", section=key)
         self._config = config.model_copy(update={"web": self._config.web, "state": self._config.state})
         self._load_successful, self._loaded_at = True, time.time()
-
-    def _apply(self, accounts: Sequence[Account]) -> None:
-        """Replace pollers so that these accounts are polled; the old ones go on if that fails.
-
-        A new poller's thread waits for the thread of the account's old one to end: no two of them ever share
-        tasks or a state file.
-        """
-        self._stopped = [poller for poller in self._stopped if not poller.has_ended()]
-        running = {poller.account.name: poller for poller in self._pollers}
-        former = {poller.account.name: poller for poller in self._stopped} | running
-        pollers, started = [], []
-        try:
-            for account in accounts:
-                old = running.get(account.name)
-                if old is not None and old.account == account:
-                    pollers.append(old)
-                else:
-                    pollers.append(self._start_poller(account, former.get(account.name)))
-                    started.append(pollers[-1])
-        except BaseException:
-            for poller in started:
-                poller.stop()
-            raise
-        replaced = [poller for poller in self._pollers if poller not in pollers]
-        self._pollers = pollers
-        for poller in replaced:
-            poller.stop()
-        self._stopped += replaced
-        log.info(
-            "config.reloaded",
-            accounts=len(accounts),
-            started=", ".join(poller.account.name for poller in started),
-            removed=", ".join(sorted(running.keys() - {account.name for account in accounts})),
-        )
-
-    def _start_poller(self, account: Account, former: Poller | None) -> Poller:
-        if former is None:
-            poller = self._make_poller(account, Telemetry())
-            poller.start(delay=0.0)
-            return poller
-        same_tasks = former in self._pollers and former.account.endpoint == account.endpoint
-        poller = self._make_poller(account, former.telemetry if same_tasks else Telemetry())
-        poller.start_after(former, same_tasks=same_tasks)
-        return poller
 
     def stalled(self) -> Iterable[str]:
         """Accounts whose poll loop is dead or hung."""
@@ -259,6 +202,7 @@ class Daemon:
             telemetry_path=web.telemetry_path,
             show_messages=web.show_messages,
             runbooks_url=web.runbooks_url,
+            grafana_url=web.grafana_url,
         )
 
     def _make_poller(self, account: Account, telemetry: Telemetry) -> Poller:
@@ -294,13 +238,6 @@ def _check_descriptors(accounts: int) -> None:
 def _warn(config: Config) -> None:
     for warning in config.warnings:
         log.warning("config.warning", warning=warning)
-
-
-def _join(pollers: Iterable[Poller], seconds: float) -> None:
-    """Wait for loops that were told to end, so many seconds in all."""
-    deadline = time.monotonic() + seconds
-    for poller in pollers:
-        poller.join(max(0.0, deadline - time.monotonic()))
 
 
 def _notify_systemd() -> None:

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,14 @@ def end(process: "subprocess.Popen[Any]", *, seconds: float = DEADLINE_SECONDS) 
         process.wait(DEADLINE_SECONDS)
 
 
-def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str | Path], *, cwd: Path | None = None, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program that starts others. None is left, also if the test's time limit ends the run."""
     with subprocess.Popen(
         command,
         cwd=cwd,
+        env={**os.environ, **(environ or {})},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,9 +1,10 @@
 """Data for the status page: accounts in all states, with ordinary and with hostile names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from exporter.datarobot.models import Status
 from exporter.telemetry import PollResult
+from exporter.tracking.recent_failures import CANCELLED, FAILED, RecentFailures
 from exporter.tracking.reports import ObservedOutcome, TaskReport
 from exporter.tracking.snapshot import Key, Snapshot
 from exporter.tracking.task_types import TaskTypes
@@ -62,6 +63,7 @@ def make_status(**fields: object) -> AccountStatus:
         "snapshot": make_snapshot({}),
         "oldest": (),
         "outcomes": (),
+        "failures": RecentFailures(),
         "limit": lambda status, _: {"INITIALIZED": 100.0, "RUNNING": 1000.0}[status],
         "stale_after": 300.0,
     }
@@ -97,7 +99,16 @@ def make_outcome(
 def make_busy(
     account: str, *, types: tuple[str, ...] = ("Dataset", "Testing"), **fields: object
 ) -> AccountStatus:
-    """Make an account with tasks in several statuses, two of them stuck, and outcomes."""
+    """Make an account with tasks in several statuses, two of them stuck, failures and outcomes."""
+    first, last = types[0], types[-1]
+    oldest = (
+        make_task("task-1", "RUNNING", age=5_000.0, task_type=first),
+        make_task("task-2", "INITIALIZED", age=900.0, task_type=first),
+        *(make_task(f"task-{n + 3}", "RUNNING", age=500.0 - n, task_type=last) for n in range(18)),
+    )
+    created: dict[Key, list[float]] = {}
+    for task in oldest:
+        created.setdefault((task.status, task.task_type), []).append(task.created or 0.0)
     counts: dict[Key, int] = {}
     for number, task_type in enumerate(types):
         counts |= {
@@ -105,22 +116,33 @@ def make_busy(
             ("COMPLETED", task_type): 2,
             ("ERROR", task_type): number % 2,
         }
+    counts |= {key: max(counts.get(key, 0), len(times)) for key, times in created.items()}
     statuses: tuple[Status, ...] = ("COMPLETED", "ERROR", "ABORTED", "EXPIRED", "UNKNOWN")
-    return make_status(
-        account=account,
-        snapshot=make_snapshot(
-            counts, {("RUNNING", types[0]): [NOW - 5_000.0], ("INITIALIZED", types[0]): [NOW - 900.0]}
+    outcomes = [
+        make_outcome(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
+        for n in range(20)
+    ]
+    known: dict[str, object] = {
+        "snapshot": make_snapshot(counts, created),
+        "oldest": oldest,
+        "outcomes": tuple(outcomes),
+        "failures": make_failures(
+            (outcome for outcome in outcomes if outcome.report.status in FAILED),
+            (outcome for outcome in outcomes if outcome.report.status == CANCELLED),
         ),
-        oldest=(
-            make_task("task-1", "RUNNING", age=5_000.0, task_type=types[0]),
-            make_task("task-2", "INITIALIZED", age=900.0, task_type=types[0]),
-            *(make_task(f"task-{n + 3}", "RUNNING", age=500.0 - n, task_type=types[-1]) for n in range(18)),
-        ),
-        outcomes=tuple(
-            make_outcome(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
-            for n in range(20)
-        ),
-        **fields,
+    }
+    return make_status(account=account, **{**known, **fields})
+
+
+def make_failures(
+    failed: Iterable[ObservedOutcome] = (), cancelled: Iterable[ObservedOutcome] = ()
+) -> RecentFailures:
+    """Make recent failures; all of them count."""
+    failed = tuple(failed)
+    return RecentFailures(
+        failed=failed,
+        cancelled=tuple(cancelled),
+        observed=tuple((outcome.seen, 1) for outcome in reversed(failed)),
     )
 
 
@@ -133,6 +155,7 @@ def make_exporter(*accounts: AccountStatus, **fields: object) -> ExporterStatus:
         "telemetry_path": "/metrics",
         "show_messages": False,
         "runbooks_url": None,
+        "grafana_url": None,
     }
     return ExporterStatus(**{**known, **fields})  # type: ignore[arg-type]
 
@@ -159,4 +182,5 @@ def all_states() -> ExporterStatus:
         reload_successful=False,
         show_messages=True,
         runbooks_url="https://wiki.example.com/runbooks",
+        grafana_url="https://grafana.example.com/d/tasks",
     )

@@ -117,12 +117,12 @@ def test_a_reload_that_cannot_start_a_thread_changes_nothing(
         with pytest.raises(ReloadFailed, match="can't start new thread"):
             daemon.reload()
     assert [line["event"] for line in logs if line["log_level"] == "error"] == ["config.reload_failed"]
-    assert daemon._pollers == [before]
+    assert list(daemon._pollers) == [before]
     polls = before.polls
     eventually(lambda: before.polls > polls)
     assert list(daemon.stalled()) == []
     daemon.reload()
-    assert daemon._pollers != [before]
+    assert list(daemon._pollers) != [before]
 
 
 def test_pollers_that_were_started_by_a_failed_reload_are_stopped(
@@ -182,7 +182,7 @@ def test_an_invalid_configuration_changes_nothing(daemon: Daemon) -> None:
     assert [(line["event"], line["errors"]) for line in logs if line["log_level"] == "error"] == [
         ("config.rejected", "config.yaml: one; config.yaml: two")
     ]
-    assert daemon._pollers == [before]
+    assert list(daemon._pollers) == [before]
 
 
 def test_an_account_that_comes_back_waits_for_its_former_poller(

@@ -190,7 +190,7 @@ def install_and_run(block: Block, setup: Setup) -> None:
         },
     )
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with setup.workspace.running(commands, until="event=poll.completed account=default", **address):
+    with setup.workspace.running(commands, until="event=poll.summary account=default", **address):
         assert (setup.workspace.root / "site/exporter/cli.py").exists()
         assert (setup.workspace.root / "site/bin/datarobot-exporter").exists()
 
@@ -236,8 +236,19 @@ def ask_for_tasks(block: Block, setup: Setup) -> None:
     output = setup.workspace.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
     assert f"production  {setup.task}  Dataset" in output
     assert f"\n{setup.task}\n" in output
-    assert re.search(r"^ended +not yet$", output, re.MULTILINE)
+    assert re.search(r"^outcome +", output, re.MULTILINE)
     assert "deleted" in output.splitlines()[-1]
+
+
+@runs("docs/status-page.md", "curl -s http://localhost:10072/api/v1/status")
+def get_the_status(block: Block, setup: Setup) -> None:
+    program("curl")
+    program("jq")
+    flags = ["--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
+        eventually(lambda: exporter.get("/-/ready").ok)
+        output = setup.workspace.run(changed(block.text, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
+    assert output == "default\n"
 
 
 @runs("docs/command-line.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
@@ -336,7 +347,7 @@ def see_that_it_works(block: Block, setup: Setup) -> None:
     assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
     flags = ["--web.listen-address=127.0.0.1:0"]
     with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: "event=poll.completed" in exporter.log)
+        eventually(lambda: "event=poll.summary" in exporter.log)
         output = setup.workspace.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
     assert 'datarobot_up{account="default"} 1.0' in output
 

@@ -18,7 +18,8 @@ from exporter.config.sections import ConflictError, Leaf, Section
 from exporter.config.units import quoted
 
 
-_WORD: Final = re.compile("[A-Za-z_-]{1,40}")
+# What is longer than any key may be a token.
+_WORD: Final = re.compile("[A-Za-z_-]{1,28}")
 _INHERITED: Final = ("poll", "tasks")
 
 Model = TypeVar("Model", bound=Section)

@@ -1,6 +1,7 @@
 """From pages of tasks to counts and outcomes.
 
-``poller`` runs one account's loop and publishes what a scrape and the status page may read (``view``).
+``pollers`` has one poller per account. ``poller`` runs one account's loop and publishes what a scrape and the
+status page may read (``view``).
 ``tracker`` does the work of one poll: ``listing`` reads pages, ``inventory`` keeps the listed tasks and their
 ``snapshot``, ``outcomes`` counts what became of tasks and keeps the latest as ``exemplars``, ``state_file``
 keeps all this across restarts, ``task_log`` logs it.

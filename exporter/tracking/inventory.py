@@ -194,7 +194,8 @@ class Inventory:
         self._series = {words: series for words, series in listing.series.items() if series.count}
         times = dict(self._times)
         for key in removed.keys() | added.keys():
-            times[key] = updated_times(times.get(key, array("d")), removed[key], added[key])
+            if removed[key] != added[key]:
+                times[key] = updated_times(times.get(key, array("d")), removed[key], added[key])
         self._times = {key: ascending for key, ascending in times.items() if ascending}
 
     def _snapshot_of(self, listing: Listing) -> Snapshot:

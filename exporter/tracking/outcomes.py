@@ -22,6 +22,7 @@ from exporter.telemetry import Histogram
 from exporter.tracking.exemplars import Exemplars
 from exporter.tracking.inventory import Changes
 from exporter.tracking.listing import TrackedTask
+from exporter.tracking.recent_failures import RecentFailures
 from exporter.tracking.reports import Details, TaskReport
 from exporter.tracking.snapshot import Key
 
@@ -112,6 +113,7 @@ class Outcomes(msgspec.Struct, kw_only=True):
         resolved: Tasks that are no longer listed, by id, in the order in which they left.
         counted: Ids of tasks that are listed as open although their outcome was counted.
         poll: Number of the last complete listing.
+        failures: The last tasks that failed or were cancelled.
         changed: Ids of which something has changed since this was last emptied, for the state file.
         revision: Grows whenever `counts` change.
     """
@@ -124,6 +126,7 @@ class Outcomes(msgspec.Struct, kw_only=True):
     resolved: dict[str, Resolved] = {}
     counted: set[str] = set()
     poll: int = 0
+    failures: RecentFailures = RecentFailures()
     changed: set[str] = set()
     revision: int = 0
 

@@ -232,6 +232,7 @@ class Poller:
             snapshot=tracked.snapshot if fresh else None,
             oldest=tracked.oldest if fresh else (),
             outcomes=tracked.outcomes,
+            failures=tracked.failures,
             limit=self.account.tasks.limit,
             stale_after=self.account.poll.stale_after,
         )

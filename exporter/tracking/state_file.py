@@ -20,6 +20,7 @@ from exporter.errors import ConfigError
 from exporter.tracking.exemplars import Exemplars
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
+from exporter.tracking.recent_failures import RecentFailures
 from exporter.tracking.task_types import TaskTypes
 
 
@@ -54,6 +55,7 @@ class _Head(msgspec.Struct, kw_only=True):
     poll: int
     counted: set[str]
     reported: set[str]
+    failures: RecentFailures = RecentFailures()
 
 
 class StateDirectory:
@@ -167,6 +169,7 @@ class StateFile:
             poll=outcomes.poll,
             counted=outcomes.counted,
             reported=inventory.reported,
+            failures=outcomes.failures,
         )
         try:
             with _connected(self._path) as connection:
@@ -174,7 +177,8 @@ class StateFile:
                 ids: Iterable[str] = outcomes.changed
                 if not self._is_ours(connection):
                     _create(connection)
-                    ids = (*inventory.tasks, *outcomes.pending, *outcomes.resolved)
+                    # In the order of the table: rows at random places take several times as long.
+                    ids = sorted((*inventory.tasks, *outcomes.pending, *outcomes.resolved))
                 removed = ((status_id,) for status_id in outcomes.changed)
                 connection.executemany("DELETE FROM task WHERE id = ?", removed)
                 connection.executemany("INSERT INTO task VALUES (?, ?, ?)", _rows(ids, inventory, outcomes))
@@ -253,7 +257,13 @@ def _remembered(head: _Head, rows: Iterable[Row]) -> tuple[Inventory, Outcomes]:
     listed = msgspec.json.Decoder(tuple[str | None, str, float | None])
     pending = msgspec.json.Decoder(PendingLookup)
     resolved = msgspec.json.Decoder(Resolved)
-    outcomes = Outcomes(bounds=head.bounds, counts=head.counts, poll=head.poll, counted=head.counted)
+    outcomes = Outcomes(
+        bounds=head.bounds,
+        counts=head.counts,
+        poll=head.poll,
+        counted=head.counted,
+        failures=head.failures,
+    )
     inventory = Inventory(head.types, limit=lambda *_: inf)
     inventory.reported |= head.reported
 

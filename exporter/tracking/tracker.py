@@ -25,6 +25,7 @@ from exporter.telemetry import Telemetry
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.listing import Listing
 from exporter.tracking.outcomes import Counts, Outcomes
+from exporter.tracking.recent_failures import RecentFailures
 from exporter.tracking.reports import ObservedOutcome, TaskReport, details_of
 from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.state_file import StateFile
@@ -75,6 +76,7 @@ class Tracked(msgspec.Struct, frozen=True, kw_only=True):
         backlog: Vanished tasks whose outcome is still to be looked up.
         oldest: The oldest open tasks of each status and type, oldest first.
         outcomes: The last outcomes, latest first.
+        failures: The last tasks that failed or were cancelled, also before this process.
     """
 
     snapshot: Snapshot | None = None
@@ -83,6 +85,7 @@ class Tracked(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 0
     oldest: tuple[TaskReport, ...] = ()
     outcomes: tuple[ObservedOutcome, ...] = ()
+    failures: RecentFailures = RecentFailures()
 
 
 class Tracker:
@@ -166,6 +169,7 @@ class Tracker:
             found += outcomes.give_up(changes.now)
         finally:  # a lookup that crashes does not undo what the listing has shown
             inventory.forget_reports(outcomes.pending)
+            outcomes.failures = outcomes.failures.with_outcomes(found, changes.now)
             self._save()
             self.known = self._show(found, changes.now)
             log_outcomes(self._account.name, found)
@@ -192,6 +196,8 @@ class Tracker:
             outcomes.revision += 1
         outcomes.looks_up = tasks.outcomes
         self._inventory, self._outcomes = inventory, outcomes
+        if outcomes.failures != self.known.failures:
+            self.known = msgspec.structs.replace(self.known, failures=outcomes.failures)
         self._is_ready = True
 
     def _read(self, deadline: float) -> Listing:
@@ -279,6 +285,7 @@ class Tracker:
             backlog=len(outcomes.pending) - hidden if outcomes.looks_up else 0,
             oldest=inventory.oldest(now),
             outcomes=(*latest, *before.outcomes)[:MOST_RECENT],
+            failures=outcomes.failures,
         )
 
     def _log_unknown_words(self, listing: Listing) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from exporter.datarobot.models import Status
 from exporter.telemetry import PollResult, Telemetry
 from exporter.tracking.outcomes import Counts
+from exporter.tracking.recent_failures import RecentFailures
 from exporter.tracking.reports import ObservedOutcome, TaskReport
 from exporter.tracking.snapshot import Snapshot
 
@@ -62,6 +63,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
         snapshot: The last complete listing; None before there is one, and when it is stale.
         oldest: The oldest open tasks of each status and type, oldest first.
         outcomes: The last outcomes, latest first.
+        failures: The last tasks that failed or were cancelled.
         limit: Seconds after which an open task of a status and type is stuck.
         stale_after: Age in seconds at which a listing is stale.
     """
@@ -76,6 +78,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Snapshot | None
     oldest: tuple[TaskReport, ...]
     outcomes: tuple[ObservedOutcome, ...]
+    failures: RecentFailures
     limit: Callable[[Status, str], float]
     stale_after: float
 
@@ -95,10 +98,30 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return self.last_poll.since if self.alive else self.last_poll.at
 
+    @property
+    def server_time(self) -> float:
+        """Unix seconds on the server's clock, as far as it is known."""
+        return self.now + self.clock_offset
+
     def age(self, instant: float) -> float:
         """Seconds since an instant on the server's clock, never negative."""
-        return max(0.0, self.now + self.clock_offset - instant)
+        return max(0.0, self.server_time - instant)
+
+    @property
+    def failed_last_hour(self) -> int:
+        """Number of tasks that failed within the last hour."""
+        return self.failures.number(self.server_time)
+
+    def age_of(self, task: TaskReport) -> float:
+        """Age of an open task in seconds; 0 if it is not known."""
+        return 0.0 if task.created is None else self.age(task.created)
+
+    def relative_age(self, task: TaskReport) -> float:
+        """Age of an open task divided by its limit; 0 if its age is not known."""
+        return self.age_of(task) / self.limit(task.status, task.task_type)
 
     def is_stuck(self, task: TaskReport) -> bool:
         """Whether an open task is past its limit."""
-        return task.created is not None and self.age(task.created) > self.limit(task.status, task.task_type)
+        if task.created is None:
+            return False
+        return task.created < self.server_time - self.limit(task.status, task.task_type)

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Final
@@ -14,24 +14,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from exporter.config.units import format_short_duration
-from exporter.logs import printable
+from exporter.tracking.recent_failures import CANCELLED, FAILED
 from exporter.tracking.reports import LONGEST_MESSAGE
 from exporter.tracking.view import AccountStatus
 from exporter.version import VERSION
-from exporter.web.status import COLUMNS, ExporterStatus, Matrix, matrix
+from exporter.web.status import (
+    COLUMNS,
+    MAX_ERROR,
+    MAX_TEXT,
+    ExporterStatus,
+    Summary,
+    TaskLists,
+    summarize,
+    task_lists,
+    truncate,
+)
 
 
-_MAX_TEXT: Final = 100
-_MAX_ERROR: Final = 500
-_MAX_READ: Final = 10_000
 _MAX_TIMESTAMP: Final = 253_402_300_799  # the end of the year 9999
-# Rows of all accounts together, for types and for tasks.
-_TOTAL_ROWS: Final = 600
+# Up to so many accounts each have a section. Of more, the first few with a problem have one.
+_MANY_ACCOUNTS: Final = 20
+_MAX_SECTIONS: Final = 10
+_MAX_OPEN: Final = 5
+# Rows of all sections together, for types and for each list of tasks.
+_TOTAL_TYPES: Final = 100
+_TOTAL_TASKS: Final = 60
 _MAX_TYPES: Final = 50
 _MAX_TASKS: Final = 20
 _MIN_ROWS: Final = 5
-_MAX_ACCOUNTS_OPEN: Final = 4
-_MANY_ACCOUNTS: Final = 20
 _REFRESH_SECONDS: Final = 5
 _REFRESH_SECONDS_MANY_ACCOUNTS: Final = 15
 
@@ -46,34 +56,25 @@ _RUNBOOK_BY_STATUS: Final[Mapping[str, str]] = {
     "INITIALIZED": "DataRobotTaskNeverStarted",
     "RUNNING": "DataRobotTaskStuck",
 }
-_FAILED: Final = frozenset({"ERROR", "ABORTED", "EXPIRED"})
 _WORD_BOUNDARIES: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[_./:-])")
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """One account on the page.
+    """One account with its tasks.
 
     Attributes:
-        account: Its status.
-        matrix: Its tasks by type and status; None without a listing.
-        runbooks: Names of the alerts whose runbooks apply.
+        summary: Its state and numbers.
+        tasks: Single tasks.
+        is_open: Whether it is open when the page is loaded.
+        api_runbook: Name of the alert about its polls; None if there is none.
+        stuck_runbooks: Names of the alerts about its stuck tasks.
     """
 
-    account: AccountStatus
-    matrix: Matrix | None
-    runbooks: tuple[str, ...]
-
-    @property
-    def stuck(self) -> int:
-        """Number of stuck tasks; 0 without a listing."""
-        return 0 if self.matrix is None else self.matrix.total.stuck
-
-    @property
-    def problem(self) -> str:
-        """`down`, `stalled` or `stuck`; empty without a problem."""
-        if self.account.state in {"down", "stalled"}:
-            return self.account.state
-        return "stuck" if self.stuck else ""
+    summary: Summary
+    tasks: TaskLists
+    is_open: bool
+    api_runbook: str | None
+    stuck_runbooks: tuple[str, ...]
 
 
 def time_element(timestamp: float) -> Markup:
@@ -84,62 +85,81 @@ def time_element(timestamp: float) -> Markup:
     )
 
 
-def truncate(text: str, length: int = _MAX_TEXT) -> str:
-    """Return an untrusted text of limited length, without secrets and control characters."""
-    beginning = text[:_MAX_READ]
-    shown = printable(beginning) if beginning.strip() else "(blank)"
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
-
-
-def untrusted(text: str, length: int = _MAX_TEXT) -> Markup:
+def untrusted(text: str, length: int = MAX_TEXT) -> Markup:
     """Return an element for an untrusted text: truncated, isolated, with line breaks between words."""
     words = Markup("<wbr>").join(escape(word) for word in _WORD_BOUNDARIES.split(truncate(text, length)))
     return Markup("<bdi>{}</bdi>").format(words)
 
 
-def render(status: ExporterStatus) -> str:
+def render(status: ExporterStatus, *, account: str | None = None) -> str:
     """Render the page.
 
     Args:
         status: The data. The more accounts, the fewer rows each.
+        account: Show only the account of this name; the page says so if there is none.
     """
-    number = max(1, len(status.accounts))
-    max_types = min(_MAX_TYPES, max(_MIN_ROWS, _TOTAL_ROWS // number))
-    sections = [_section(account, max_types) for account in status.accounts]
+    wanted = [each for each in status.accounts if account in {None, each.account}]
+    is_long = len(wanted) > _MANY_ACCOUNTS
+    number = _MAX_SECTIONS if is_long else max(1, len(wanted))
+    summaries = summarize(status.accounts, max_types=_rows(_TOTAL_TYPES // number, _MAX_TYPES))
+    chosen = [summary for summary in summaries if summary.account in wanted]
+    if is_long:
+        chosen = [summary for summary in chosen if summary.problems][:_MAX_SECTIONS]
+    sections = list(_sections(chosen, _rows(_TOTAL_TASKS // number, _MAX_TASKS)))
+    states = Counter(summary.account.state for summary in summaries)
+    problems = {
+        "stalled": states["stalled"],
+        "down": states["down"],
+        "stuck": sum(summary.stuck for summary in summaries),
+        "failed": sum(summary.failed for summary in summaries),
+    }
     return _TEMPLATE.render(
         status=status,
+        only=account,
+        summaries=summaries,
         sections=sections,
-        states=Counter(section.account.state for section in sections),
-        stuck_tasks=sum(section.stuck for section in sections),
+        shown={section.summary.account.account for section in sections},
+        with_problems=sum(bool(summary.problems) for summary in summaries),
+        title=", ".join(f"{count:,} {word}" for word, count in problems.items() if count)
+        or "nothing stuck or failed",
+        states=states,
+        stuck_tasks=problems["stuck"],
+        failed_tasks=problems["failed"],
         columns=COLUMNS,
-        failed=_FAILED,
-        max_tasks=min(_MAX_TASKS, max(_MIN_ROWS, _TOTAL_ROWS // number)),
-        all_open=number <= _MAX_ACCOUNTS_OPEN,
-        refresh=_REFRESH_SECONDS if number <= _MANY_ACCOUNTS else _REFRESH_SECONDS_MANY_ACCOUNTS,
-        max_error=_MAX_ERROR,
+        failed=FAILED,
+        cancelled=CANCELLED,
+        refresh=_REFRESH_SECONDS_MANY_ACCOUNTS if is_long else _REFRESH_SECONDS,
+        max_error=MAX_ERROR,
         max_message=LONGEST_MESSAGE,
         version=VERSION,
     )
 
 
-def _section(account: AccountStatus, max_types: int) -> Section:
-    return Section(
-        account=account,
-        matrix=matrix(account, max_rows=max_types),
-        runbooks=tuple(dict.fromkeys(_runbooks(account))),
-    )
+def _rows(number: int, most: int) -> int:
+    return min(most, max(_MIN_ROWS, number))
 
 
-def _runbooks(account: AccountStatus) -> Iterator[str]:
+def _sections(summaries: Sequence[Summary], max_tasks: int) -> Iterator[Section]:
+    """Make sections. The only account is open, of several the first that are stalled or down."""
+    for number, summary in enumerate(summaries):
+        account = summary.account
+        tasks = task_lists(account, maximum=max_tasks)
+        unreachable = account.state in {"stalled", "down"} and number < _MAX_OPEN
+        yield Section(
+            summary=summary,
+            tasks=tasks,
+            is_open=unreachable or len(summaries) == 1,
+            api_runbook=_api_runbook(account),
+            stuck_runbooks=tuple(dict.fromkeys(_RUNBOOK_BY_STATUS[task.status] for task in tasks.stuck)),
+        )
+
+
+def _api_runbook(account: AccountStatus) -> str | None:
     if account.state == "stalled":
-        yield "DataRobotDataStale"
-    elif account.last_poll is not None and account.last_poll.failure is not None:
-        yield _RUNBOOK_BY_REASON.get(account.last_poll.failure, "DataRobotApiDown")
-    for task in account.oldest:
-        if account.is_stuck(task):
-            yield _RUNBOOK_BY_STATUS[task.status]
-    if any(end.report.status in _FAILED for end in account.outcomes):
-        yield "DataRobotTasksFailing"
+        return "DataRobotDataStale"
+    if account.last_poll is None or account.last_poll.failure is None:
+        return None
+    return _RUNBOOK_BY_REASON.get(account.last_poll.failure, "DataRobotApiDown")
 
 
 def _make_environment() -> Environment:
@@ -156,6 +176,7 @@ def _make_environment() -> Environment:
         "untrusted": untrusted,
         "truncated": truncate,
         "number": "{:,}".format,
+        "ratio": "{:,.1f}\N{MULTIPLICATION SIGN}".format,
     }
     return environment
 

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, cast
 from urllib.parse import parse_qs
 
@@ -18,14 +18,14 @@ from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig
 from exporter.errors import AddressUnavailable, ConfigError, ReloadFailed
 from exporter.metrics.exposition import render
-from exporter.web import page
+from exporter.web import page, status_document
 from exporter.web.authentication import BasicAuth
 from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, BoundedServer
 from exporter.web.status import ExporterStatus
@@ -67,15 +67,12 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
 
     Args:
         exporter: The exporter.
-        telemetry_path: Path of the metrics. With `/` there is no status page.
+        telemetry_path: Path of the metrics. With `/` there is no status page, nor its JSON.
         enable_lifecycle: Whether to allow reload over HTTP.
     """
 
     def metrics(request: Request) -> Response:
         return exposition(exporter.registry, request)
-
-    def status(_request: Request) -> Response:
-        return HTMLResponse(page.render(exporter.status()), headers=page.HEADERS)
 
     async def healthy(_request: Request) -> Response:
         return _check(
@@ -101,7 +98,7 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
 
     routes = [
         Route(telemetry_path, metrics),
-        Route("/", status),
+        *([] if telemetry_path == "/" else _status_routes(exporter)),
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
         Route("/-/reload", reload, methods=["POST"]),
@@ -110,6 +107,29 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
     app = Starlette(routes=routes, exception_handlers={HTTPException: _error_response})
     app.router.redirect_slashes = False
     return app
+
+
+def _status_routes(exporter: Exporter) -> list[Route]:
+    """Return the routes of the status page; with the parameter `account` they show one account only."""
+
+    def status_page(request: Request) -> Response:
+        status, account = exporter.status(), request.query_params.get("account")
+        body = page.render(status, account=account).encode()
+        headers = {"Content-Type": "text/html; charset=utf-8", **page.HEADERS}
+        return _compressed(request, body, headers, code=_code(status, account))
+
+    def status_json(request: Request) -> Response:
+        status, account = exporter.status(), request.query_params.get("account")
+        body = status_document.encode(status, account=account)
+        headers = {"Content-Type": "application/json", **status_document.HEADERS}
+        return _compressed(request, body, headers, code=_code(status, account))
+
+    return [Route("/", status_page), Route("/api/v1/status", status_json)]
+
+
+def _code(status: ExporterStatus, account: str | None) -> int:
+    """Return 404 for an account that does not exist; None stands for all accounts."""
+    return 200 if account is None or any(each.account == account for each in status.accounts) else 404
 
 
 def exposition(registry: CollectorRegistry, request: Request) -> Response:
@@ -123,11 +143,15 @@ def exposition(registry: CollectorRegistry, request: Request) -> Response:
         encode, content_type = choose_encoder("")
     names = parse_qs(request.url.query).get("name[]")
     body = render(registry.restricted_registry(names) if names else registry, encode, content_type)
-    headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
+    return _compressed(request, body, {"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+def _compressed(request: Request, body: bytes, headers: Mapping[str, str], *, code: int = 200) -> Response:
+    """Make a response, compressed if the request accepts that."""
     if _accepts_gzip(",".join(request.headers.getlist("Accept-Encoding"))):
         body = gzip.compress(body, compresslevel=1)
-        headers["Content-Encoding"] = "gzip"
-    return Response(body, headers=headers)
+        headers = {**headers, "Content-Encoding": "gzip"}
+    return Response(body, code, headers)
 
 
 def _accepts_gzip(header: str) -> bool:

@@ -9,31 +9,55 @@ from statistics import median, quantiles
 from typing import Final, Literal
 
 import msgspec
-from footprint import Footprint
+from daemons import Daemon, Idle
+from json_exporter import ProbeCost
+from outcomes import OutcomesCost
 from polls import Cost
+from saving import SavingCost
 from scrapes import Scrapes
 
 
 Way = Literal["ours", "plain", "floor"]
 WAYS: Final[tuple[Way, ...]] = ("ours", "plain", "floor")
 _MEBI: Final = 2**20
+_COMPARED: Final = 10_000
 
 
 class ListingCosts(msgspec.Struct, frozen=True):
     """Costs of polling one listing, by way: one cost per process."""
 
+    mix: str
     tasks: int
     page: int
     costs: dict[Way, list[Cost]]
 
+    def per_task(self, way: Way) -> float:
+        """Return the CPU time per task in seconds, median."""
+        return median(_times(self.costs[way], "cpu")) / self.tasks
 
-class Report(msgspec.Struct, frozen=True):
-    """All figures."""
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All figures.
+
+    Attributes:
+        machine: What they were measured on.
+        polls: Costs of polls of each listing.
+        probes: Of json_exporter, or why there are none.
+        daemons: Whole exporters at work.
+        scrapes: Idle and while polling.
+        idle: Starts of an exporter.
+        outcomes: Memory after many outcomes.
+        saving: Of the state of a large account.
+    """
 
     machine: str
     polls: list[ListingCosts]
+    probes: list[ProbeCost] | str
+    daemons: list[Daemon]
     scrapes: list[Scrapes]
-    footprints: list[Footprint]
+    idle: list[Idle]
+    outcomes: OutcomesCost
+    saving: SavingCost
 
 
 def machine() -> str:
@@ -47,41 +71,93 @@ def machine() -> str:
 
 
 def markdown(report: Report) -> str:
-    """Return all tables."""
-    return "\n\n".join(
-        (f"Machine: {report.machine}.", _polls(report), _scrapes(report.scrapes), _process(report.footprints))
-    )
+    """Return all tables, each below its heading."""
+    tables = {
+        "Polls": _polls(report.polls),
+        "json_exporter": _probes(report),
+        "Exporter at work": _daemons(report.daemons),
+        "Scrapes": _scrapes(report.scrapes),
+        "Idle exporter": _idle(report.idle),
+        "Tracking": _tracking(report.outcomes, report.saving),
+    }
+    sections = (f"### {heading}\n\n{table}" for heading, table in tables.items())
+    return "\n\n".join((f"Machine: {report.machine}.", *sections))
 
 
-def _polls(report: Report) -> str:
+def _polls(polls: Sequence[ListingCosts]) -> str:
+    per_task = {(listing.mix, listing.page, listing.tasks): listing.per_task("ours") for listing in polls}
+    compared = _COMPARED if any(listing.tasks == _COMPARED for listing in polls) else polls[0].tasks
     rows = []
-    for listing in report.polls:
-        cpu = {way: median(times(costs, "cpu")) for way, costs in listing.costs.items()}
-        wall = {way: median(times(costs, "wall")) for way, costs in listing.costs.items()}
+    for listing in polls:
+        cpu = {way: listing.per_task(way) for way in WAYS}
+        wall = {way: median(_times(costs, "wall")) for way, costs in listing.costs.items()}
         rss = {way: max(cost.rss for cost in costs) for way, costs in listing.costs.items()}
-        each = 1e6 / listing.tasks
         rows.append(
             (
+                listing.mix,
                 f"{listing.tasks:,}",
                 f"{listing.page:,}",
                 *(f"{wall[way] * 1e3:,.1f}" for way in WAYS),
-                *(f"{cpu[way] * each:.2f}" for way in WAYS),
+                *(f"{cpu[way] * 1e6:.2f}" for way in WAYS),
                 f"{wall['plain'] / wall['ours']:.1f}",
-                f"{cpu['plain'] / cpu['ours']:.1f}",
+                f"{cpu['plain'] / cpu['ours']:.2f}",
                 f"{cpu['ours'] / cpu['floor']:.1f}",
+                f"{cpu['ours'] / per_task[listing.mix, listing.page, compared]:.2f}",
                 *(f"{rss[way] / _MEBI:.0f}" for way in WAYS),
             )
         )
     return _table(
         (
-            *("tasks", "page"),
+            *("mix", "tasks", "page"),
             *(f"{way}, ms" for way in WAYS),
             *(f"{way}, CPU µs/task" for way in WAYS),
             *("plain/ours, time", "plain/ours, CPU", "ours/floor, CPU"),
+            f"ours/ours at {compared:,}, CPU per task",
             *(f"{way}, peak MiB" for way in WAYS),
         ),
         rows,
     )
+
+
+def _probes(report: Report) -> str:
+    if isinstance(report.probes, str):
+        return report.probes
+    rows = []
+    for probe in report.probes:
+        ours = max(
+            (listing for listing in report.polls if (listing.mix, listing.tasks) == (probe.mix, probe.tasks)),
+            key=lambda listing: listing.page,
+        ).per_task("ours")
+        each = probe.cpu / probe.tasks
+        rows.append(
+            (
+                probe.mix,
+                f"{probe.tasks:,}",
+                f"{each * 1e6:.1f}",
+                f"{each / ours:.0f}",
+                f"{probe.rss / _MEBI:.0f}",
+            )
+        )
+    titles = ("json_exporter, CPU µs/task", "json_exporter/ours, CPU", "json_exporter, peak MiB")
+    return _table(("mix", "tasks", *titles), rows)
+
+
+def _daemons(daemons: Iterable[Daemon]) -> str:
+    rows = [
+        (
+            daemon.source,
+            f"{daemon.accounts:,}",
+            f"{daemon.tasks:,.0f}",
+            f"{daemon.interval:.0f}",
+            f"{daemon.cpu * 1e3:.1f}",
+            f"{daemon.rss / _MEBI:.0f}",
+            f"{daemon.scrape * 1e3:.0f}",
+            f"{daemon.size / 1e6:.2f}",
+        )
+        for daemon in daemons
+    ]
+    titles = ("interval, s", "CPU per poll, ms", "MiB", "scrape, ms", "scrape, MB")
+    return _table(("tasks from", "accounts", "tasks each", *titles), rows)
 
 
 def _scrapes(scrapes: Iterable[Scrapes]) -> str:
@@ -100,16 +176,30 @@ def _scrapes(scrapes: Iterable[Scrapes]) -> str:
     return _table(("accounts", "KiB, gzip", *titles), rows)
 
 
-def _process(footprints: Sequence[Footprint]) -> str:
+def _idle(starts: Sequence[Idle]) -> str:
     row = (
-        f"{median(each.start for each in footprints) * 1e3:.0f}",
-        f"{median(each.rss for each in footprints) / _MEBI:.0f}",
-        f"{median(each.cpu for each in footprints) * 100:.2f}",
+        f"{median(each.start for each in starts) * 1e3:.0f}",
+        f"{median(each.rss for each in starts) / _MEBI:.0f}",
+        f"{median(each.cpu for each in starts) * 100:.2f}",
     )
     return _table(("start to first response, ms", "idle MiB", "idle CPU, %"), [row])
 
 
-def times(costs: Iterable[Cost], kind: Literal["wall", "cpu"]) -> list[float]:
+def _tracking(outcomes: OutcomesCost, saving: SavingCost) -> str:
+    rows = [
+        (
+            f"memory after {outcomes.outcomes:,} outcomes, above the start",
+            f"{outcomes.growth / _MEBI:.1f} MiB",
+        ),
+        ("state file after these", f"{outcomes.state / _MEBI:.1f} MiB"),
+        (f"first write of the state of {saving.tasks:,} tasks", f"{saving.first:.2f} s"),
+        (f"write of {saving.changes:,} changes to it", f"{saving.second * 1e3:.0f} ms"),
+        ("state file after these", f"{saving.size / _MEBI:.0f} MiB"),
+    ]
+    return _table(("tracking", "cost"), rows)
+
+
+def _times(costs: Iterable[Cost], kind: Literal["wall", "cpu"]) -> list[float]:
     """Return the seconds of all polls of one way."""
     return [seconds for cost in costs for seconds in getattr(cost, kind)]
 

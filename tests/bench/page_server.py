@@ -1,8 +1,8 @@
 """A server of prepared pages, in its own process so that its CPU time is not measured.
 
-The records are written to a file before the first request; a page is a slice of it. The server's date is
-fixed, so that no task becomes stuck during the benchmark. `/{tasks}/{milliseconds}/status/?offset=…&limit=…`
-serves a listing of that many tasks, each page after that delay.
+The records are written to files before the first request; a page is a slice of one. The server's date is
+fixed, so that no task becomes stuck during the benchmark. Below `/{mix}/{tasks}/{milliseconds}/` is the API
+with a listing of that many tasks, each page after that delay.
 """
 
 import argparse
@@ -14,17 +14,22 @@ import socketserver
 import tempfile
 import time
 from array import array
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 
-_TARGET: Final = re.compile(rb"GET /(\d+)/(\d+)/status/\?offset=(\d+)&limit=(\d+) ")
+_TARGET: Final = re.compile(rb"GET /(\w+)/(\d+)/(\d+)/status/\?offset=(\d+)&limit=(\d+) ")
 _TYPES: Final = ("Dataset", "Testing", "ManagedImageBuild", "CustomModelBlueprintBuild", "LearningSession")
 _RECENT: Final = 300
 _MONTH: Final = 30 * 86_400
-_MIXES: Final = {"open": 0.02, "finished": 2 / 3}
-"""Share of the tasks that have finished."""
 _STUCK_EVERY: Final = 100
+
+Mix = Literal["open", "finished"]
+SHARES: Final[Mapping[Mix, float]] = {"open": 0.02, "finished": 2 / 3}
+"""How many of the tasks have finished."""
+MOST: Final[Mapping[Mix, int]] = {"open": 1_000_000, "finished": 100_000}
+"""Tasks of the longest listing."""
 
 
 class Records:
@@ -32,13 +37,12 @@ class Records:
 
     Args:
         count: Number of tasks.
-        share: Of the finished ones.
         now: Unix seconds; stuck tasks are up to a month old, the others up to five minutes.
+        share: How many have finished.
     """
 
     def __init__(self, count: int, now: float, share: float) -> None:
         rng = random.Random(0)
-        self.date = email.utils.formatdate(now, usegmt=True).encode()
         self._starts = array("Q", [0])
         with tempfile.TemporaryFile() as file:
             for number in range(count):
@@ -88,14 +92,15 @@ class _Handler(socketserver.BaseRequestHandler):
             target = _TARGET.match(head)
             if target is None:
                 raise ValueError(f"unexpected request: {head[:200]!r}")
-            total, delay, offset, limit = map(int, target.groups())
-            base = b"http://127.0.0.1:%d/%d/%d" % (server.port, total, delay)
-            parts = server.records.page(total, offset, limit, base)
+            mix, *numbers = target.groups()
+            total, delay, offset, limit = map(int, numbers)
+            base = b"http://127.0.0.1:%d/%s/%d/%d" % (server.port, mix, total, delay)
+            parts = server.records[mix.decode()].page(total, offset, limit, base)
             if delay:
                 time.sleep(delay / 1000)
             self._send(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: %s\r\nContent-Length: %d\r\n\r\n"
-                % (server.records.date, sum(map(len, parts))),
+                % (server.date, sum(map(len, parts))),
                 *parts,
             )
 
@@ -108,13 +113,21 @@ class _Handler(socketserver.BaseRequestHandler):
 
 
 class PageServer(socketserver.ThreadingTCPServer):
-    """Serves on a free port on loopback."""
+    """Serves listings of all mixes on a free port on loopback.
+
+    Args:
+        tasks: Of the longest listing.
+        now: Unix seconds.
+    """
 
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, records: Records) -> None:
-        self.records = records
+    def __init__(self, tasks: int, now: float) -> None:
+        self.date = email.utils.formatdate(now, usegmt=True).encode()
+        self.records: dict[str, Records] = {
+            mix: Records(min(tasks, MOST[mix]), now, share) for mix, share in SHARES.items()
+        }
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -127,10 +140,8 @@ class PageServer(socketserver.ThreadingTCPServer):
 def main() -> None:
     """Print the port and serve until terminated."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", type=int)
-    parser.add_argument("mix", choices=_MIXES)
-    asked = parser.parse_args()
-    with PageServer(Records(asked.tasks, time.time(), _MIXES[asked.mix])) as server:
+    parser.add_argument("tasks", type=int, help="tasks of the longest listing")
+    with PageServer(parser.parse_args().tasks, time.time()) as server:
         print(server.port, flush=True)  # noqa: T201
         server.serve_forever()
 

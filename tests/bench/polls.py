@@ -6,29 +6,27 @@
 
 import argparse
 import http.client
-import json
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 import prometheus_client
 import requests
+from accounts import TOKEN, account_at
+from memory import peak
 
-from exporter import config
 from exporter.datarobot.client import Client
 from exporter.logs import configure_logs
 from exporter.telemetry import Telemetry
 from exporter.tracking.poller import Poller
 
 
-TOKEN: Final = "obviously-fake-token"
 _NEXT: Final = re.compile(rb'"next": "http://[^/]+([^"]+)"')
 _TAIL: Final = 300
 
@@ -50,13 +48,10 @@ class Cost(msgspec.Struct, frozen=True):
     rss: int
 
 
-def ours(url: str, page: int, **settings: float) -> Poll:
+def ours(url: str, page: int) -> Poll:
     """Return the exporter's poll of one account."""
     configure_logs("error", "logfmt")
-    account = config.load(None, {"DATAROBOT_ENDPOINT": url, "DATAROBOT_API_TOKEN": TOKEN}, {}).accounts[0]
-    times = {"interval": 600.0, "timeout": 600.0, "request_timeout": 60.0}
-    limits = account.poll.model_copy(update={"page_size": page, **times, **settings})
-    account = account.model_copy(update={"poll": limits})
+    account = account_at(url, page)
     telemetry, stop = Telemetry(), threading.Event()
     poller = Poller(account, Client(account, telemetry=telemetry, stop=stop), telemetry=telemetry, stop=stop)
 
@@ -110,7 +105,7 @@ def floor(url: str, page: int) -> Poll:
     return poll
 
 
-WAYS: Final[Mapping[str, Callable[..., Poll]]] = {"ours": ours, "plain": plain, "floor": floor}
+WAYS: Final[Mapping[str, Callable[[str, int], Poll]]] = {"ours": ours, "plain": plain, "floor": floor}
 
 
 def measure(poll: Poll, times: int) -> Cost:
@@ -125,13 +120,6 @@ def measure(poll: Poll, times: int) -> Cost:
     return Cost(wall, cpu, peak())
 
 
-def peak() -> int:
-    """Return the peak memory of this process in bytes; getrusage would include its parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
-    return int(kibibytes) * 1024
-
-
 def main() -> None:
     """Print the cost as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,10 +127,9 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("page", type=int)
     parser.add_argument("times", type=int)
-    parser.add_argument("--poll", type=json.loads, default={}, help="additional poll settings as JSON")
     arguments = parser.parse_args()
-    cost = measure(WAYS[arguments.way](arguments.url, arguments.page, **arguments.poll), arguments.times)
-    print(json.dumps(msgspec.to_builtins(cost)))  # noqa: T201
+    cost = measure(WAYS[arguments.way](arguments.url, arguments.page), arguments.times)
+    print(msgspec.json.encode(cost).decode())  # noqa: T201
 
 
 if __name__ == "__main__":

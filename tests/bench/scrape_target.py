@@ -24,7 +24,7 @@ def polling(daemon: Daemon) -> Iterator[None]:
 
     def poll() -> None:
         while not stop.is_set():
-            daemon._pollers[0].poll()
+            next(iter(daemon._pollers)).poll()
 
     thread = threading.Thread(target=poll)
     thread.start()

@@ -1,7 +1,6 @@
 """Duration of scrapes, idle and while a large listing is polled."""
 
 import http.client
-import json
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from accounts import write_accounts
 
 
 _TARGET: Final = Path(__file__).with_name("scrape_target.py")
@@ -76,22 +76,8 @@ class _Target:
 
 @contextmanager
 def _target(directory: Path, base: str, accounts: int, tasks: int) -> Iterator[_Target]:
-    file = directory / f"{accounts}.json"
-    sizes = [tasks, *[_SMALL] * (accounts - 1)]
-    document = {
-        "accounts": [
-            {
-                "name": f"account-{number:03}",
-                "endpoint": f"{base}/{size}/0",
-                "authorization": {"credentials": "obviously-fake-token"},
-            }
-            for number, size in enumerate(sizes)
-        ],
-        "poll": {"interval": "10m", "timeout": "10m", "request_timeout": "1m", "stale_after": "1h"},
-        "log": {"level": "error"},
-    }
-    file.write_text(json.dumps(document), encoding="utf-8")
-    file.chmod(0o600)
+    endpoints = [f"{base}/open/{size}/0" for size in (tasks, *[_SMALL] * (accounts - 1))]
+    file = write_accounts(directory / f"{accounts}.json", endpoints, interval=600.0, log_level="error")
     with subprocess.Popen(
         [sys.executable, _TARGET, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -217,7 +217,7 @@ def test_the_disk_of_the_state_file_is_full(
     """
     (tmp_path / "config.yaml").write_text("poll: {interval: 100ms}\nstate: {directory: state}\n")
     failures = "datarobot_exporter_state_write_failures_total"
-    file = tmp_path / "state" / "default.json"
+    file = tmp_path / "state" / "default.db"
     with simulator.lock:
         first = account.submit("Dataset", status="RUNNING")
     with RunningExporter(FLAGS, cwd=tmp_path, environ=environment(simulator)) as exporter:
@@ -233,7 +233,7 @@ def test_the_disk_of_the_state_file_is_full(
         assert file.read_bytes() == whole
         assert value(exporter, "datarobot_up") == 1
         assert value(exporter, "datarobot_exporter_tracked_tasks") == 50
-        assert "event=state.failed" in exporter.log
+        assert "event=state.write_failed" in exporter.log
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
         eventually(lambda: len(file.read_bytes()) > len(whole) + 100)
         exporter.process.kill()

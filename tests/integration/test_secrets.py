@@ -202,7 +202,7 @@ def test_a_running_exporter_leaks_no_secret(
         exporter.signal(signal.SIGTERM)
         assert exporter.wait() == 0
     texts += [exporter.log, *exporter.printed]
-    texts += [path.read_text() for path in (tmp_path / "state").iterdir()]
+    texts += [path.read_text(errors="replace") for path in (tmp_path / "state").iterdir()]
     assert [leaks(text) for text in texts] == [[]] * len(texts)
     assert "Traceback" not in exporter.log
     for message in ("not with Bearer <secret>", "with <secret>", "neither <secret> nor", "Not with <secret>"):

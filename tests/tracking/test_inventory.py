@@ -215,12 +215,15 @@ def test_a_time_of_creation_is_kept_once_it_is_known() -> None:
 
 
 def test_an_unchanged_task_keeps_its_record() -> None:
-    """A million of them must not be made again at each poll; a few old ones are, for their messages."""
+    """Nor are times copied: there may be a million. A few old records are made again, for their messages."""
     inventory = make_inventory()
     tasks = [make_task(str(number), created=1000.0 + number) for number in range(100)]
     apply(inventory, make_page(*tasks))
-    before = dict(inventory.tasks)
+    before, snapshot = dict(inventory.tasks), inventory.snapshot
     listing, _, _ = apply(inventory, make_page(*tasks))
+    assert snapshot is not None
+    assert inventory.snapshot is not None
+    assert [inventory.snapshot.created[key] is times for key, times in snapshot.created.items()] == [True]
     assert [inventory.tasks[name] is record for name, record in before.items()].count(False) == MOST_OLDEST
     assert len(listing.records) == MOST_OLDEST
 
@@ -292,6 +295,15 @@ def test_an_old_task_is_reported_with_what_is_known_of_it() -> None:
     apply(inventory, page)
     assert inventory.oldest(NOW) == (msgspec.structs.replace(expected, message="m" * 300, code=3),)
     assert inventory.oldest(0.0)[0].seconds == 0.0
+
+
+def test_of_tasks_created_at_the_same_time_some_are_shown() -> None:
+    inventory = make_inventory()
+    apply(inventory, make_page(*(make_task(f"a{number}", created=5.0) for number in range(30))))
+    assert len(set(ids(inventory))) == len(ids(inventory)) == MOST_OLDEST
+    apply(inventory, make_page(*(make_task(f"b{number}", created=5.0) for number in range(30))))
+    assert len(ids(inventory)) == MOST_OLDEST
+    assert set(ids(inventory)) <= inventory.tasks.keys()
 
 
 def test_tasks_without_a_time_are_not_among_the_oldest() -> None:

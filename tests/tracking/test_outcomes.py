@@ -169,7 +169,7 @@ def test_a_pending_task_that_is_listed_as_finished_counts_by_that(polls: Polls) 
 def test_a_task_that_is_listed_as_open_after_it_has_counted_never_counts_again(polls: Polls) -> None:
     polls.poll(a="RUNNING")
     for _ in range(2):
-        for status in ("ERROR", "RUNNING", "COMPLETED", "RUNNING"):
+        for status in ("RUNNING", "ERROR", "RUNNING", "COMPLETED", "RUNNING"):
             polls.poll(a=status)
         polls.poll()
         assert polls.source.asked == []
@@ -220,7 +220,7 @@ def test_a_resolved_task_is_remembered_for_some_polls_and_minutes(
         assert submitted(polls.tracker) == is_new
 
 
-def test_a_finished_task_that_left_the_listing_is_remembered_likewise(polls: Polls) -> None:
+def test_a_finished_task_that_left_the_listing_is_remembered_too(polls: Polls) -> None:
     polls.poll(a="COMPLETED")
     polls.poll()
     polls.poll(a="COMPLETED")

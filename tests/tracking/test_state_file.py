@@ -129,9 +129,12 @@ def test_a_file_that_is_not_as_it_was_left_is_written_as_a_whole(
     tmp_path: Path, interfere: Callable[[Path], object], failures: int
 ) -> None:
     file, path, (inventory, outcomes) = make_file(tmp_path), tmp_path / "one.db", make_state()
+    resolved, outcomes.resolved = outcomes.resolved, {}
     file.save(inventory, outcomes)
     shutil.copy(path, tmp_path / "earlier")
+    outcomes.resolved, outcomes.changed = resolved, {*resolved}
     file.save(inventory, outcomes)
+    outcomes.changed = set()
     interfere(path)
     for _ in range(failures):
         with capture_logs() as logs, pytest.raises(OSError, match="not a database"):
@@ -368,17 +371,33 @@ class TestTracker:
             tracker.poll(inf)
         assert (shown, finished(tracker)) == ([None, {}], {"ERROR": 1})
 
+    @pytest.mark.parametrize("outcomes", [True, False])
+    def test_keeps_no_rows_of_what_it_has_forgotten(
+        self, source: FakeSource, tmp_path: Path, *, outcomes: bool
+    ) -> None:
+        """Whether it was resolved or, without lookups, only hidden."""
+        clock = Clock(1000.0)
+        tracker = self.make(source, tmp_path, clock=clock, outcomes=outcomes)
+        source.list(a="RUNNING", b="ERROR")
+        tracker.poll(inf)
+        source.list()
+        rows = []
+        for _ in range(5):
+            tracker.poll(inf)
+            rows.append(len(execute(tmp_path / "one.db", "SELECT id FROM task")))
+            clock.now += 3600.0
+        assert (rows[0], rows[-1]) == (2, 0)
+
     def test_writes_nothing_when_nothing_has_changed(self, source: FakeSource, tmp_path: Path) -> None:
-        path = tmp_path / "one.db"
+        path, written = tmp_path / "one.db", []
         tracker = self.make(source, tmp_path)
-        source.list(a="RUNNING")
-        tracker.poll(inf)
-        path.unlink()
-        tracker.poll(inf)
-        assert not path.exists()
-        source.list(a="RUNNING", b="RUNNING")
-        tracker.poll(inf)
-        assert path.exists()
+        for statuses in ({"a": "RUNNING"}, {"a": "RUNNING", "b": "RUNNING"}, {"a": "RUNNING"}):
+            source.list(**statuses)
+            for _ in range(2):
+                tracker.poll(inf)
+                written.append(path.exists())
+                path.unlink(missing_ok=True)
+        assert written == [True, False] * 3
 
     def test_saves_what_it_reported_as_stuck(self, source: FakeSource, tmp_path: Path) -> None:
         """Also if the report is all that has changed, and after a write that failed."""

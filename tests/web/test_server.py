@@ -93,8 +93,33 @@ def test_the_status_page_links_to_the_other_paths(url: str) -> None:
         assert get(f"{url}{path}").status_code == 200
 
 
+def test_one_account_of_the_status_page(url: str) -> None:
+    assert get(f"{url}/?account=production").status_code == 200
+    response = get(f"{url}/?account=staging")
+    assert response.status_code == 404
+    assert "There is no account" in response.text
+
+
+def test_the_status_as_json(url: str) -> None:
+    response = get(f"{url}/api/v1/status")
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert [account["account"] for account in response.json()["accounts"]] == ["production"]
+    assert get(f"{url}/api/v1/status?account=production").json()["version"] == 1
+    response = get(f"{url}/api/v1/status?account=staging")
+    assert (response.status_code, response.json()["accounts"]) == (404, [])
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/status"])
+def test_the_status_is_compressed_on_request(url: str, path: str) -> None:
+    assert get(f"{url}{path}", Accept_Encoding="gzip").headers["Content-Encoding"] == "gzip"
+    assert "Content-Encoding" not in get(f"{url}{path}", Accept_Encoding="identity").headers
+
+
 def test_the_configuration_is_yaml(url: str) -> None:
-    assert get(f"{url}/config").text == "accounts: []\n"
+    response = get(f"{url}/config")
+    assert response.text == "accounts: []\n"
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 def test_healthy_while_all_poll_loops_are_running(url: str, exporter: FakeExporter) -> None:
@@ -120,7 +145,7 @@ def test_unknown_paths_are_404(url: str, path: str) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/", "/-/healthy", "/-/ready", "/config"])
+@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", "/config"])
 def test_wrong_methods_are_405(url: str, path: str) -> None:
     response = requests.post(f"{url}{path}", timeout=10)
     assert response.status_code == 405
@@ -150,6 +175,7 @@ def test_metrics_at_the_root_replace_the_status_page() -> None:
         url = f"http://127.0.0.1:{port}"
         assert "apples_total" in get(url).text
         assert get(f"{url}/metrics").status_code == 404
+        assert get(f"{url}/api/v1/status").status_code == 404
 
 
 def test_an_address_in_use_is_not_available() -> None:

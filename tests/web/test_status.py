@@ -1,14 +1,25 @@
 """The data of the status page: state and tasks of an account."""
 
+from collections.abc import Iterable
+
 import msgspec
 import pytest
-from statuses import NOW, make_snapshot, make_status, make_task, poll_result
+from statuses import (
+    NOW,
+    make_busy,
+    make_failures,
+    make_outcome,
+    make_snapshot,
+    make_status,
+    make_task,
+    poll_result,
+)
 
 from exporter.datarobot.models import Status
 from exporter.telemetry import PollResult
 from exporter.tracking.reports import TaskReport
 from exporter.tracking.task_types import TaskTypes
-from exporter.web.status import COLUMNS, MatrixRow, matrix
+from exporter.web.status import COLUMNS, MatrixRow, matrix, summarize, task_lists
 
 
 SUCCEEDED = poll_result()
@@ -59,6 +70,64 @@ def test_a_task_is_stuck_above_its_limit(status: Status, age: float, stuck: bool
 def test_a_task_of_unknown_age_is_not_stuck() -> None:
     task = TaskReport(status_id="a", status="RUNNING", task_type="Dataset", seconds=None)
     assert make_status().is_stuck(task) is False
+    assert make_status().age_of(task) == 0.0
+
+
+def ids(tasks: Iterable[TaskReport]) -> list[str]:
+    return [task.status_id for task in tasks]
+
+
+class TestTaskLists:
+    def test_stuck_tasks_are_sorted_by_age_divided_by_limit(self) -> None:
+        """However many older tasks there are that are not stuck."""
+        stuck = (
+            make_task("1.2", "RUNNING", age=1_200.0),
+            make_task("3.0", "INITIALIZED", age=300.0),
+            make_task("1.1", "INITIALIZED", age=110.0),
+        )
+        other = tuple(make_task(f"o{n}", "RUNNING", age=990.0 - n) for n in range(25))
+        lists = task_lists(make_status(oldest=(*other, *stuck)), maximum=20)
+        assert ids(lists.stuck) == ["3.0", "1.2", "1.1"]
+        assert ids(lists.other) == [f"o{n}" for n in range(20)]
+        assert ids(task_lists(make_status(oldest=stuck), maximum=2).stuck) == ["3.0", "1.2"]
+
+    def test_other_open_tasks_end_before_one_that_is_not_known(self) -> None:
+        """Of 25 tasks of type A, the 20 oldest are known and stuck; the next ones are 900 seconds old."""
+        known = tuple(make_task(f"a{n}", "RUNNING", age=2_000.0 - n, task_type="A") for n in range(20))
+        times = [NOW - 2_000.0 + n for n in range(20)] + [NOW - 900.0] * 5
+        older, younger = (
+            make_task(name, "RUNNING", age=age, task_type="B")
+            for name, age in (("older", 950.0), ("younger", 850.0))
+        )
+        snapshot = make_snapshot(
+            {("RUNNING", "A"): 25, ("RUNNING", "B"): 2},
+            {("RUNNING", "A"): times, ("RUNNING", "B"): [NOW - 950.0, NOW - 850.0]},
+        )
+        account = make_status(snapshot=snapshot, oldest=(*known, older, younger))
+        assert ids(task_lists(account, maximum=20).other) == ["older"]
+        (summary,) = summarize([account], max_types=5)
+        assert (summary.stuck, summary.other_open) == (20, 7)
+
+    def test_cancelled_tasks_take_the_rows_that_failures_leave(self) -> None:
+        failed = [make_outcome(f"f{n}", "ERROR", ago=10.0 * n) for n in range(3)]
+        cancelled = [make_outcome(f"c{n}", "ABORTED", ago=10.0 * n + 5.0) for n in range(3)]
+        account = make_status(failures=make_failures(failed, cancelled))
+        for maximum, expected in {
+            2: ["f0", "f1"],
+            4: ["f0", "c0", "f1", "f2"],
+            9: ["f0", "c0", "f1", "c1", "f2", "c2"],
+        }.items():
+            failures = task_lists(account, maximum=maximum).failures
+            assert ids(outcome.report for outcome in failures) == expected
+
+    def test_other_outcomes_are_neither_failed_nor_cancelled(self) -> None:
+        lists = task_lists(make_busy("a"), maximum=20)
+        assert {outcome.report.status for outcome in lists.outcomes} == {"COMPLETED", "UNKNOWN"}
+
+
+def test_without_a_listing_nothing_is_open() -> None:
+    (summary,) = summarize([make_status(snapshot=None)], max_types=5)
+    assert (summary.stuck, summary.other_open, summary.problems) == (0, 0, ())
 
 
 class TestMatrix:

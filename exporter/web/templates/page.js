@@ -6,9 +6,90 @@
   const button = document.getElementById("pause");
   const clock = new Intl.DateTimeFormat(undefined, {timeStyle: "medium"});
   const calendar = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "medium"});
+  const unitSeconds = {ms: 0.001, s: 1, m: 60, h: 3600, d: 86400, w: 604800, y: 31536000};
   let paused = false;
   let busy = false;
   let timer;
+  let sortColumn = -1;
+  let descending = false;
+  let wanted = "";
+
+  // Add to a tree, a fresh one too, all that needs a script.
+  function enhance(tree) {
+    localize(tree);
+    for (const element of tree.querySelectorAll(".id bdi, code")) element.after(copyButton(element.textContent));
+    const overview = tree.querySelector(".overview");
+    if (overview) {
+      overview.querySelector("#filter").hidden = false;
+      addSortButtons(overview);
+      sortRows(overview);
+      filterAccounts(tree);
+    }
+  }
+
+  function copyButton(text) {
+    const copy = document.createElement("button");
+    copy.type = "button";
+    copy.className = "copy";
+    copy.textContent = "Copy";
+    copy.ariaLabel = `Copy ${text}`;
+    return copy;
+  }
+
+  // Without TLS, browsers have no clipboard but that of the selection.
+  async function copyText(copy) {
+    const element = copy.previousElementSibling;
+    getSelection().selectAllChildren(element);
+    try {
+      await navigator.clipboard.writeText(element.textContent);
+    } catch {
+      document.execCommand("copy");
+    }
+    copy.textContent = copy.ariaLabel = "Copied";
+  }
+
+  function addSortButtons(overview) {
+    overview.querySelectorAll("thead th").forEach((header, column) => {
+      const sort = document.createElement("button");
+      sort.type = "button";
+      sort.className = "sort";
+      sort.append(...header.childNodes);
+      header.append(sort);
+      if (column === sortColumn) header.ariaSort = descending ? "descending" : "ascending";
+    });
+  }
+
+  // Numbers and durations sort by value, states by urgency, other texts by alphabet; cells without a value come last.
+  function sortValue(row) {
+    const cell = row.cells[sortColumn];
+    const text = cell.textContent.trim();
+    if (cell.dataset.rank) return Number(cell.dataset.rank);
+    if (text === "unknown") return "";
+    if (text === "" || sortColumn === 0 || sortColumn === 9) return text.toLowerCase();
+    if (/^[\d,]+$/.test(text)) return Number(text.replaceAll(",", ""));
+    let seconds = 0;
+    for (const [, number, unit] of text.matchAll(/(\d+)(ms|[smhdwy])/g)) seconds += number * unitSeconds[unit];
+    return seconds;
+  }
+
+  function sortRows(overview) {
+    if (sortColumn < 0) return;
+    const rows = Array.from(overview.querySelectorAll("tbody tr"), (row) => [sortValue(row), row]);
+    const direction = descending ? -1 : 1;
+    rows.sort(([one], [other]) => {
+      if (one === other) return 0;
+      if (one === "" || other === "") return one === "" ? 1 : -1;
+      return one < other ? -direction : direction;
+    });
+    overview.querySelector("tbody").append(...rows.map(([, row]) => row));
+  }
+
+  // Hide the accounts whose name does not contain the text of the filter.
+  function filterAccounts(tree) {
+    for (const account of tree.querySelectorAll(".overview tbody tr, details.account")) {
+      account.hidden = !account.querySelector("th, h2").textContent.toLowerCase().includes(wanted);
+    }
+  }
 
   // Show times in the local time zone; times of today without the date.
   function localize(tree) {
@@ -22,9 +103,7 @@
 
   // Update a tree to match another. Unchanged nodes stay, and with them focus, scroll position and selection.
   function update(old, fresh) {
-    if (old.localName === "details" && fresh.dataset.problem && !old.dataset.problem) {
-      old.open = true;
-    }
+    if ("open" in fresh.dataset && !("open" in old.dataset)) old.open = true;
     for (const {name} of [...old.attributes]) {
       if (name !== "open" && !fresh.hasAttribute(name)) old.removeAttribute(name);
     }
@@ -79,7 +158,7 @@
   }
 
   async function refresh() {
-    const response = await fetch(location.origin + location.pathname, {
+    const response = await fetch(location.origin + location.pathname + location.search, {
       cache: "no-store",
       signal: AbortSignal.timeout(10000),
     });
@@ -90,7 +169,7 @@
       location.reload();
       return;
     }
-    localize(fresh);
+    enhance(fresh);
     document.title = fresh.title;
     update(main, fresh.getElementById("main"));
     showNotice("");
@@ -127,11 +206,28 @@
     button.textContent = paused ? "Resume" : "Pause";
     tick();
   });
+  main.addEventListener("click", ({target}) => {
+    if (target.className === "copy") copyText(target);
+    if (target.className !== "sort") return;
+    const overview = target.closest(".overview");
+    const column = target.parentElement.cellIndex;
+    // Numbers begin with the largest, texts with the first.
+    descending = column === sortColumn ? !descending : column > 1 && column < 9;
+    sortColumn = column;
+    for (const header of overview.querySelectorAll("th[aria-sort]")) header.ariaSort = null;
+    target.parentElement.ariaSort = descending ? "descending" : "ascending";
+    sortRows(overview);
+  });
+  main.addEventListener("input", ({target}) => {
+    if (target.type !== "search") return;
+    wanted = target.value.trim().toLowerCase();
+    filterAccounts(main);
+  });
   document.addEventListener("visibilitychange", tick);
   addEventListener("hashchange", openTarget);
   document.getElementById("zone").textContent =
     `Time zone: ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
-  localize(document);
+  enhance(document);
   openTarget();
   schedule();
 })();
