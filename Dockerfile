@@ -8,7 +8,10 @@ RUN python -m venv /opt/exporter \
  && /opt/exporter/bin/python -m pip install --no-cache-dir --require-hashes -r deploy/requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
-RUN python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
+ARG REVISION=
+ARG CREATED=
+RUN printf '{"revision": "%s", "date": "%s"}\n' "$REVISION" "$CREATED" > exporter/build.json \
+ && python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/exporter/bin/python -m pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
  && /opt/exporter/bin/python -m pip uninstall --yes pip \
  && /opt/exporter/bin/python -m compileall -q /opt/exporter/lib
@@ -33,11 +36,13 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["datarobot-expo
 ENTRYPOINT ["datarobot-exporter"]
 
 ARG VERSION=dev
-ARG REVISION=unknown
+ARG REVISION=
+ARG CREATED=
 ARG SOURCE=
 LABEL org.opencontainers.image.title="datarobot-exporter" \
       org.opencontainers.image.description="Prometheus exporter for DataRobot async tasks" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.created="$CREATED" \
       org.opencontainers.image.source="$SOURCE"

@@ -25,7 +25,7 @@ from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.errors import ConfigError, ExporterError
 from exporter.simulator.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
 from exporter.simulator.profiles import PROFILES
-from exporter.version import VERSION
+from exporter.version import BUILD, VERSION, about
 
 
 EXIT_INVALID: Final = 2
@@ -131,7 +131,7 @@ def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
     ),
     *_LOG_FLAGS,
 )
-@click.version_option(VERSION, prog_name="datarobot-exporter")
+@click.version_option(VERSION, message=about(BUILD).replace("%", "%%"))
 @click.pass_context
 def command_line(
     context: click.Context,

@@ -30,7 +30,7 @@ from exporter.tracking.poller import Poller
 from exporter.tracking.pollers import Pollers
 from exporter.tracking.state_file import StateDirectory
 from exporter.tracking.view import AccountView
-from exporter.version import VERSION
+from exporter.version import BUILD, VERSION
 from exporter.web.descriptors import RESERVED, raise_limit
 from exporter.web.server import WebServer, listen, make_app
 from exporter.web.status import ExporterStatus
@@ -219,6 +219,7 @@ class Daemon:
             reload_successful=self._load_successful,
             reload_success_timestamp=self._loaded_at,
             version=VERSION,
+            revision=BUILD.revision,
             python_version=platform.python_version(),
         )
 

@@ -1,7 +1,39 @@
-"""The version of the installed distribution."""
+"""Version and build of the installed distribution."""
 
+import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
+
+import msgspec
+
+
+class Build(msgspec.Struct, frozen=True):
+    """Where a distribution comes from; empty strings if that is not known.
+
+    Attributes:
+        revision: Commit.
+        date: ISO 8601.
+    """
+
+    revision: str = ""
+    date: str = ""
+
+
+def read_build(path: Path) -> Build:
+    """Read the file that image and release builds add to the package; there is none in a checkout."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Build)
+    except FileNotFoundError:
+        return Build()
+
+
+def about(build: Build) -> str:
+    """Return the text of ``--version``, one fact per line."""
+    facts = {"revision": build.revision, "build date": build.date, "python": platform.python_version()}
+    lines = [f"  {name}: {fact}" for name, fact in facts.items() if fact]
+    return "\n".join((f"datarobot-exporter, version {VERSION}", *lines))
 
 
 VERSION: Final = version("datarobot-exporter")
+BUILD: Final = read_build(Path(__file__).with_name("build.json"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -255,7 +256,10 @@ def test_a_host_that_is_unknown_exits_with_2(tmp_path: Path) -> None:
 
 
 def test_version_and_help(tmp_path: Path) -> None:
-    assert run("--version", cwd=tmp_path)[:2] == (0, [f"datarobot-exporter, version {VERSION}"])
+    assert run("--version", cwd=tmp_path)[:2] == (
+        0,
+        [f"datarobot-exporter, version {VERSION}", f"  python: {platform.python_version()}"],
+    )
     status, printed, _ = run("-h", cwd=tmp_path)
     assert status == 0
     text = " ".join(" ".join(printed).split())

@@ -20,12 +20,14 @@ class ProcessView(msgspec.Struct, frozen=True, kw_only=True):
         reload_successful: Whether the last load of the configuration succeeded.
         reload_success_timestamp: Unix seconds of the last successful load.
         version: Version of the exporter.
+        revision: Commit of the exporter; empty if unknown.
         python_version: Version of the interpreter.
     """
 
     reload_successful: bool
     reload_success_timestamp: float
     version: str
+    revision: str
     python_version: str
 
 
@@ -283,7 +285,7 @@ PROCESS_CATALOGUE: Final[tuple[Row, ...]] = (
         "datarobot_exporter_build_info",
         "gauge",
         "Build information; the value is always 1.",
-        ("version", "python_version"),
-        lambda view: [((view.version, view.python_version), 1.0)],
+        ("version", "revision", "python_version"),
+        lambda view: [((view.version, view.revision, view.python_version), 1.0)],
     ),
 )

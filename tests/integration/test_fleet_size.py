@@ -22,7 +22,11 @@ OPERATIONS: Final = (Path(__file__).parents[2] / "docs/operations.md").read_text
 NOW: Final = 1_767_225_600.0
 ENDS: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED")
 PROCESS: Final = ProcessView(
-    reload_successful=True, reload_success_timestamp=NOW, version="1.2.3", python_version="3.13.1"
+    reload_successful=True,
+    reload_success_timestamp=NOW,
+    version="1.2.3",
+    revision="3f9c2d1",
+    python_version="3.13.1",
 )
 
 

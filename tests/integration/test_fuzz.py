@@ -123,7 +123,11 @@ def test_any_response_is_rejected_or_gives_a_valid_exposition(pages: list[bytes]
         poll_interval=30.0,
     )
     process = ProcessView(
-        reload_successful=True, reload_success_timestamp=NOW, version="1", python_version="3"
+        reload_successful=True,
+        reload_success_timestamp=NOW,
+        version="1",
+        revision="3f9c2d1",
+        python_version="3",
     )
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(lambda: [view], lambda: process))

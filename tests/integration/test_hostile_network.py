@@ -376,7 +376,11 @@ def test_json_that_nobody_should_send(
 def exposition(poller: Poller) -> str:
     registry = CollectorRegistry()
     process = ProcessView(
-        reload_successful=True, reload_success_timestamp=0.0, version="0", python_version="3"
+        reload_successful=True,
+        reload_success_timestamp=0.0,
+        version="0",
+        revision="3f9c2d1",
+        python_version="3",
     )
     registry.register(SnapshotCollector(lambda: [poller.view()], lambda: process))
     return generate_latest(registry).decode()

@@ -65,7 +65,7 @@ CONTRACT: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "datarobot_exporter_account_info": ("gauge", ("account", "endpoint")),
     "datarobot_exporter_config_last_reload_successful": ("gauge", ()),
     "datarobot_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ()),
-    "datarobot_exporter_build_info": ("gauge", ("version", "python_version")),
+    "datarobot_exporter_build_info": ("gauge", ("version", "revision", "python_version")),
 }
 TASK_GAUGES: Final = (
     "datarobot_tasks",
@@ -88,7 +88,11 @@ EXPOSITIONS: Final[Mapping[str, Generate]] = {
 }
 
 PROCESS: Final = ProcessView(
-    reload_successful=True, reload_success_timestamp=NOW - 86_400.0, version="1.2.3", python_version="3.13.1"
+    reload_successful=True,
+    reload_success_timestamp=NOW - 86_400.0,
+    version="1.2.3",
+    revision="3f9c2d1",
+    python_version="3.13.1",
 )
 
 
@@ -390,6 +394,7 @@ class TestCatalogue:
             "operation",
             "code",
             "version",
+            "revision",
             "python_version",
             "endpoint",
         }

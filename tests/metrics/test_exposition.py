@@ -35,7 +35,11 @@ ACCEPTS: Final[Mapping[str, str]] = {
     "OpenMetrics, values": "application/openmetrics-text; version=1.0.0; escaping=values",
 }
 PROCESS: Final = ProcessView(
-    reload_successful=True, reload_success_timestamp=1.0, version="1.2.3", python_version="3.13.1"
+    reload_successful=True,
+    reload_success_timestamp=1.0,
+    version="1.2.3",
+    revision="3f9c2d1",
+    python_version="3.13.1",
 )
 
 words = st.text() | st.sampled_from(['a"b', "a\\b", "a\nb", "a\r\u2028b", " 1.0", "# HELP", "a{b} 1.0", ""])
