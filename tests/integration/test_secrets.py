@@ -163,7 +163,16 @@ def pages(exporter: RunningExporter) -> str:
     responses = [
         requests.request(method, f"{url}{path}", headers={"Accept": accept}, timeout=30)
         for method in ("GET", "POST")
-        for path in ("/metrics", "/", "/config", "/-/healthy", "/-/ready", "/-/reload", "/nothing")
+        for path in (
+            "/metrics",
+            "/",
+            "/config",
+            "/api/v1/status",
+            "/-/healthy",
+            "/-/ready",
+            "/-/reload",
+            "/nothing",
+        )
         for accept in ("text/plain", "application/openmetrics-text; version=1.0.0")
     ]
     return "\n".join(f"{response.status_code} {response.headers} {response.text}" for response in responses)
