@@ -185,7 +185,7 @@ OPTIONS = [(path, each) for path, each in options(cli.command_line) if each.opts
 
 FOREIGN_FLAGS = {
     *("--alertmanager.url", "--build", "--cluster.listen-address", "--now", "--profile", "--read-only"),
-    *("--storage.path", "--storage.tsdb.path", "--json", "--quick", "--lint-fatal", "--enable-feature"),
+    *("--storage.path", "--storage.tsdb.path", "--json", "--quick", "--enable-feature"),
     "--runbooks",
 }
 

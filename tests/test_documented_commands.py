@@ -320,6 +320,31 @@ def check_rules_and_copy(block: Block, setup: Setup) -> None:
         assert path.read_bytes() == (ROOT / path.relative_to(setup.workspace.root)).read_bytes()
 
 
+@runs("docs/alerting.md", "RUNBOOKS=https://wiki.internal/runbooks")
+def link_alerts(block: Block, setup: Setup) -> None:
+    """`tests/deploy/test_prometheus_rules.py` reads the result."""
+    setup.workspace.run(block.text, cwd="deploy/prometheus")
+    for path in (setup.workspace.root / "deploy/prometheus/rules").iterdir():
+        assert "runbook_url: https://wiki.internal/runbooks/DataRobot" in path.read_text()
+
+
+@runs("docs/dashboards.md", "python deploy/grafana/source DIRECTORY")
+def link_dashboards(block: Block, setup: Setup) -> None:
+    (setup.workspace.root / "linked").mkdir()
+    setup.workspace.run(changed(block.text, {"DIRECTORY": "linked"}))
+    for path in (setup.workspace.root / "deploy/grafana/dashboards").iterdir():
+        assert "wiki.internal" not in path.read_text()
+        assert "wiki.internal/runbooks/DataRobot" in (setup.workspace.root / "linked" / path.name).read_text()
+
+
+@runs("docs/dashboards.md", "datarobot-exporter tasks show ID")
+def show_the_task_of_an_exemplar(block: Block, setup: Setup) -> None:
+    setup.configure()
+    output = setup.workspace.run(changed(block.text, {"ID": setup.task}))
+    assert setup.task in output
+    assert "RUNNING" in output
+
+
 @runs(SYSTEMD, "python3 -m venv /opt/datarobot-exporter")
 def install_for_systemd(block: Block, setup: Setup) -> None:
     install_below(setup.workspace, block.text)
@@ -479,7 +504,7 @@ def test_no_command_hides_in_a_block_of_another_language() -> None:
         ]
 
 
-TARGETS: Final = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS: Final = set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PROGRAMS: Final = (
     "datarobot-exporter|make|python3?|docker|curl|kubectl|systemctl|systemd-analyze|promtool|amtool"
 )

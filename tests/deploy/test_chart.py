@@ -20,6 +20,7 @@ import bcrypt
 import kubernetes_validate
 import pytest
 import requests
+import trustme
 import yaml
 from conftest import eventually, program
 from example import full_example
@@ -392,7 +393,10 @@ def put_into(directory: Path, objects: Sequence[Object]) -> Path:
         there.mkdir(parents=True)
         volume = volumes.get(mount["name"], {})  # a shard's own is in no list
         for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
-            (there / item["path"]).write_text(TOKEN)
+            if item["path"].endswith(".pem"):
+                trustme.CA().cert_pem.write_to_path(str(there / item["path"]))
+            else:
+                (there / item["path"]).write_text(TOKEN)
         if mount["name"] == "web-config":
             write_web_file(there / "web-config.yml", tls=Certificates(there).files, users=USERS)
         text = text.replace(mount["mountPath"], str(there))
