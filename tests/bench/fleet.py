@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+import yaml
 from conftest import eventually
 from running import RunningExporter
 
@@ -24,15 +25,6 @@ def total(exposition: str, name: str) -> float:
     """Return the sum of all series of a metric."""
     found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", exposition, re.MULTILINE)
     return sum(map(float, found))
-
-
-def configuration(names: list[str], endpoint: str, tokens: list[str], interval: str) -> str:
-    """Return a configuration of all accounts."""
-    accounts = "".join(
-        f"  - {{name: {name}, endpoint: '{endpoint}', authorization: {{credentials: {token}}}}}\n"
-        for name, token in zip(names, tokens, strict=True)
-    )
-    return f"accounts:\n{accounts}poll: {{interval: {interval}, timeout: {interval}}}\n"
 
 
 def measure(exporter: RunningExporter, accounts: int, window: float) -> str:
@@ -71,10 +63,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
         with RunningExporter(["simulate", "--listen=127.0.0.1:0", *flags], cwd=path) as simulator:
-            eventually(lambda: len(simulator.printed) == arguments.accounts + 1)
-            endpoint, *tokens = (line.split("=", 1)[1].split("  #")[0] for line in simulator.printed)
+            eventually(lambda: any(line.startswith("# ") for line in simulator.printed))
+            settings = yaml.safe_load("\n".join(simulator.printed))
+            poll = {"interval": arguments.interval, "timeout": arguments.interval}
             file = path / "config.yaml"
-            file.write_text(configuration(names, endpoint, tokens, arguments.interval))
+            file.write_text(yaml.safe_dump({"accounts": settings["accounts"], "poll": poll}))
             file.chmod(0o600)
             with RunningExporter(["--web.listen-address=127.0.0.1:0"], cwd=path) as exporter:
                 print(measure(exporter, arguments.accounts, arguments.seconds))  # noqa: T201
