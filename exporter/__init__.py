@@ -13,6 +13,6 @@ one; it never calls DataRobot.
 - ``tracking``: from pages of tasks to counts, outcomes and log lines; the poll loop; the state file.
 - ``metrics``: the catalogue of metrics and the text of ``/metrics``.
 - ``web``: the HTTP server, authentication, the status page.
-- ``commands``: ``tasks list``, ``tasks show`` and ``tasks delete``.
+- ``commands``: ``accounts check``, ``tasks``, ``health``, ``completion``, ``demo`` and ``simulate``.
 - ``simulator``: a simulated DataRobot, for the demo and for tests.
 """

@@ -6,26 +6,27 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
-from prometheus_client import generate_latest
 
-from exporter import config
-from exporter.commands.flags import Command, flag, overrides, setting_flag, with_flags
+from exporter.commands.accounts import accounts
+from exporter.commands.completion import completion
+from exporter.commands.demo import demo, simulate
+from exporter.commands.flags import RootGroup, flag, setting_flag, with_flags
 from exporter.commands.health import health
 from exporter.commands.tasks import tasks
-from exporter.config import DEFAULT_FILE, Config
-from exporter.config.addresses import parse_listen_address
-from exporter.config.sharding import Shard, parse_shard
-from exporter.daemon import SIGNALS, STOP_SIGNALS, Daemon
 from exporter.errors import ConfigError, ExporterError
-from exporter.simulator.demo import DEMO_ACCOUNTS, DEMO_ADDRESS, demo_config, make_simulator, simulated_token
-from exporter.simulator.profiles import PROFILES
 from exporter.version import BUILD, VERSION, about
+
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+    from exporter.config.sharding import Shard
+    from exporter.daemon import Daemon
 
 
 EXIT_INVALID: Final = 2
@@ -52,38 +53,14 @@ _OF_KUBERNETES: Final = re.compile(
     r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
 )
 
-_LOG_FLAGS: Final = (
-    setting_flag(
-        "log.level", "log.level", metavar="LEVEL", show_default="info", help="debug, info, warning or error."
-    ),
-    setting_flag(
-        "log.format", "log.format", metavar="FORMAT", show_default="logfmt", help="logfmt, json or console."
-    ),
-)
-
-
-def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
-    """Return the flags for the address, which has this default, and the path."""
-    return (
-        setting_flag(
-            "web.listen-address",
-            "web.listen_address",
-            metavar="ADDRESS",
-            show_default=address,
-            help="Address to listen on.",
-        ),
-        setting_flag(
-            "web.telemetry-path",
-            "web.telemetry_path",
-            metavar="PATH",
-            show_default="/metrics",
-            help="Path of the metrics.",
-        ),
-    )
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @click.group(
-    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+    cls=RootGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EPILOG,
 )
 @with_flags(
     flag(
@@ -110,7 +87,20 @@ def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
         show_default="1",
         help="Number of shards.",
     ),
-    *_web_flags(":10072"),
+    setting_flag(
+        "web.listen-address",
+        "web.listen_address",
+        metavar="ADDRESS",
+        show_default=":10072",
+        help="Address to listen on.",
+    ),
+    setting_flag(
+        "web.telemetry-path",
+        "web.telemetry_path",
+        metavar="PATH",
+        show_default="/metrics",
+        help="Path of the metrics.",
+    ),
     setting_flag(
         "web.config.file",
         "web.config_file",
@@ -129,7 +119,12 @@ def _web_flags(address: str) -> tuple[Callable[[Command], Command], ...]:
         is_flag=True,
         help="Exclude process_* and python_* metrics.",
     ),
-    *_LOG_FLAGS,
+    setting_flag(
+        "log.level", "log.level", metavar="LEVEL", show_default="info", help="debug, info, warning or error."
+    ),
+    setting_flag(
+        "log.format", "log.format", metavar="FORMAT", show_default="logfmt", help="logfmt, json or console."
+    ),
 )
 @click.version_option(VERSION, message=about(BUILD).replace("%", "%%"))
 @click.pass_context
@@ -151,123 +146,75 @@ def command_line(
     Without a command, polls the configured accounts and serves metrics. Without a file, polls one account,
     from DATAROBOT_ENDPOINT and DATAROBOT_API_TOKEN.
     """
-    if context.invoked_subcommand not in {None, "demo", "simulate"}:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if context.invoked_subcommand is not None:
+        _refuse_modes(context)
+        if context.invoked_subcommand not in {"demo", "simulate"}:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         return
-    if schema:
-        click.echo(json.dumps(config.json_schema(), indent=1))
-        return
-    shard = parse_shard(shard_index, shard_total)
     # One that has arrived in the meantime takes effect here.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK if check or once else signal.SIG_BLOCK, SIGNALS)
-    if file is None and DEFAULT_FILE.exists():
-        file = DEFAULT_FILE
+    signal.pthread_sigmask(signal.SIG_UNBLOCK if check or schema or once else signal.SIG_BLOCK, _SIGNALS)
+    if schema:
+        _print_schema()
+        return
+    from exporter import config
+    from exporter.commands.configuration import file_of, overrides
+    from exporter.config.sharding import parse_shard
 
-    def load() -> Config:
+    shard = parse_shard(shard_index, shard_total)
+    file = file_of(context)
+
+    def load() -> "Config":
         settings = config.load(file, os.environ, overrides(flags))
         return settings.model_copy(update={"warnings": (*settings.warnings, *_unknown_variables(os.environ))})
 
     if check:
         _print_check(load(), shard=shard)
         return
+    from exporter.daemon import Daemon
+
     # A single poll needs no state, and a daemon may be using the state directory.
     daemon = Daemon(load, shard=shard, process_metrics=not without_process_metrics, keeps_state=not once)
     if not once:
         daemon.run()
-        return
-    complete = daemon.poll_once()
-    click.echo(generate_latest(daemon.registry).decode(), nl=False)
-    if not complete:
+    elif not _poll_once(daemon):
         context.exit(1)
 
 
-def _print_check(settings: Config, *, shard: Shard) -> None:
+def _refuse_modes(context: click.Context) -> None:
+    """Refuse the flags that run something else than the exporter, if they are typed with a command."""
+    for mode in ("check", "schema", "once"):
+        if context.get_parameter_source(mode) is ParameterSource.COMMANDLINE:
+            flags = {each.name: each.opts[0] for each in context.command.params}
+            raise click.UsageError(f"{flags[mode]} cannot be used with a command.", context)
+
+
+def _print_schema() -> None:
+    from exporter.config import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+def _print_check(settings: "Config", *, shard: "Shard") -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}", err=True)
     total = len(settings.accounts)
     own = sum(shard.has(account.name) for account in settings.accounts)
-    accounts = f"{total} account{'' if total == 1 else 's'}"
     share = f", {own} on shard {shard.index} of {shard.total}" if shard.total > 1 else ""
-    click.echo(f"{settings.source}: configuration is valid ({accounts}{share})")
+    count = f"{total} account{'' if total == 1 else 's'}"
+    click.echo(f"{settings.source}: configuration is valid ({count}{share})")
 
 
-@command_line.command("demo")
-@with_flags(*_web_flags(DEMO_ADDRESS), *_LOG_FLAGS)
-@click.pass_context
-def run_demo(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 click's own
-    """Run the exporter on a simulated DataRobot."""
-    for key in flags:
-        # A flag before the command applies too, and takes precedence over a variable.
-        if context.get_parameter_source(key) is not ParameterSource.COMMANDLINE:
-            flags[key] = context.find_root().params[key]
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also in the simulator's threads
-    with make_simulator(DEMO_ACCOUNTS, address=("127.0.0.1", 0), seed=0) as simulator:
-        settings = demo_config(simulator, overrides(flags))
-        address, path = settings.web.listen_address, settings.web.telemetry_path
-        click.echo(
-            f"Simulated DataRobot:             {simulator.url} (accounts {', '.join(DEMO_ACCOUNTS)})\n"
-            f"Simulator state (ground truth):  {simulator.origin}/simulator/truth\n"
-            f"Status page:                     http://{address.host or 'localhost'}:{address.port}/\n"
-            f"Metrics:                         http://{address.host or 'localhost'}:{address.port}{path}\n"
-            "Press Ctrl-C to stop."
-        )
-        Daemon(lambda: settings).run()
+def _poll_once(daemon: "Daemon") -> bool:
+    """Poll, print the metrics and return whether all polls were complete."""
+    from prometheus_client import generate_latest
+
+    complete = daemon.poll_once()
+    click.echo(generate_latest(daemon.registry).decode(), nl=False)
+    return complete
 
 
-@command_line.command("simulate")
-@flag(
-    "listen",
-    command="simulate",
-    default="127.0.0.1:10073",
-    show_default=True,
-    metavar="ADDRESS",
-    help="Address to listen on.",
-)
-@flag(
-    "account",
-    "accounts",
-    command="simulate",
-    multiple=True,
-    metavar="NAME=PROFILE",
-    show_default="the demo's accounts",
-    help=f"Account (repeatable). Profiles: {', '.join(PROFILES)}.",
-)
-@flag("seed", command="simulate", default=0, show_default=True, help="Seed for reproducible runs.")
-def run_simulator(listen: str, accounts: tuple[str, ...], seed: int) -> None:
-    """Run a simulated DataRobot.
-
-    Prints the environment variables for an exporter of each account.
-
-    \b
-    Example:
-      datarobot-exporter simulate --account production=steady
-    """  # noqa: D301 click's mark for text that it must not wrap
-    profiles = dict(_parse_profile(account) for account in accounts) or DEMO_ACCOUNTS
-    simulator = make_simulator(profiles, address=_parse_address(listen), seed=seed)
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    with simulator:
-        click.echo(f"DATAROBOT_ENDPOINT={simulator.url}")
-        for name in profiles:
-            click.echo(f"DATAROBOT_API_TOKEN={simulated_token(name)}  # {name}")
-        signal.sigwait(STOP_SIGNALS)
-
-
-def _parse_profile(account: str) -> tuple[str, str]:
-    name, _, profile = account.partition("=")
-    return name, profile or "steady"
-
-
-def _parse_address(address: str) -> tuple[str, int]:
-    try:
-        parsed = parse_listen_address(address)
-    except ValueError as error:
-        raise ConfigError([f"--listen: {error}"]) from error
-    return parsed.host, parsed.port
-
-
-command_line.add_command(health)
-command_line.add_command(tasks)
+for command in (accounts, completion, demo, health, simulate, tasks):
+    command_line.add_command(command)
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:

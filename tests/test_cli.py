@@ -216,6 +216,9 @@ def test_all_configuration_errors_are_reported_with_exit_status_2(tmp_path: Path
         (["--log.level=loud"], "--log.level"),
         (["simulate", "--account", "a=b"], "unknown profile b"),
         (["simulate", "--listen", "x"], "--listen"),
+        (["demo", "--listen", "192.0.2.1:1"], "the simulator cannot listen on 192.0.2.1:1"),
+        (["demo", "--write-config", "."], "--write-config: . exists already; name another file"),
+        (["demo", "--write-config", "no/where"], "cannot write no/where: No such file or directory"),
         (["simulate", "--listen", "192.0.2.1:1"], "the simulator cannot listen on 192.0.2.1:1"),
         (["demo", "--web.telemetry-path", "metrics"], "--web.telemetry-path"),
     ],
@@ -273,6 +276,67 @@ def test_version_and_help(tmp_path: Path) -> None:
         assert flag in text
 
 
+def imported(tmp_path: Path, *arguments: str, **environ: str) -> set[str]:
+    """Run the program and return the names of all modules that it has imported."""
+    script = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr))\n"
+        "from exporter.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={"PATH": os.environ["PATH"], **environ},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_SECONDS,
+    )
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("MODULES "))
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (["--version"], {}),
+        (["--help"], {}),
+        (["tasks", "list", "--help"], {}),
+        (["completion", "fish"], {}),
+        (["health", "--url", "http://127.0.0.1:1"], {}),
+        (
+            [],
+            {"_DATAROBOT_EXPORTER_COMPLETE": "fish_complete", "COMP_WORDS": "x tasks li", "COMP_CWORD": "li"},
+        ),
+    ],
+)
+def test_what_has_to_be_fast_imports_little(
+    tmp_path: Path, arguments: list[str], environ: dict[str, str]
+) -> None:
+    found = imported(tmp_path, *arguments, **environ)
+    ours = {"config", "daemon", "datarobot", "logs", "metrics", "simulator", "tracking", "web"}
+    theirs = {
+        "jinja2",
+        "msgspec",
+        "prometheus_client",
+        "pydantic",
+        "requests",
+        "starlette",
+        "structlog",
+        "yaml",
+    }
+    assert found & (theirs | {f"exporter.{name}" for name in ours}) == set()
+
+
+def test_health_imports_neither_client_nor_page(tmp_path: Path) -> None:
+    """It loads the configuration, to find the address."""
+    flags = ["--web.listen-address", "127.0.0.1:1", "health"]
+    found = imported(tmp_path, *flags, DATAROBOT_API_TOKEN="obviously-fake-token")
+    assert "exporter.config" in found
+    assert found & {"exporter.datarobot", "exporter.simulator", "exporter.web", "requests", "jinja2"} == set()
+
+
 def help_text(command: click.Command, *names: str) -> str:
     for name in names:
         assert isinstance(command, click.Group)
@@ -280,7 +344,9 @@ def help_text(command: click.Command, *names: str) -> str:
     return command.get_help(click.Context(command, info_name=names[-1] if names else None, terminal_width=80))
 
 
-@pytest.mark.parametrize("names", [(), ("tasks", "list"), ("tasks", "show"), ("tasks", "delete")])
+@pytest.mark.parametrize(
+    "names", [(), ("tasks", "list"), ("tasks", "show"), ("tasks", "delete"), ("accounts", "check")]
+)
 def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(names: tuple[str, ...]) -> None:
     text = help_text(cli.command_line, *names)
     assert len(text.splitlines()) <= 50
@@ -290,14 +356,15 @@ def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(names: tupl
 
 
 def test_the_demo_exposes_changing_accounts(tmp_path: Path) -> None:
-    with RunningExporter(["demo", "--web.listen-address=127.0.0.1:0"], cwd=tmp_path) as it:
+    flags = ["--listen=127.0.0.1:0", "--web.listen-address=127.0.0.1:0", "--log.level=info"]
+    with RunningExporter(["demo", *flags], cwd=tmp_path) as it:
 
         def accounts() -> bool:
             up = re.findall(r'datarobot_up\{account="(\w+)"\} 1.0', it.get("/metrics").text)
             return sorted(up) == ["production", "staging", "training"]
 
         eventually(accounts)
-        eventually(lambda: len(it.printed) >= 5)
+        eventually(lambda: any(line.startswith("Press") for line in it.printed))
         (truth,) = (line.split()[-1] for line in it.printed if line.startswith("Simulator state"))
         assert requests.get(truth, timeout=10).ok
         before = it.get("/metrics").text
@@ -309,11 +376,13 @@ def test_the_demo_exposes_changing_accounts(tmp_path: Path) -> None:
 def test_an_exporter_polls_the_simulator(tmp_path: Path) -> None:
     flags = ["simulate", "--listen", "127.0.0.1:0", "--account", "one", "--account", "two=empty"]
     with RunningExporter(flags, cwd=tmp_path) as simulate:
-        eventually(lambda: len(simulate.printed) == 3)
-        environ = dict(line.split("  #")[0].split("=", 1) for line in simulate.printed[:2])
-        status, printed, _ = run("--once", cwd=tmp_path, environ=environ)
+        eventually(lambda: any(line.endswith("Press Ctrl-C to stop.") for line in simulate.printed))
+        (tmp_path / "config.yaml").write_text("\n".join(simulate.printed))
+        (tmp_path / "config.yaml").chmod(0o600)
+        status, printed, lines = run("--once", cwd=tmp_path)
         assert status == 0
-        assert 'datarobot_up{account="default"} 1.0' in printed
+        assert [line for line in lines if "config.warning" in line] == []
+        assert {'datarobot_up{account="one"} 1.0', 'datarobot_up{account="two"} 1.0'} <= set(printed)
         simulate.signal(signal.SIGTERM)
         assert simulate.wait() == 0
 
@@ -353,6 +422,7 @@ def test_flags_before_a_command_apply_to_it(tmp_path: Path) -> None:
             "--web.telemetry-path=/here",
             "--log.level=error",
             "demo",
+            "--listen=127.0.0.1:0",
             "--log.level=info",
         ],
         cwd=tmp_path,

@@ -1,24 +1,45 @@
 """Flags of the command line; each can also be set by an environment variable."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from exporter import config
-from exporter.commands.terminal import print_error, sanitize
-from exporter.config import DEFAULT_FILE, Account, Config
-from exporter.config.units import parse_duration
 from exporter.errors import ConfigError
-from exporter.logs import configure_logs
 
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class RootGroup(click.Group):
+    """A group whose flags are also accepted after the name of a command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, the group's own flags first."""
+        own_flags = {
+            name: parameter
+            for parameter in self.params
+            if isinstance(parameter, click.Option) and not parameter.is_eager
+            for name in parameter.opts
+        }
+        end = args.index("--") if "--" in args else len(args)
+        own: list[str] = []
+        rest: list[str] = []
+        remaining = iter(args[:end])
+        for argument in remaining:
+            name, equals, _ = argument.partition("=")
+            flag = own_flags.get(name)
+            if flag is None:
+                rest.append(argument)
+            elif flag.is_flag or equals:
+                own.append(argument)
+            elif (value := next(remaining, None)) is not None:
+                own += argument, value
+            elif not ctx.resilient_parsing:  # shell completion
+                raise click.BadOptionUsage(name, f"Option '{name}' requires an argument.", ctx)
+        return super().parse_args(ctx, [*own, *rest, *args[end:]])
 
 
 def environment_variable(name: str, *, command: str = "") -> str:
@@ -42,7 +63,7 @@ def flag(
 
     Args:
         name: Without leading dashes.
-        parameter: Name of the function's parameter, if it differs from the flag's name.
+        parameter: A short form of the flag, and the name of the function's parameter if it differs.
         command: See :func:`environment_variable`.
         attributes: See :func:`click.option`.
     """
@@ -53,11 +74,6 @@ def flag(
 def setting_flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
     """Declare a flag that overrides a key of the configuration, such as ``web.listen_address``."""
     return flag(name, key.replace(".", "__"), default=None, **attributes)
-
-
-def overrides(flags: Mapping[str, Any]) -> dict[str, object]:
-    """Return the values of the setting flags that are set, by dotted key."""
-    return {key.replace("__", "."): value for key, value in flags.items() if value is not None}
 
 
 def with_flags(*flags: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -71,23 +87,25 @@ def with_flags(*flags: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-def epilog(command: str) -> str:
+def epilog(command: str, *, failure: str = "a request failed, or a task was not found") -> str:
     """Return the end of a command's help."""
     return f"""
-Precedence: flag, environment variable, configuration file. Every flag also reads
-{environment_variable("", command=command)}_<FLAG>, dots and dashes as underscores; --config.file reads
-{environment_variable("config.file")}. On a terminal, NO_COLOR disables colors.
+The exporter's own flags, such as --config.file and --log.level, may follow too. Every flag also reads its
+variable, {environment_variable("", command=command)}_<FLAG> with dots and dashes as underscores. On a
+terminal, NO_COLOR disables colors.
 
 \b
 Exit status:
   0  success
-  1  a request failed, or a task was not found
+  1  {failure}
   2  invalid configuration or command line
 """
 
 
 def duration_value(text: str) -> float:
     """Parse the value of a flag; seconds."""
+    from exporter.config.units import parse_duration
+
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -101,8 +119,13 @@ def _timeout_value(text: str) -> float:
     return seconds
 
 
-def common_flags(command: str) -> Callable[[Command], Command]:
-    """Add the flags that all ``tasks`` commands have."""
+def account_flags(command: str, *, timeout: str) -> Callable[[Command], Command]:
+    """Add the flags of all commands that send requests to the accounts.
+
+    Args:
+        command: See :func:`environment_variable`.
+        timeout: Default of ``--timeout``.
+    """
     return with_flags(
         flag(
             "account",
@@ -119,53 +142,19 @@ def common_flags(command: str) -> Callable[[Command], Command]:
             command=command,
             type=_timeout_value,
             metavar="DURATION",
-            default="2m",
+            default=timeout,
             show_default=True,
             help="Time limit per account, including retries.",
         ),
-        flag(
-            "config.file",
-            "file",
-            type=click.Path(path_type=Path),
-            show_default="config.yaml if it exists",
-            help="Configuration file.",
-        ),
     )
-
-
-def select_accounts(context: click.Context, names: Sequence[str]) -> Sequence[Account]:
-    """Load the configuration and return the named accounts, or all if there are no names.
-
-    Also sets up logging at level error, so that log lines do not mix with the output.
-    """
-    settings = _load(context)
-    configure_logs("error", settings.log.format)
-    for warning in settings.warnings:
-        print_error(f"warning: {warning}")
-    known = [account.name for account in settings.accounts]
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
-    if unknown:
-        raise click.UsageError(
-            f"--account: {sanitize(unknown[0])} is not configured; expected one of {', '.join(known)}",
-            context,
-        )
-    return [account for account in settings.accounts if account.name in names or not names]
-
-
-def _load(context: click.Context) -> Config:
-    """Load the daemon's configuration; --config.file after the command wins over the one before it."""
-    file: Path | None = context.find_root().params.get("file")
-    if context.get_parameter_source("file") is ParameterSource.COMMANDLINE:
-        file = context.params["file"]
-    if file is None and DEFAULT_FILE.exists():
-        file = DEFAULT_FILE
-    return config.load(file, os.environ, {})
 
 
 def _complete_accounts(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    from exporter.commands.configuration import load
+
     with suppress(ConfigError):
-        names = [account.name for account in _load(context).accounts]
+        names = [account.name for account in load(context).accounts]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return []

@@ -10,29 +10,34 @@ from typing import Any, Final
 from exporter.commands.records import TaskRecord
 from exporter.commands.terminal import Column, sanitize
 from exporter.config.units import format_duration, format_short_duration
-from exporter.datarobot.models import Status
+from exporter.datarobot.models import FINISHED, Status
 from exporter.logs import without_secrets
 
 
 COLUMNS: Final = (
-    Column("ACCOUNT"),
-    Column("ID", no_wrap=True),
-    Column("TYPE"),
+    Column("ACCOUNT", shrinks=True),
+    Column("ID"),
+    Column("TYPE", shrinks=True),
     Column(
         "STATUS",
         styles={
-            "RUNNING": "cyan",
-            "COMPLETED": "green",
-            "ERROR": "red",
-            "ABORTED": "red",
-            "EXPIRED": "red",
-            "UNKNOWN": "yellow",
+            "RUNNING": {"fg": "cyan"},
+            "COMPLETED": {"fg": "green"},
+            "ERROR": {"fg": "red"},
+            "EXPIRED": {"fg": "red"},
+            "ABORTED": {"fg": "yellow"},
+            "UNKNOWN": {"fg": "yellow"},
         },
     ),
     Column("AGE"),
-    Column("LIMIT", optional=True),
-    Column("STUCK", styles={"stuck": "bold red"}),
-    Column("CREATED", optional=True),
+    Column("STUCK", styles={"stuck": {"fg": "red", "bold": True}}),
+)
+WIDE_COLUMNS: Final = (
+    *COLUMNS,
+    Column("LIMIT"),
+    Column("CREATED"),
+    Column("CODE"),
+    Column("MESSAGE", shrinks=True),
 )
 DETAIL_COLUMNS: Final = (Column(""), Column(""))
 _FIELDS: Final = (
@@ -43,48 +48,67 @@ _NONE: Final = "-"
 _FORMULA_PREFIXES: Final = ("=", "+", "-", "@")
 _MILLISECOND_DIGITS: Final = 3
 _OUTCOMES: Final[Mapping[Status, str]] = {
-    "COMPLETED": "succeeded, at an unknown time",
-    "ERROR": "failed, at an unknown time",
-    "EXPIRED": "failed, at an unknown time",
-    "ABORTED": "cancelled, at an unknown time",
-    "UNKNOWN": "unknown",
+    "COMPLETED": "succeeded",
+    "ERROR": "failed",
+    "EXPIRED": "failed",
+    "ABORTED": "cancelled",
+    "UNKNOWN": "unknown, as the API's status is not a documented one",
 }
+_ONLY_PRODUCT: Final = "DataRobot returns no type, time or message of a completed task, only its product"
+_NO_FINISH_TIME: Final = "DataRobot does not return when a task finished"
+_NO_AGE: Final = "unknown, as the record has no valid creation time"
 
 
-def rows(records: Iterable[TaskRecord]) -> list[Sequence[str]]:
-    """Return the table's rows; the columns are :data:`COLUMNS`."""
-    return [
-        (
-            record.account,
-            record.status_id or _NONE,
-            record.task_type or _NONE,
-            record.status,
-            _NONE if record.age is None else format_short_duration(record.age),
-            _limit(record),
-            "stuck" if record.stuck else _NONE,
-            _time(record.created) or _NONE,
-        )
-        for record in records
-    ]
+def rows(records: Iterable[TaskRecord], *, wide: bool = False) -> list[Sequence[str]]:
+    """Return the table's rows; the columns are :data:`COLUMNS`, or :data:`WIDE_COLUMNS`."""
+    return [(*_cells(record), *(_more_cells(record) if wide else ())) for record in records]
+
+
+def _cells(record: TaskRecord) -> Sequence[str]:
+    return (
+        record.account,
+        record.status_id or _NONE,
+        record.task_type or _NONE,
+        record.status,
+        _NONE if record.age is None else format_short_duration(record.age),
+        "stuck" if record.stuck else _NONE,
+    )
+
+
+def _more_cells(record: TaskRecord) -> Sequence[str]:
+    return (
+        _NONE if record.stuck_after is None else format_duration(record.stuck_after),
+        _time(record.created) or _NONE,
+        str(record.code or _NONE),
+        record.message or _NONE,
+    )
 
 
 def details(record: TaskRecord) -> list[Sequence[str]]:
-    """Return all fields of one task as rows of name and value; the columns are :data:`DETAIL_COLUMNS`."""
+    """Return what is known of one task as rows of name and value, and why the rest is not.
+
+    The columns are :data:`DETAIL_COLUMNS`.
+    """
+    only_product = record.api_status is None and record.status == "COMPLETED"
     values = {
         "account": record.account,
         "id": record.status_id,
         "status": _status(record),
-        "outcome": _OUTCOMES.get(record.status, "none yet"),
+        "outcome": _OUTCOMES.get(record.status),
         "type": record.task_type,
         "created": _time(record.created),
-        "age": None if record.age is None else format_short_duration(record.age),
-        "stuck": f"yes, limit {_limit(record)}" if record.stuck else None,
-        "code": None if record.code is None else str(record.code),
+        "age": _NO_AGE if record.age is None else format_short_duration(record.age),
+        "stuck": _stuck(record),
+        "code": str(record.code) if record.code else None,
         "message": record.message,
         "description": record.description,
         "product": record.product,
+        "finished": _NO_FINISH_TIME if record.status in FINISHED else None,
     }
-    return [(name, value or _NONE) for name, value in values.items()]
+    if only_product:
+        del values["age"], values["finished"]
+        values["note"] = _ONLY_PRODUCT
+    return [(name, value) for name, value in values.items() if value]
 
 
 def as_json(records: Iterable[TaskRecord], *, detailed: bool = False) -> Iterator[str]:
@@ -142,8 +166,11 @@ def _status(record: TaskRecord) -> str:
     return f"{record.status} ({record.api_status} in the API)"
 
 
-def _limit(record: TaskRecord) -> str:
-    return _NONE if record.stuck_after is None else format_duration(record.stuck_after)
+def _stuck(record: TaskRecord) -> str | None:
+    """Return whether an open task is stuck, with its limit; None if it is not open or has no age."""
+    if record.stuck_after is None or record.age is None:
+        return None
+    return f"{'yes' if record.stuck else 'no'}, limit {format_duration(record.stuck_after)}"
 
 
 def _time(timestamp: float | None) -> str | None:

@@ -97,6 +97,36 @@ def describe_not_found(status_id: str, results: Iterable[TaskResult]) -> str:
     return f"{status_id}: not found" + (f" in {', '.join(names)}" if names else "")
 
 
+def for_each_account(
+    accounts: Sequence[Account], request: Callable[[Account, Client], Result], on_tick: Callable[[], None]
+) -> list[Result]:
+    """Send requests to all accounts concurrently.
+
+    Args:
+        accounts: The accounts.
+        request: Sends the requests to one account; runs in the account's thread.
+        on_tick: Called about ten times a second, and once at the end.
+
+    Returns:
+        One result per account, in the same order.
+    """
+    stop = threading.Event()
+    futures: list[Future[Result]] = []
+    try:
+        for account in accounts:
+            future: Future[Result] = Future()
+            futures.append(future)
+            client = Client(account, telemetry=Telemetry(), stop=stop)
+            # Not an executor: the interpreter waits for an executor's threads at exit.
+            threading.Thread(target=_run, args=(future, account, client, request), daemon=True).start()
+        while wait(futures, timeout=_TICK_SECONDS).not_done:
+            on_tick()
+    finally:
+        stop.set()
+    on_tick()
+    return [future.result() for future in futures]
+
+
 def list_tasks(
     accounts: Sequence[Account],
     selection: Selection,
@@ -139,7 +169,7 @@ def list_tasks(
             with_messages=with_messages,
         )
 
-    return _for_each_account(accounts, list_account, on_tick)
+    return for_each_account(accounts, list_account, on_tick)
 
 
 def get_tasks(accounts: Sequence[Account], status_ids: Sequence[str], *, timeout: float) -> list[TaskResult]:
@@ -159,7 +189,7 @@ def get_tasks(accounts: Sequence[Account], status_ids: Sequence[str], *, timeout
         get = partial(_get_record, account, client, deadline=deadline)
         return list(_for_each_id(account, status_ids, get))
 
-    return list(chain.from_iterable(_for_each_account(accounts, get_account, lambda: None)))
+    return list(chain.from_iterable(for_each_account(accounts, get_account, lambda: None)))
 
 
 def delete_tasks(
@@ -185,27 +215,7 @@ def delete_tasks(
         for result in _for_each_id(account, status_ids, partial(client.delete_task, deadline=deadline)):
             on_result(result)
 
-    _for_each_account([account], delete_account, on_tick)
-
-
-def _for_each_account(
-    accounts: Sequence[Account], request: Callable[[Account, Client], Result], on_tick: Callable[[], None]
-) -> list[Result]:
-    stop = threading.Event()
-    futures: list[Future[Result]] = []
-    try:
-        for account in accounts:
-            future: Future[Result] = Future()
-            futures.append(future)
-            client = Client(account, telemetry=Telemetry(), stop=stop)
-            # Not an executor: the interpreter waits for an executor's threads at exit.
-            threading.Thread(target=_run, args=(future, account, client, request), daemon=True).start()
-        while wait(futures, timeout=_TICK_SECONDS).not_done:
-            on_tick()
-    finally:
-        stop.set()
-    on_tick()
-    return [future.result() for future in futures]
+    for_each_account([account], delete_account, on_tick)
 
 
 def _run(

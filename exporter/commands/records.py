@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from math import inf
+from typing import Final
 
 import msgspec
 
 from exporter.datarobot.models import WAITING_OR_RUNNING, Page, Status, Task
 
+
+_FAILED: Final[tuple[Status, ...]] = ("ERROR", "EXPIRED")
 
 Limit = Callable[[Status, str], float]
 """Seconds after which an open task of a status and type is stuck."""
@@ -59,12 +62,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         types: Any of these, in lower case; empty for all.
         older_than: Minimum age in seconds. Tasks of unknown age do not match.
         stuck: Only stuck tasks.
+        failed: Only tasks that failed; ABORTED is not a failure.
     """
 
     statuses: frozenset[str] = frozenset()
     types: frozenset[str] = frozenset()
     older_than: float | None = None
     stuck: bool = False
+    failed: bool = False
 
     def matches(self, record: TaskRecord) -> bool:
         """Return whether a task matches."""
@@ -73,6 +78,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.types or (record.task_type or "").casefold() in self.types)
             and (self.older_than is None or (record.age is not None and record.age > self.older_than))
             and (record.stuck or not self.stuck)
+            and (record.status in _FAILED or not self.failed)
         )
 
 
@@ -82,10 +88,14 @@ class Listing(msgspec.Struct, frozen=True):
     Attributes:
         records: Tasks that match the selection, without duplicates, in the order of the API.
         skipped: Number of entries that were not task objects.
+        total: Number of tasks, whether they match or not.
+        types: Types of all tasks, whether they match or not.
     """
 
     records: list[TaskRecord]
     skipped: int
+    total: int
+    types: frozenset[str]
 
 
 def make_record(task: Task, *, account: str, now: float, limit: Limit) -> TaskRecord:
@@ -132,7 +142,8 @@ def select_records(
     """
     records: list[TaskRecord] = []
     seen: set[str | None] = set()
-    skipped = 0
+    types: set[str] = set()
+    skipped = total = 0
     for page in pages:
         skipped += page.skipped
         for task in page.tasks:
@@ -140,11 +151,13 @@ def select_records(
                 continue
             if task.status_id:
                 seen.add(task.status_id)
+            total += 1
+            types.add(task.task_type)
             record = make_record(task, account=account, now=now, limit=limit)
             if selection.matches(record):
                 message = (task.message or None) if with_messages else None
                 records.append(msgspec.structs.replace(record, message=message) if message else record)
-    return Listing(records, skipped)
+    return Listing(records, skipped, total, frozenset(types))
 
 
 def oldest_first(records: Iterable[TaskRecord]) -> list[TaskRecord]:

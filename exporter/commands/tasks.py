@@ -1,26 +1,17 @@
-"""The commands `tasks list` and `tasks show`."""
+"""The commands `tasks list`, `tasks show` and `tasks delete`."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import get_args
+from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
 
-from exporter.commands.delete import tasks_delete
-from exporter.commands.flags import common_flags, duration_value, epilog, flag, select_accounts, with_flags
-from exporter.commands.output import COLUMNS, DETAIL_COLUMNS, as_csv, as_json, details, rows
-from exporter.commands.queries import (
-    ListResult,
-    describe_error,
-    describe_errors,
-    describe_not_found,
-    get_tasks,
-    list_tasks,
-)
-from exporter.commands.records import Listing, Selection, TaskRecord, oldest_first
-from exporter.commands.terminal import ListProgress, print_error, write, write_table
-from exporter.datarobot.models import DOCUMENTED_TYPES, Status
+from exporter.commands.flags import account_flags, duration_value, epilog, flag, with_flags
+
+
+# Spelled out, as importing them would take longer than showing the help.
+_STATUSES: Final = ("INITIALIZED", "RUNNING", "COMPLETED", "ERROR", "ABORTED", "EXPIRED", "UNKNOWN")
+_TIMEOUT: Final = "2m"
 
 
 @click.group("tasks")
@@ -35,6 +26,8 @@ def tasks() -> None:
 def _complete_types(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    from exporter.datarobot.models import DOCUMENTED_TYPES
+
     start = incomplete.casefold()
     return [CompletionItem(name) for name in DOCUMENTED_TYPES if name.casefold().startswith(start)]
 
@@ -46,10 +39,10 @@ def _complete_types(
         "statuses",
         command="tasks list",
         multiple=True,
-        type=click.Choice(get_args(Status), case_sensitive=False),
+        type=click.Choice(_STATUSES, case_sensitive=False),
         metavar="STATUS",
         show_default="all",
-        help=f"{', '.join(get_args(Status)[:-1])} or {get_args(Status)[-1]}, in any case (repeatable).",
+        help=f"{', '.join(_STATUSES[:-1])} or {_STATUSES[-1]}, in any case (repeatable).",
     ),
     flag(
         "type",
@@ -75,6 +68,7 @@ def _complete_types(
         is_flag=True,
         help="Only open tasks older than their limit (tasks.stuck_after).",
     ),
+    flag("failed", command="tasks list", is_flag=True, help="Only tasks in ERROR or EXPIRED."),
     flag(
         "limit",
         "maximum",
@@ -86,14 +80,15 @@ def _complete_types(
     ),
     flag(
         "output",
+        "-o",
         command="tasks list",
-        type=click.Choice(["table", "json", "csv"]),
+        type=click.Choice(["table", "wide", "json", "csv"]),
         default="table",
         show_default=True,
-        help="Output format; json and csv include messages.",
+        help="Output format; all but table include messages.",
     ),
 )
-@common_flags("tasks list")
+@account_flags("tasks list", timeout=_TIMEOUT)
 @click.pass_context
 def tasks_list(
     context: click.Context,
@@ -104,85 +99,47 @@ def tasks_list(
     types: Sequence[str],
     older_than: float | None,
     stuck: bool,
+    failed: bool,
     maximum: int | None,
     output: str,
     timeout: float,
-    file: Path | None,  # noqa: ARG001 select_accounts reads it from the context
 ) -> None:
     """List tasks, oldest first.
 
     \b
     Examples:
       datarobot-exporter tasks list --stuck
-      datarobot-exporter tasks list --status error --older-than 1h
-      datarobot-exporter tasks list --output json | jq -r '.[].id'
+      datarobot-exporter tasks list --failed --older-than 1h -o wide
+      datarobot-exporter tasks list -o json | jq -r '.[].id'
     """  # noqa: D301 click's mark for text that it must not wrap
-    accounts = select_accounts(context, names)
+    from exporter.commands.records import Selection
+    from exporter.commands.tasks_list import run
+
     selection = Selection(
         statuses=frozenset(statuses),
         types=frozenset(map(str.casefold, types)),
         older_than=older_than,
         stuck=stuck,
+        failed=failed,
     )
-    with ListProgress(account.name for account in accounts) as progress:
-        results = list_tasks(
-            accounts,
-            selection,
-            timeout=timeout,
-            with_messages=output != "table",
-            on_page=progress.add_tasks,
-            on_tick=progress.refresh,
-        )
-    records = _records(results, maximum)
-    if output == "table":
-        write_table(COLUMNS, rows(records))
-    else:
-        write(as_json(records) if output == "json" else as_csv(records))
-    if not all(isinstance(result.value, Listing) for result in results):
-        context.exit(1)
-
-
-def _records(results: Sequence[ListResult], maximum: int | None) -> list[TaskRecord]:
-    """Return the oldest records of all accounts; print errors and what is left out to standard error."""
-    records: list[TaskRecord] = []
-    for result in results:
-        if not isinstance(result.value, Listing):
-            print_error(describe_error(result.account, result.value))
-            continue
-        records += result.value.records
-        if result.value.skipped:
-            print_error(
-                f"account {result.account.name}: skipped {result.value.skipped} entries that are not tasks"
-            )
-    records = oldest_first(records)
-    if maximum is not None and len(records) > maximum:
-        print_error(f"{len(records) - maximum} of {len(records)} tasks are not shown (--limit {maximum})")
-    return records[:maximum]
+    run(context, names, selection, maximum=maximum, output=output, timeout=timeout)
 
 
 @tasks.command("show", epilog=epilog("tasks show"))
 @click.argument("status_id", metavar="ID")
-@with_flags(
-    flag(
-        "output",
-        command="tasks show",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="Output format.",
-    ),
+@flag(
+    "output",
+    "-o",
+    command="tasks show",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
 )
-@common_flags("tasks show")
+@account_flags("tasks show", timeout=_TIMEOUT)
 @click.pass_context
 def tasks_show(
-    context: click.Context,
-    /,
-    *,
-    status_id: str,
-    names: Sequence[str],
-    output: str,
-    timeout: float,
-    file: Path | None,  # noqa: ARG001 select_accounts reads it from the context
+    context: click.Context, /, *, status_id: str, names: Sequence[str], output: str, timeout: float
 ) -> None:
     """Show one task.
 
@@ -192,21 +149,43 @@ def tasks_show(
     \b
     Examples:
       datarobot-exporter tasks show 6f1c2b7a-90aa-4a7c-8f0e-3f6f1c2b7a90
-      datarobot-exporter tasks show --output json ID | jq -r '.[].message'
+      datarobot-exporter tasks show -o json ID | jq -r '.[].message'
     """  # noqa: D301 click's mark for text that it must not wrap
-    results = get_tasks(select_accounts(context, names), [status_id], timeout=timeout)
-    records = [result.value for result in results if isinstance(result.value, TaskRecord)]
-    for message in describe_errors(results):
-        print_error(message)
-    if output == "json":
-        write(as_json(records, detailed=True))
-    else:
-        for number, record in enumerate(records):
-            write(["\n"] if number else [])
-            write_table(DETAIL_COLUMNS, details(record))
-    if not records:
-        print_error(describe_not_found(status_id, results))
-        context.exit(1)
+    from exporter.commands.tasks_show import run
+
+    run(context, names, status_id, output=output, timeout=timeout)
 
 
-tasks.add_command(tasks_delete)
+@tasks.command("delete", epilog=epilog("tasks delete"))
+@click.argument("status_ids", metavar="ID...", nargs=-1, required=True)
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask for confirmation; required without a terminal. It has no environment variable.",
+)
+@account_flags("tasks delete", timeout=_TIMEOUT)
+@click.pass_context
+def tasks_delete(
+    context: click.Context,
+    /,
+    *,
+    status_ids: Sequence[str],
+    names: Sequence[str],
+    yes: bool,
+    timeout: float,
+) -> None:
+    """Delete status records.
+
+    Deleting removes the status record. It may not stop the task, and the task can no longer be looked up.
+    The exporter itself never deletes; it counts the outcome of a deleted open task as UNKNOWN. If two
+    accounts have the same id, --account is required.
+
+    \b
+    Examples:
+      datarobot-exporter tasks delete 6f1c2b7a-90aa-4a7c-8f0e-3f6f1c2b7a90
+      datarobot-exporter tasks list --status expired -o json |
+        jq -r '.[].id' | xargs datarobot-exporter tasks delete --yes
+    """  # noqa: D301 click's mark for text that it must not wrap
+    from exporter.commands.tasks_delete import run
+
+    run(context, names, list(dict.fromkeys(status_ids)), yes=yes, timeout=timeout)

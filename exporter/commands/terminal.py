@@ -1,28 +1,26 @@
 """Writes text, tables and progress to standard output and standard error, for terminals and for pipes."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Self
+from typing import Any, Final, Self
+from unicodedata import combining, east_asian_width
 
+import click
 import msgspec
-from rich.cells import cell_len
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from exporter.logs import without_secrets
 
 
-_GAP: Final = "  "
+_GAP: Final = 2
+_NARROW_GAP: Final = 1
+# In a pipe, one very long cell does not make all lines long.
 _MAX_PADDED_WIDTH: Final = 64
-# rich takes half a millisecond per row.
-_MAX_COLORED_ROWS: Final = 2_000
-# A column is kept on one line if it takes at most half of the terminal.
-_NO_WRAP_SHARE: Final = 2
 _PROGRESS_DELAY_SECONDS: Final = 1.0
+_CLEAR_LINE: Final = "\r\x1b[K"
+_ELLIPSIS: Final = "…"
 _ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -31,15 +29,13 @@ class Column(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The header.
-        styles: rich styles by cell text.
-        no_wrap: Keep cells on one line if they take at most half of the terminal's width.
-        optional: Leave the column out if the terminal is too narrow for all columns.
+        styles: Arguments of :func:`click.style` by cell text.
+        shrinks: Cut cells if the lines are longer than the terminal is wide.
     """
 
     name: str
-    styles: Mapping[str, str] = {}
-    no_wrap: bool = False
-    optional: bool = False
+    styles: Mapping[str, Mapping[str, Any]] = {}
+    shrinks: bool = False
 
 
 def sanitize(text: str) -> str:
@@ -82,57 +78,67 @@ def is_terminal(*, error: bool = False) -> bool:
 
 
 def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, error: bool = False) -> None:
-    """Write a table: fitted and colored on a terminal, else one line per row.
+    """Write a table, one line per row; on a terminal it is colored and fitted to the width.
 
     Args:
         columns: If no column has a name, there is no header.
-        rows: One cell per column.
+        rows: One or more, with one cell per column.
         error: Write to standard error.
     """
-    clean_rows = [tuple(map(sanitize, row)) for row in rows]
-    if is_terminal(error=error) and len(rows) <= _MAX_COLORED_ROWS:
-        console = _console(error=error)
-        with console.capture() as captured:
-            console.print(_fit(columns, clean_rows, console.width))
-        write([captured.get()], error=error)
+    header = tuple(column.name for column in columns)
+    table = [*([header] if any(header) else []), *(tuple(map(sanitize, row)) for row in rows)]
+    widths = [max(map(_width, cells)) for cells in zip(*table, strict=True)]
+    gap = _GAP
+    terminal = is_terminal(error=error)
+    if terminal:
+        gap, widths = _fit(columns, widths, shutil.get_terminal_size().columns)
     else:
-        header = tuple(column.name for column in columns)
-        write(_align([header, *clean_rows] if any(header) else clean_rows), error=error)
+        widths = [min(_MAX_PADDED_WIDTH, width) for width in widths]
+    styled = terminal and not os.environ.get("NO_COLOR") and not _is_dumb()
+
+    def line(row: Sequence[str]) -> str:
+        text = ""
+        for column, cell, width in zip(columns, row, widths, strict=True):
+            shown = _cut(cell, width) if terminal and column.shrinks else cell
+            style = column.styles.get(cell, {}) if styled else {}
+            padding = " " * max(0, width - _width(shown))
+            text += (click.style(shown, **style) if style else shown) + padding + " " * gap
+        return text.rstrip() + "\n"
+
+    write(map(line, table), error=error)
 
 
-def _fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> Table:
-    table = Table(
-        box=None,
-        pad_edge=False,
-        show_header=any(column.name for column in columns),
-        padding=(0, len(_GAP), 0, 0),
-    )
-    cells_by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
-    widths = [
-        max(map(_width, (column.name, *cells)))
-        for column, cells in zip(columns, cells_by_column, strict=True)
-    ]
-    shown = list(range(len(columns)))
+def _fit(columns: Sequence[Column], widths: Sequence[int], available: int) -> tuple[int, list[int]]:
+    """Return the gap between columns and their widths so that a line fits, or as they are if it cannot."""
+    gap = _GAP
+    excess = sum(widths) + gap * (len(widths) - 1) - available
+    if excess <= 0:
+        return gap, list(widths)
+    gap = _NARROW_GAP
+    excess -= (_GAP - gap) * (len(widths) - 1)
+    fitted = list(widths)
     for index, column in reversed([*enumerate(columns)]):
-        if column.optional and sum(widths[each] + len(_GAP) for each in shown) - len(_GAP) > width:
-            shown.remove(index)
-    for index in shown:
-        no_wrap = columns[index].no_wrap and widths[index] * _NO_WRAP_SHARE <= width
-        table.add_column(columns[index].name, overflow="fold", no_wrap=no_wrap)
-    for row in rows:
-        table.add_row(*(Text(row[index], columns[index].styles.get(row[index], "")) for index in shown))
-    return table
+        if column.shrinks and excess > 0:
+            cut = min(excess, widths[index] - len(column.name))
+            fitted[index] -= cut
+            excess -= cut
+    return (gap, fitted) if excess <= 0 else (_GAP, list(widths))
 
 
-def _align(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [min(_MAX_PADDED_WIDTH, max(map(_width, column))) for column in zip(*rows, strict=True)]
-    for row in rows:
-        padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
-        yield _GAP.join(padded).rstrip() + "\n"
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    text = text[: width - 1]
+    while _width(text) > width - 1:
+        text = text[:-1]
+    return text + _ELLIPSIS
 
 
 def _width(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)
+    """Return the number of cells that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(each) in "WF" else not combining(each) for each in text)
 
 
 def _escape(character: str) -> str:
@@ -141,19 +147,12 @@ def _escape(character: str) -> str:
     return _ESCAPES.get(character) or character.encode("unicode_escape").decode()
 
 
-def _console(*, error: bool) -> Console:
-    # With NO_COLOR alone, rich would still write bold and underline.
-    return Console(
-        stderr=error,
-        color_system=None if os.environ.get("NO_COLOR") else "auto",
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
+def _is_dumb() -> bool:
+    return os.environ.get("TERM", "").lower() in {"dumb", "unknown"}
 
 
 class ListProgress:
-    """Shows one line per account on standard error, if it is a terminal and listing takes over a second.
+    """Shows one line on standard error, if it is a terminal and listing takes over a second.
 
     Args:
         accounts: Names of the accounts.
@@ -164,36 +163,24 @@ class ListProgress:
         self._tasks = dict.fromkeys(accounts, 0)
         self._monotonic = monotonic
         self._since = monotonic()
-        self._lines: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.completed} tasks", markup=False),
-            TimeElapsedColumn(),
-            console=_console(error=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._shown = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._lines:
-            self._progress.stop()
+        if self._shown:
+            write([_CLEAR_LINE], error=True)
 
     def add_tasks(self, account: str, tasks: int) -> None:
         """Count the tasks of a page. Each account must have a single thread."""
         self._tasks[account] += tasks
 
     def refresh(self) -> None:
-        """Update the lines."""
-        console = self._progress.console
-        if not self._lines and self._monotonic() - self._since >= _PROGRESS_DELAY_SECONDS:
-            if not is_terminal(error=True) or console.is_dumb_terminal:
-                return
-            self._lines = {name: self._progress.add_task(name, total=None) for name in self._tasks}
-            self._progress.start()
-        for name, line in self._lines.items():
-            self._progress.update(line, completed=self._tasks[name])
+        """Update the line."""
+        if not is_terminal(error=True) or _is_dumb():
+            return
+        self._shown = self._shown or self._monotonic() - self._since >= _PROGRESS_DELAY_SECONDS
+        if self._shown:
+            accounts = f"{len(self._tasks)} account{'' if len(self._tasks) == 1 else 's'}"
+            write([f"{_CLEAR_LINE}Listing {accounts}: {sum(self._tasks.values())} tasks"], error=True)

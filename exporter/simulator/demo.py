@@ -1,12 +1,15 @@
 """The simulated DataRobot of the commands ``demo`` and ``simulate``."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+
+import yaml
 
 from exporter import config
 from exporter.config import Account, Authorization, Config, Poll, Tasks
 from exporter.config.credentials import literal
+from exporter.config.units import format_duration
 from exporter.errors import ConfigError
 from exporter.simulator.profiles import PROFILES
 from exporter.simulator.server import Simulator
@@ -69,14 +72,14 @@ def demo_config(simulator: Simulator, overrides: Mapping[str, object]) -> Config
 
     Args:
         simulator: The simulator.
-        overrides: Values by dotted key; the default listen address is on loopback.
+        overrides: Values by dotted key; the default listen address is on loopback, the default log level
+            error.
 
     Raises:
         ConfigError: An override is invalid.
     """
-    base = config.load(
-        None, {"DATAROBOT_API_TOKEN": "simulated"}, {"web.listen_address": DEMO_ADDRESS, **overrides}
-    )
+    defaults = {"web.listen_address": DEMO_ADDRESS, "log.level": "error"}
+    base = config.load(None, {"DATAROBOT_API_TOKEN": "simulated"}, {**defaults, **overrides})
     accounts = tuple(
         Account(
             name=name,
@@ -88,3 +91,44 @@ def demo_config(simulator: Simulator, overrides: Mapping[str, object]) -> Config
         for name in DEMO_ACCOUNTS
     )
     return base.model_copy(update={"accounts": accounts, "source": "demo"})
+
+
+def configuration(endpoint: str, accounts: Iterable[str]) -> str:
+    """Return a configuration file of simulated accounts, with the demo's intervals and limits.
+
+    Args:
+        endpoint: URL of the simulated API.
+        accounts: Names of the accounts.
+    """
+    sections = {
+        "accounts": [
+            {
+                "name": name,
+                "endpoint": endpoint,
+                "authorization": {"credentials": simulated_token(name)},
+            }
+            for name in accounts
+        ],
+        "poll": {"interval": format_duration(_POLL_SECONDS)},
+        "tasks": {
+            "stuck_after": {status: format_duration(limit) for status, limit in _STUCK_AFTER.items()},
+            "stuck_after_by_type": {},
+        },
+    }
+    return yaml.safe_dump(sections, sort_keys=False)
+
+
+def describe(settings: Config, simulator: Simulator) -> str:
+    """Return lines with the addresses and limits of the demo."""
+    address, path = settings.web.listen_address, settings.web.telemetry_path
+    exporter = f"http://{address.host or 'localhost'}:{address.port}"
+    limits = " or ".join(f"{format_duration(limit)} in {status}" for status, limit in _STUCK_AFTER.items())
+    return (
+        f"Status page:                     {exporter}/\n"
+        f"Metrics:                         {exporter}{path}\n"
+        f"Simulated DataRobot:             {simulator.url}\n"
+        f"Simulator state (ground truth):  {simulator.origin}/simulator/truth\n"
+        "\n"
+        f"The accounts {', '.join(DEMO_ACCOUNTS)} are polled every {format_duration(_POLL_SECONDS)}.\n"
+        f"A task is stuck after {limits}.\n"
+    )

@@ -175,11 +175,11 @@ async def _error_response(request: Request, error: Exception) -> Response:
     headers = dict(exception.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-    message = (
-        f"Method {request.method} is not allowed; use {headers['Allow']}."
-        if "Allow" in headers
-        else "Not found; see / for the available paths."
-    )
+    message = f"Method {request.method} is not allowed; use {headers.get('Allow')}."
+    if "Allow" not in headers:
+        routes = [route for route in request.app.routes if isinstance(route, Route)]
+        paths = (f"{'' if 'GET' in (each.methods or ()) else 'POST '}{each.path}" for each in routes)
+        message = f"Not found; the paths are {', '.join(paths)}."
     return PlainTextResponse(f"{message}\n", exception.status_code, headers)
 
 

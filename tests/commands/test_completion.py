@@ -46,7 +46,7 @@ def run(arguments: list[str], cwd: Path, **environ: str) -> str:
 def completed(words: str, directory: Path, **environ: str) -> list[str]:
     """Source the bash script and return the completions of the last word."""
     script = (
-        f'eval "$({VARIABLE}=bash_source datarobot-exporter)"\n'
+        'eval "$(datarobot-exporter completion bash)"\n'
         'read -ra COMP_WORDS <<<"$WORDS"\n'
         '[[ "$WORDS" == *" " ]] && COMP_WORDS+=("")\n'
         "COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
@@ -74,7 +74,9 @@ def completed(words: str, directory: Path, **environ: str) -> list[str]:
         ("datarobot-exporter tasks delete --config.file config.yaml --account s", ["staging"]),
         ("datarobot-exporter --config.file broken.yaml tasks list --account p", []),
         ("datarobot-exporter --config.file missing.yaml tasks list --account p", []),
-        ("datarobot-exporter tasks list --output ", ["table", "json", "csv"]),
+        ("datarobot-exporter completion ", ["bash", "zsh", "fish"]),
+        ("datarobot-exporter tasks list --config.file ", []),
+        ("datarobot-exporter tasks list --output ", ["table", "wide", "json", "csv"]),
     ],
 )
 def test_bash(words: str, offered: list[str], directory: Path) -> None:
@@ -103,7 +105,7 @@ def test_bash_with_the_file_in_a_variable(directory: Path) -> None:
 def test_zsh_and_fish(shell: str, words: dict[str, str], registers: str, directory: Path) -> None:
     """The script registers itself, and its completion request is answered."""
     command = ["datarobot-exporter"]
-    assert registers in run(command, directory, **{VARIABLE: f"{shell}_source"})
+    assert registers in run([*command, "completion", shell], directory)
     offered = run(command, directory, **{VARIABLE: f"{shell}_complete"}, **words)
     assert "--status" in offered
     assert "--stuck" in offered

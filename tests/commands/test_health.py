@@ -14,7 +14,7 @@ from serving import Certificates, FakeExporter, served, write_web_file
 from starlette.applications import Starlette
 
 from exporter import cli
-from exporter.commands import health
+from exporter.commands import health_check
 from exporter.config.web_settings import WebConfig
 from exporter.logs import configure_logs
 from exporter.web.server import make_app
@@ -153,7 +153,7 @@ class TestAnswer:
         self, run: Run, subject: FakeExporter, app: Starlette, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The account is polled between the second and the third question."""
-        monkeypatch.setattr(health, "_RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(health_check, "_RETRY_SECONDS", 0.0)
         answers = [["production"], ["production"], []]
         monkeypatch.setattr(subject, "pending", lambda: answers.pop(0))
         with served(app) as port:
@@ -173,7 +173,7 @@ class TestAnswer:
         )
 
     def test_must_come_in_time(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(health, "_TIMEOUT_SECONDS", 0.1)
+        monkeypatch.setattr(health_check, "_TIMEOUT_SECONDS", 0.1)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             found = run(f"--web.listen-address={address(silent.getsockname()[1])}", "health")
         assert found.exit_code == 1

@@ -21,12 +21,25 @@ def record(created: float | None) -> TaskRecord:
     ],
 )
 def test_times_outside_the_calendar_are_a_dash(created: float | None, shown: str) -> None:
-    assert rows([record(created)])[0][-1] == shown
+    assert rows([record(created)], wide=True)[0][7] == shown
+
+
+def test_details_have_no_dashes_and_say_what_is_missing() -> None:
+    completed = {row[0]: row[1] for row in details(record(None))}
+    assert list(completed) == ["account", "status", "outcome", "note"]
+    assert "no type, time or message" in completed["note"]
+    running = TaskRecord(
+        account="one", status_id="a", status="RUNNING", api_status="RUNNING", stuck_after=60.0, code=0
+    )
+    assert {row[0]: row[1] for row in details(running)} == {
+        "account": "one",
+        "id": "a",
+        "status": "RUNNING",
+        "age": "unknown, as the record has no valid creation time",
+    }
 
 
 def test_unknown_fields_are_a_dash() -> None:
-    shown = details(record(None))
-    assert {name for name, value in shown if value != "-"} == {"account", "status", "outcome"}
     assert [cell for cell in rows([record(None)])[0] if cell != "-"] == ["one", "COMPLETED"]
 
 

@@ -1,4 +1,4 @@
-"""The commands `tasks list`, `show` and `delete` against a simulated DataRobot with faults."""
+"""The commands `accounts check` and `tasks` against a simulated DataRobot with faults."""
 
 import csv
 import io
@@ -69,8 +69,8 @@ def tasks(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         monkeypatch.delenv(variable)
     monkeypatch.chdir(directory)
 
-    def run(*arguments: str, before: tuple[str, ...] = ()) -> Finished:
-        monkeypatch.setattr(sys, "argv", ["datarobot-exporter", *before, "tasks", *arguments])
+    def run(*arguments: str, before: tuple[str, ...] = (), command: tuple[str, ...] = ("tasks",)) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["datarobot-exporter", *before, *command, *arguments])
         with pytest.raises(SystemExit) as exited:
             cli.main()
         out, err = capsys.readouterr()
@@ -107,12 +107,50 @@ class TestList:
             account.submit("Dataset", created=now - 100 + number, status_id=f"task-{number}")
         status, out, err = tasks("list")
         assert (status, err) == (0, "")
-        assert " ".join(out.split()[:8]) == "ACCOUNT ID TYPE STATUS AGE LIMIT STUCK CREATED"
+        assert " ".join(out.split()[:6]) == "ACCOUNT ID TYPE STATUS AGE STUCK"
         assert ids(out) == [f"task-{number}" for number in range(8)]
         first = out.splitlines()[1].split()
         assert first[:4] == ["one", "task-0", "Dataset", "INITIALIZED"]
-        assert first[5:7] == ["10m", "-"]
+        assert first[5:] == ["-"]
         assert re.fullmatch(r"1m4\ds", first[4])
+
+    def test_wide_has_the_rest(self, tasks: Tasks, one: SimulatedAccount) -> None:
+        one.submit("Dataset", created=1_700_000_000.0, status_id="a", message="m 1")
+        status, out, err = tasks("list", "-o", "wide")
+        assert (status, err) == (0, "")
+        header, row = (line.split() for line in out.splitlines())
+        assert header == [
+            "ACCOUNT",
+            "ID",
+            "TYPE",
+            "STATUS",
+            "AGE",
+            "STUCK",
+            "LIMIT",
+            "CREATED",
+            "CODE",
+            "MESSAGE",
+        ]
+        assert row[5:] == ["stuck", "10m", "2023-11-14T22:13:20.000Z", "-", "m", "1"]
+
+    def test_why_no_task_is_shown(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount, two: SimulatedAccount
+    ) -> None:
+        assert tasks("list") == (0, "", "No tasks: DataRobot lists none.\n")
+        one.submit("dataset", status_id="a")
+        assert tasks("list", "--failed") == (0, "", "No task matches; 1 task was listed.\n")
+        two.submit("Testing", status_id="b")
+        assert tasks("list", "--stuck", "-o", "wide") == (0, "", "No task matches; 2 tasks were listed.\n")
+        hint = "No task has this type; listed types: dataset, Testing.\n"
+        assert tasks("list", "--type", "test") == (0, "", hint)
+        assert tasks("list", "--type", "test", "--type", "Testing", "--failed")[2].startswith(
+            "No task matches"
+        )
+        assert tasks("list", "--failed", "-o", "json") == (0, "[]\n", "")
+        simulator.inject(Fault(kind="unauthorized"))
+        status, out, err = tasks("list", "--failed")
+        assert (status, out) == (1, "")
+        assert "No task" not in err
 
     def test_filters(self, tasks: Tasks, one: SimulatedAccount) -> None:
         now = time.time()
@@ -128,7 +166,9 @@ class TestList:
         assert listed(tasks, "--type", "testing", "--type", "none") == ["odd", "failed"]
         assert listed(tasks, "--older-than", "1h30m") == ["stuck", "build"]
         assert listed(tasks, "--older-than", "1h", "--type", "Dataset") == ["stuck"]
-        assert listed(tasks, "--account", "two") == []
+        one.submit("Testing", status="EXPIRED", created=now - 4, status_id="expired")
+        one.submit("Testing", status="ABORTED", created=now - 3, status_id="aborted")
+        assert listed(tasks, "--failed") == ["failed", "expired"]
 
     def test_limit_reports_how_many_are_not_shown(self, tasks: Tasks, one: SimulatedAccount) -> None:
         for number in range(5):
@@ -189,7 +229,7 @@ class TestList:
         status, out, err = tasks("list")
         assert status == 0
         assert [line.split()[1] for line in out.splitlines()[1:]] == ["-", "task-0"]
-        assert out.splitlines()[2].split()[4:] == ["-", "10m", "-", "-"]
+        assert out.splitlines()[2].split()[4:] == ["-", "-"]
         assert err == "account one: skipped 1 entries that are not tasks\n"
 
     def test_duplicates_are_shown_once(
@@ -342,12 +382,33 @@ class TestAccounts:
         assert tasks("list", before=before)[0] == 0
         assert tasks("list", *after)[0] == 0
         assert tasks("list", *after, before=("--config.file", str(bad)))[0] == 0
+        assert tasks("list", f"--config.file={good}", "--stuck")[0] == 0
         monkeypatch.setenv("DATAROBOT_EXPORTER_CONFIG_FILE", str(bad))
         assert tasks("list", before=before)[0] == 0
         assert tasks("list", *after)[0] == 0
         status, _, err = tasks("list")
         assert status == 2
         assert "bad.yaml" in err
+
+    def test_a_log_level_after_the_command(self, tasks: Tasks) -> None:
+        assert tasks("list", "--log.level", "debug")[0] == 0
+        status, _, err = tasks("list", "--log.level", "loud")
+        assert status == 2
+        assert "--log.level" in err
+
+    def test_a_global_flag_needs_its_value(self, tasks: Tasks) -> None:
+        status, out, err = tasks("list", "--config.file")
+        assert (status, out) == (2, "")
+        assert "Option '--config.file' requires an argument." in err
+
+    @pytest.mark.parametrize("mode", ["--once", "--config.check", "--config.schema"])
+    def test_other_modes_are_refused_with_a_command(self, tasks: Tasks, mode: str) -> None:
+        status, out, err = tasks("list", mode)
+        assert (status, out) == (2, "")
+        assert f"{mode} cannot be used with a command." in err
+
+    def test_what_follows_two_dashes_is_no_flag(self, tasks: Tasks) -> None:
+        assert tasks("show", "--", "--config.file")[2] == "--config.file: not found in one, two\n"
 
     def test_an_account_from_the_environment(
         self,
@@ -408,6 +469,52 @@ class TestAccounts:
             cli.main()
 
 
+class TestCheck:
+    def check(self, tasks: Tasks, *flags: str) -> tuple[int, list[list[str]], str]:
+        """Run it in place of `tasks`; return exit status, cells of the table and standard error."""
+        status, out, err = tasks(*flags, command=("accounts", "check"))
+        header, *lines = out.splitlines()
+        assert header.split() == ["ACCOUNT", "REACHABLE", "AUTHORIZED", "TASKS", "LATENCY"]
+        return status, [line.split() for line in lines], err
+
+    def test_one_request_to_each_account(
+        self, tasks: Tasks, simulator: Simulator, one: SimulatedAccount
+    ) -> None:
+        for _ in range(4):
+            one.submit("Dataset")
+        status, lines, err = self.check(tasks)
+        assert (status, err) == (0, "")
+        assert [line[:4] for line in lines] == [["one", "yes", "yes", "3+"], ["two", "yes", "yes", "0"]]
+        assert all(re.fullmatch(r"\d+ms", line[4]) for line in lines)
+        assert sorted(seen.account or "" for seen in simulator.requests) == ["one", "two"]
+        assert [line[0] for line in self.check(tasks, "--account", "two")[1]] == ["two"]
+
+    @pytest.mark.parametrize(
+        ("kind", "shown", "reason"),
+        [
+            ("unauthorized", ["yes", "no", "-"], "unauthorized"),
+            ("forbidden", ["yes", "no", "-"], "forbidden"),
+            ("unavailable", ["yes", "-", "-"], "server_error"),
+            ("bad_json", ["yes", "-", "-"], "malformed"),
+            ("reset", ["no", "-", "-"], "connection"),
+        ],
+    )
+    def test_one_that_fails(
+        self, tasks: Tasks, simulator: Simulator, directory: Path, kind: Any, shown: list[str], reason: str
+    ) -> None:
+        """A failed request is not repeated."""
+        config = directory / "config.yaml"
+        config.write_text(config.read_text().replace("retries: 0", "retries: 3"))
+        simulator.inject(Fault(kind=kind, account="two"))
+        status, lines, err = self.check(tasks)
+        assert status == 1
+        assert lines[0][:3] == ["one", "yes", "yes"]
+        assert lines[1][:4] == ["two", *shown]
+        assert err.startswith(f"account two: {reason}: ")
+        assert len(err.splitlines()) == 1
+        assert sum(seen.account == "two" for seen in simulator.requests) == 1
+
+
 class TestShow:
     def test_all_fields_of_a_task(self, tasks: Tasks, one: SimulatedAccount) -> None:
         one.submit(
@@ -426,13 +533,10 @@ class TestShow:
             "account": "one",
             "id": "a/b c",
             "status": "RUNNING (RUNNING_TO_WORKERS in the API)",
-            "outcome": "none yet",
             "type": "Dataset",
             "stuck": "yes, limit 1h",
-            "code": "0",
             "message": r"m\n2",
             "description": "Registering a dataset",
-            "product": "-",
         }
 
     @pytest.mark.parametrize(
@@ -442,8 +546,9 @@ class TestShow:
     def test_outcome(self, tasks: Tasks, one: SimulatedAccount, status: str, outcome: str) -> None:
         one.submit("Dataset", status=status, status_id="a")
         shown = dict(line.split(maxsplit=1) for line in tasks("show", "a")[1].splitlines())
-        assert shown["outcome"].startswith(outcome)
-        assert shown["stuck"] == "-"
+        assert shown["outcome"].partition(",")[0] == outcome
+        assert "stuck" not in shown
+        assert shown.get("finished", "").startswith("DataRobot does not return") is (outcome != "unknown")
 
     @pytest.mark.parametrize("submitted", [1, 2])
     def test_the_product_location_is_shown_and_not_requested(
@@ -456,7 +561,8 @@ class TestShow:
         assert status == 0
         shown = dict(line.split(maxsplit=1) for line in out.splitlines())
         assert shown["status"] == "COMPLETED"
-        assert shown["outcome"].startswith("succeeded")
+        assert shown["outcome"] == "succeeded"
+        assert set(shown) == {"account", "id", "status", "outcome", "product", "note"}
         assert shown["product"].endswith(f"/api/v2/products/{submitted}/")
         assert {seen.operation for seen in simulator.requests} == {"get"}
         (task,) = objects(tasks("show", f"done-{submitted}", "--output", "json")[1])
@@ -532,6 +638,14 @@ class TestDelete:
         assert "--yes" in err
         assert simulator.requests == ()
 
+    def test_no_variable_stands_for_yes(
+        self, tasks: Tasks, one: SimulatedAccount, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DATAROBOT_EXPORTER_TASKS_DELETE_YES", "1")
+        one.submit("Dataset", status_id="a")
+        assert tasks("delete", "a")[:2] == (2, "")
+        assert one.get("a") is not None
+
     def test_missing_ids_fail_and_the_others_are_deleted(self, tasks: Tasks, one: SimulatedAccount) -> None:
         one.submit("Dataset", status_id="a")
         status, out, err = tasks("delete", "--yes", "missing", "a")
@@ -602,7 +716,7 @@ class TestTerminal:
         with TerminalSession(["tasks", "list"], cwd=directory) as session:
             assert session.wait() == 0
         assert "\x1b[36mRUNNING" in session.screen
-        assert "\x1b[1;31mstuck" in session.screen
+        assert "\x1b[31m\x1b[1mstuck" in session.screen
         assert r"a\x1b[2Jb" in session.text
         assert "\x1b[2J" not in session.screen
         assert "[bold]x[/bold]" in session.text
@@ -617,15 +731,37 @@ class TestTerminal:
         assert "RUNNING" in session.screen
         assert "\x1b" not in session.screen
 
-    def test_a_narrow_terminal_wraps_and_leaves_out_the_creation_time(
-        self, directory: Path, one: SimulatedAccount
-    ) -> None:
-        status_id = one.submit("CustomModelFeatureImpact" * 2, status="RUNNING")
-        with TerminalSession(["tasks", "list"], cwd=directory, environ={"COLUMNS": "100"}) as session:
+    def test_rows_fit_on_80_columns(self, directory: Path, one: SimulatedAccount) -> None:
+        """Ids are complete, long types end in an ellipsis, and account names are cut last."""
+        config = directory / "config.yaml"
+        config.write_text(config.read_text().replace("name: one", "name: production"))
+        now = time.time()
+        ids_ = [
+            one.submit(name, status=status, created=now - 10_000 + number)
+            for number, (name, status) in enumerate(
+                [("CustomModelFeatureImpact", "INITIALIZED"), ("Dataset", "RUNNING"), ("x" * 200, "ERROR")]
+            )
+        ]
+        with TerminalSession(["tasks", "list"], cwd=directory, environ={"COLUMNS": "80"}) as session:
             assert session.wait() == 0
-        assert status_id in session.text
-        assert "CREATED" not in session.text
-        assert max(map(len, session.text.splitlines())) <= 100
+        header, *lines = session.text.splitlines()
+        assert header.split() == ["ACCOUNT", "ID", "TYPE", "STATUS", "AGE", "STUCK"]
+        assert [line.split()[1] for line in lines] == ids_
+        assert [line.split()[0] for line in lines] == ["production"] * 3
+        assert [line.split()[2] for line in lines] == ["CustomM…", "Dataset", "xxxxxxx…"]
+        assert max(map(len, [header, *lines])) <= 80
+
+    def test_a_wide_table_and_a_pipe_cut_nothing_on_80_columns(
+        self, directory: Path, one: SimulatedAccount, tasks: Tasks
+    ) -> None:
+        one.submit("CustomModelFeatureImpact" * 2, status_id="a", message="the message")
+        wide = ["tasks", "list", "-o", "wide"]
+        with TerminalSession(wide, cwd=directory, environ={"COLUMNS": "80"}) as session:
+            assert session.wait() == 0
+        for text in (session.text, tasks("list", "-o", "wide")[1]):
+            assert "CustomModelFeatureImpact" * 2 in text
+            assert "the message" in text
+            assert len(text.splitlines()) == 2
 
     def test_answering_no_deletes_nothing(self, directory: Path, one: SimulatedAccount) -> None:
         for name in ("a", "b"):
@@ -667,8 +803,7 @@ class TestTerminal:
             session.type("\x03")
             assert session.wait() == 1
         assert "Traceback" not in session.text
-        hidden, shown = session.screen.rfind("\x1b[?25l"), session.screen.rfind("\x1b[?25h")
-        assert 0 <= hidden < shown, "the cursor is shown again"
+        assert "3 tasks^C\r\x1b[K" in session.screen
 
     def test_progress_is_removed_at_the_end(
         self, directory: Path, simulator: Simulator, one: SimulatedAccount
@@ -677,9 +812,10 @@ class TestTerminal:
         simulator.inject(Fault(kind="slow", seconds=3.0, account="two"))
         with TerminalSession(["tasks", "list"], cwd=directory) as session:
             assert session.wait() == 0
-        before, _, after = session.text.rpartition("tasks ")
-        assert "one" in before
-        assert "ACCOUNT" in after
+        progress, _, table = session.screen.rpartition("\r\x1b[K")
+        assert "Listing 2 accounts: 1 tasks" in progress
+        assert table.startswith("ACCOUNT")
+        assert "\n" not in progress
 
     def test_a_dumb_terminal_gets_no_progress(
         self, directory: Path, simulator: Simulator, one: SimulatedAccount
@@ -744,7 +880,8 @@ class TestPipes:
         assert done.returncode == 0
         assert [one.get(name) for name in ("a", "b", "c")] == [None, None, None]
 
-    def test_a_full_disk_is_reported(self, directory: Path) -> None:
+    def test_a_full_disk_is_reported(self, directory: Path, one: SimulatedAccount) -> None:
+        one.submit("Dataset")
         done = self.pipe(directory, "EXPORTER tasks list >/dev/full")
         assert (done.returncode, done.stderr) == (
             1,

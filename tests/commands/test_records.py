@@ -71,6 +71,10 @@ def test_an_empty_task() -> None:
         (Selection(stuck=True), record(age=2.0, stuck_after=1.0), True),
         (Selection(stuck=True), record(age=1.0, stuck_after=1.0), False),
         (Selection(stuck=True), record(age=1.0), False),
+        (Selection(failed=True), record(status="ERROR"), True),
+        (Selection(failed=True), record(status="EXPIRED"), True),
+        (Selection(failed=True), record(status="ABORTED"), False),
+        (Selection(failed=True), record(), False),
     ],
 )
 def test_selection(selection: Selection, candidate: TaskRecord, *, matches: bool) -> None:
@@ -91,7 +95,7 @@ def test_a_listing_has_each_id_once_and_all_tasks_without_an_id(
     )
     assert [each.status_id for each in listing.records] == ["a", None, None]
     assert [each.message for each in listing.records] == messages
-    assert listing.skipped == 3
+    assert (listing.skipped, listing.total, set(listing.types)) == (3, 3, {"none"})
 
 
 def test_the_oldest_is_first_and_tasks_without_age_are_last() -> None:

@@ -3,10 +3,9 @@
 import contextlib
 import os
 import pty
-import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from conftest import DEADLINE_SECONDS, eventually
@@ -76,32 +75,33 @@ def test_columns_are_aligned_by_display_width(capsys: pytest.CaptureFixture[str]
     )
 
 
-def test_a_table_without_rows_has_a_header(terminal: Screen) -> None:
+def shown(terminal: Screen, columns: Sequence[Column], *rows: Sequence[str]) -> list[str]:
+    """Write a table to the terminal, which has 40 columns, and return its lines."""
     terminal.connect()
-    write_table([Column("A"), Column("B")], [])
+    write_table(columns, rows)
     write(["end\n"])
-    assert re.findall(r"[AB]|end", terminal.after("end\r\n")) == ["A", "B", "end"]
+    return terminal.after("end\r\n").splitlines()[:-1]
 
 
-def test_no_wrap_columns_stay_on_one_line_and_optional_columns_are_left_out(terminal: Screen) -> None:
-    terminal.connect()
-    columns = [Column("TYPE"), Column("ID", no_wrap=True), Column("LAST", optional=True)]
-    write_table(columns, [("t" * 40, "i" * 16, "l" * 5)])
-    write(["end\n"])
-    text = terminal.after("end\r\n")
-    assert "i" * 16 in text
-    assert "LAST" not in text
-    assert text.count("t") == 40
+def test_a_row_is_one_line_and_only_columns_that_shrink_are_cut(terminal: Screen) -> None:
+    """The last of them first; columns move together before anything is cut."""
+    columns = [Column("NAME", shrinks=True), Column("ID"), Column("TYPE", shrinks=True)]
+    assert shown(terminal, columns, ("n" * 8, "i" * 16, "t" * 14)) == [
+        "NAME     ID               TYPE",
+        f"{'n' * 8} {'i' * 16} {'t' * 14}",
+    ]
+    assert shown(terminal, columns, ("n" * 8, "i" * 16, "大" * 9))[1] == f"{'n' * 8} {'i' * 16} {'大' * 6}…"
+    assert shown(terminal, columns, ("n" * 20, "i" * 20, "t" * 20))[1] == f"{'n' * 13}… {'i' * 20} ttt…"
 
 
-def test_a_very_long_table_has_no_colors(terminal: Screen) -> None:
-    terminal.connect()
-    write_table([Column("A", styles={"x": "red"})], [("x",)] * 3)
-    write(["end\n"])
-    assert "\x1b[31m" in terminal.after("end\r\n")
-    write_table([Column("A", styles={"x": "red"})], [("x",)] * 2001)
-    write(["end\n"])
-    assert "\x1b" not in terminal.after("end\r\n")
+def test_nothing_is_cut_if_the_rest_is_too_wide_anyway(terminal: Screen) -> None:
+    columns = [Column("ID"), Column("TYPE", shrinks=True)]
+    assert shown(terminal, columns, ("i" * 40, "t" * 10))[1] == f"{'i' * 40}  {'t' * 10}"
+
+
+def test_a_table_that_fits_has_colors(terminal: Screen) -> None:
+    columns = [Column("A", styles={"x": {"fg": "red"}}), Column("B")]
+    assert shown(terminal, columns, ("x", "x"), ("y", "x")) == ["A  B", "\x1b[31mx\x1b[0m  x", "y  x"]
 
 
 def test_without_streams_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,10 +125,11 @@ def test_progress_is_shown_after_a_second(terminal: Screen) -> None:
         progress.add_tasks("two", 4)
         progress.refresh()
     write(["end\n"])
-    assert "7 tasks" in terminal.after("end\r\n")
+    clear, lines = "\r\x1b[K", ["Listing 2 accounts: 3 tasks", "Listing 2 accounts: 7 tasks"]
+    assert terminal.after("end\r\n") == f"{clear}{clear.join(lines)}{clear}end\n"
 
 
 def test_progress_needs_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with ListProgress(["one"], monotonic=iter((0.0, 5.0)).__next__) as progress:
+    with ListProgress(["one"], monotonic=lambda: 0.0) as progress:
         progress.refresh()
     assert capsys.readouterr() == ("", "")

@@ -107,7 +107,10 @@ def count_stuck(simulator: Simulator, account: SimulatedAccount) -> int:
 
 def test_prometheus_scrapes_the_demo(tmp_path: Path) -> None:
     with (
-        RunningExporter(["demo", "--web.listen-address=127.0.0.1:0"], cwd=tmp_path) as demo,
+        RunningExporter(
+            ["demo", "--listen=127.0.0.1:0", "--web.listen-address=127.0.0.1:0", "--log.level=info"],
+            cwd=tmp_path,
+        ) as demo,
         Prometheus(tmp_path, targets=[f"127.0.0.1:{demo.port}"]) as prometheus,
     ):
         eventually(lambda: [value for _, value in prometheus.query("sum(datarobot_up)")] == [3.0])

@@ -141,7 +141,7 @@ def test_unknown_paths_are_404(url: str, path: str) -> None:
     response = get(f"{url}{path}")
     assert (response.status_code, response.text) == (
         404,
-        "Not found; see / for the available paths.\n",
+        "Not found; the paths are /metrics, /, /-/healthy, /-/ready, POST /-/reload, /config.\n",
     )
 
 

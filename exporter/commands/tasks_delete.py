@@ -1,13 +1,12 @@
-"""The command `tasks delete`: show the records, ask, delete, and report the result of each."""
+"""What `tasks delete` does: show the records, ask, delete, and report the result of each."""
 
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Final
 
 import click
 
-from exporter.commands.flags import common_flags, epilog, flag, select_accounts, with_flags
+from exporter.commands.configuration import select_accounts
 from exporter.commands.output import COLUMNS, rows
 from exporter.commands.queries import (
     TaskResult,
@@ -27,50 +26,27 @@ _WARNING: Final = (
 )
 
 
-@click.command("delete", epilog=epilog("tasks delete"))
-@click.argument("status_ids", metavar="ID...", nargs=-1, required=True)
-@with_flags(
-    flag(
-        "yes",
-        command="tasks delete",
-        is_flag=True,
-        help="Do not ask for confirmation; required without a terminal.",
-    ),
-)
-@common_flags("tasks delete")
-@click.pass_context
-def tasks_delete(
-    context: click.Context,
-    /,
-    *,
-    status_ids: Sequence[str],
-    names: Sequence[str],
-    yes: bool,
-    timeout: float,
-    file: Path | None,  # noqa: ARG001 select_accounts reads it from the context
+def run(
+    context: click.Context, names: Sequence[str], status_ids: Sequence[str], *, yes: bool, timeout: float
 ) -> None:
-    """Delete status records.
+    """Delete the records; exit with 1 if one is missing or not deleted, or the answer is no.
 
-    Deleting removes the status record. It may not stop the task, and the task can no longer be looked up.
-    The exporter itself never deletes; it counts the outcome of a deleted open task as UNKNOWN. If two
-    accounts have the same id, --account is required.
-
-    \b
-    Examples:
-      datarobot-exporter tasks delete 6f1c2b7a-90aa-4a7c-8f0e-3f6f1c2b7a90
-      datarobot-exporter tasks list --status expired --output json |
-        jq -r '.[].id' | xargs datarobot-exporter tasks delete --yes
-    """  # noqa: D301 click's mark for text that it must not wrap
+    Args:
+        context: Of the command.
+        names: The accounts; empty for all.
+        status_ids: The ids, each once.
+        yes: Do not ask.
+        timeout: Seconds for each account.
+    """
     if not yes and not (sys.stdin is not None and sys.stdin.isatty() and is_terminal(error=True)):
         raise click.UsageError("--yes is required without a terminal.", context)
-    unique_ids = list(dict.fromkeys(status_ids))
-    results = get_tasks(select_accounts(context, names), unique_ids, timeout=timeout)
+    results = get_tasks(select_accounts(context, names), status_ids, timeout=timeout)
     found = [result for result in results if isinstance(result.value, TaskRecord)]
     _refuse_ambiguous(context, found)
     for message in describe_errors(results):
         print_error(message)
     found_ids = {result.status_id for result in found}
-    missing = [status_id for status_id in unique_ids if status_id not in found_ids]
+    missing = [status_id for status_id in status_ids if status_id not in found_ids]
     for status_id in missing:
         print_error(
             describe_not_found(status_id, [result for result in results if result.status_id == status_id])

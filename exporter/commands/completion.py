@@ -1,0 +1,26 @@
+"""The command `completion`: print the script that completes commands, flags and values in a shell."""
+
+import click
+from click.shell_completion import get_completion_class
+
+
+_SHELLS = ("bash", "zsh", "fish")
+_PROGRAM = "datarobot-exporter"
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(_SHELLS), metavar="bash|zsh|fish")
+@click.pass_context
+def completion(context: click.Context, /, *, shell: str) -> None:
+    """Print a shell completion script.
+
+    \b
+    Examples:
+      eval "$(datarobot-exporter completion bash)"        # in ~/.bashrc
+      eval "$(datarobot-exporter completion zsh)"         # in ~/.zshrc
+      datarobot-exporter completion fish | source         # in ~/.config/fish/config.fish
+    """  # noqa: D301 click's mark for text that it must not wrap
+    variable = f"_{_PROGRAM}_complete".replace("-", "_").upper()
+    script = get_completion_class(shell)
+    if script is not None:
+        click.echo(script(context.find_root().command, {}, _PROGRAM, variable).source())
