@@ -23,7 +23,7 @@ from running import RunningExporter, free_port
 
 from exporter.cli import command_line
 from exporter.config import DEFAULT_FILE
-from exporter.simulator.demo import simulated_token
+from exporter.simulator.demo import DEMO_ACCOUNTS, simulated_token
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
@@ -122,6 +122,13 @@ def metrics(port: int) -> str:
     return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS).text
 
 
+def polled_by_demo(port: int) -> bool:
+    try:
+        return metrics(port).count("datarobot_up{") == len(DEMO_ACCOUNTS)
+    except requests.ConnectionError:
+        return False
+
+
 def compose(line: str) -> None:
     """Verify that the file, profile and images of a `docker compose` command exist."""
     found = re.fullmatch(r"docker compose -f (\S+) --profile (\w+) up --build\n?", line)
@@ -174,25 +181,49 @@ def install_below(workspace: Workspace, commands: str) -> None:
 def demo(block: Block, setup: Setup) -> None:
     port = free_port()
     address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with setup.workspace.running(block.text, until="event=exporter.started", **address):
-        eventually(lambda: metrics(port).count("datarobot_up{") == 3)
+    with setup.workspace.running(block.text, until="Press Ctrl-C to stop.", **address):
+        eventually(lambda: polled_by_demo(port))
 
 
-@runs("README.md", "pip install .")
+@runs("docs/command-line.md", "datarobot-exporter demo --write-config demo.yaml")
+def list_tasks_of_the_demo(block: Block, setup: Setup) -> None:
+    """The demo prints these commands; its simulator has a free port here."""
+    environ = {"DATAROBOT_EXPORTER_DEMO_LISTEN": f"127.0.0.1:{free_port()}"}
+    flags = ["demo", "--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=setup.workspace.root, environ=environ) as running:
+        eventually(lambda: any(line.startswith("Press") for line in running.printed))
+        _, use = block.text.replace("datarobot-exporter ", "").splitlines()
+        assert use in "\n".join(running.printed)
+        assert " stuck\n" in setup.workspace.run(block.text, **environ)
+
+
+@runs("README.md", "python3 -m venv ~/datarobot-exporter")
 def install_and_run(block: Block, setup: Setup) -> None:
-    """Offline, into a directory; the dependencies are installed already."""
+    """Offline; the dependencies are installed already."""
+    (site,) = (path for path in sys.path if path.endswith("site-packages"))
     commands = changed(
         block.text,
         {
-            "pip install .": f"{OFFLINE} --target site .",
+            "~/": f"{setup.workspace.root}/home/",
+            "pip install .": f"{OFFLINE} .",
             "https://app.datarobot.com/api/v2": setup.simulator.url,
             "…": simulated_token("production"),
         },
     )
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with setup.workspace.running(commands, until="event=poll.summary account=default", **address):
-        assert (setup.workspace.root / "site/exporter/cli.py").exists()
-        assert (setup.workspace.root / "site/bin/datarobot-exporter").exists()
+    port = free_port()
+    environ = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}", "PYTHONPATH": site}
+    with setup.workspace.running(commands, until="event=exporter.started", **environ):
+        eventually(lambda: 'datarobot_up{account="default"} 1.0' in metrics(port))
+        assert (setup.workspace.root / "home/datarobot-exporter/bin/datarobot-exporter").exists()
+
+
+@runs("docs/getting-started.md", "datarobot-exporter --config.check")
+@runs("docs/command-line.md", "datarobot-exporter accounts check")
+def check_accounts(block: Block, setup: Setup) -> None:
+    setup.configure()
+    output = setup.workspace.run(block.text)
+    assert re.search(r"^production +yes +yes +1 +\d+ms$", output, re.MULTILINE)
+    assert re.search(r"^research +yes +yes +0 +\d+ms$", output, re.MULTILINE)
 
 
 @runs("README.md", "python3 -m venv /opt/datarobot-exporter")
@@ -236,7 +267,7 @@ def ask_for_tasks(block: Block, setup: Setup) -> None:
     output = setup.workspace.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
     assert f"production  {setup.task}  Dataset" in output
     assert f"\n{setup.task}\n" in output
-    assert re.search(r"^outcome +", output, re.MULTILINE)
+    assert re.search(r"^stuck +yes, limit 1h$", output, re.MULTILINE)
     assert "deleted" in output.splitlines()[-1]
 
 
@@ -251,20 +282,20 @@ def get_the_status(block: Block, setup: Setup) -> None:
     assert output == "default\n"
 
 
-@runs("docs/command-line.md", 'eval "$(_DATAROBOT_EXPORTER_COMPLETE=bash_source')
+@runs("docs/command-line.md", 'eval "$(datarobot-exporter completion bash)"')
 def complete(block: Block, setup: Setup) -> None:
     """In bash; of the other shells, which may be missing, only the script is generated."""
     bash, *others = block.text.splitlines()
     assert "_datarobot_exporter_completion" in setup.workspace.run(f"{bash}\ncomplete -p datarobot-exporter")
     for line, word in zip(others, ("compdef", "complete --no-files"), strict=True):
-        (script,) = re.findall(r"_DATAROBOT_EXPORTER_COMPLETE=\w+ datarobot-exporter", line)
+        (script,) = re.findall(r"datarobot-exporter completion \w+", line)
         assert word in setup.workspace.run(script)
 
 
 @runs("docs/command-line.md", "datarobot-exporter simulate --listen")
 def simulate(block: Block, setup: Setup) -> None:
     commands = changed(block.text, {"127.0.0.1:10073": f"127.0.0.1:{free_port()}"})
-    with setup.workspace.running(commands, until="DATAROBOT_API_TOKEN=simulated-staging"):
+    with setup.workspace.running(commands, until="credentials: simulated-staging"):
         pass
 
 
@@ -372,7 +403,7 @@ def see_that_it_works(block: Block, setup: Setup) -> None:
     assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
     flags = ["--web.listen-address=127.0.0.1:0"]
     with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: "event=poll.summary" in exporter.log)
+        eventually(lambda: "datarobot_up{" in metrics(exporter.port))
         output = setup.workspace.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
     assert 'datarobot_up{account="default"} 1.0' in output
 
