@@ -188,13 +188,13 @@ def demo(block: Block, setup: Setup) -> None:
 @runs("docs/command-line.md", "datarobot-exporter demo --write-config demo.yaml")
 def list_tasks_of_the_demo(block: Block, setup: Setup) -> None:
     """The demo prints these commands; its simulator has a free port here."""
-    environ = {"DATAROBOT_EXPORTER_DEMO_LISTEN": f"127.0.0.1:{free_port()}"}
-    flags = ["demo", "--web.listen-address=127.0.0.1:0"]
-    with RunningExporter(flags, cwd=setup.workspace.root, environ=environ) as running:
+    listen = f"127.0.0.1:{free_port()}"
+    flags = ["demo", "--listen", listen, "--web.listen-address=127.0.0.1:0"]
+    with RunningExporter(flags, cwd=setup.workspace.root) as running:
         eventually(lambda: any(line.startswith("Press") for line in running.printed))
         _, use = block.text.replace("datarobot-exporter ", "").splitlines()
         assert use in "\n".join(running.printed)
-        assert " stuck\n" in setup.workspace.run(block.text, **environ)
+        assert " stuck\n" in setup.workspace.run(block.text, DATAROBOT_EXPORTER_DEMO_LISTEN=listen)
 
 
 @runs("README.md", "python3 -m venv ~/datarobot-exporter")
