@@ -13,7 +13,7 @@ MINUTES ?= 20
 # Last, so that nothing of the machine is shadowed.
 export PATH := $(PATH):$(CURDIR)/$(BIN)
 
-# Run a program with arguments; where it is missing, CI fails and a desk is told.
+# Run a program with arguments; where it is missing, CI fails and a developer gets a message.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
 
 .PHONY: demo test bench soak lint test-every-python test-prometheus-3 requirements helm chart-files clean help

@@ -113,7 +113,7 @@ class _PlainConnection(_Bounded, HTTPConnection):  # type: ignore[misc] # a meth
     """Without TLS."""
 
 
-class _SecureConnection(_Bounded, HTTPSConnection):  # type: ignore[misc] # likewise
+class _SecureConnection(_Bounded, HTTPSConnection):  # type: ignore[misc] # both define the same methods
     """With TLS, to the API or to a proxy; its settings are read when it is opened."""
 
     def connect(self) -> None:
@@ -173,7 +173,7 @@ class BoundedAdapter(HTTPAdapter):
         pool_class: type[HTTPConnectionPool],
         connection_class: type[_Bounded],
         *args: Any,  # noqa: ANN401 the pool's
-        **kwargs: Any,  # noqa: ANN401 likewise
+        **kwargs: Any,  # noqa: ANN401 the parent's
     ) -> HTTPConnectionPool:
         pool: Any = pool_class(*args, **kwargs)
         pool.ConnectionCls = partial(connection_class, self._network)

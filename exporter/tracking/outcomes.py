@@ -72,7 +72,7 @@ class PendingLookup(msgspec.Struct, kw_only=True):
         status: The last listed one, in the exporter's vocabulary.
         task_type: As in the label.
         created: Unix seconds on the server's clock, or None if it is not known.
-        since: When the first listing without it was taken, likewise.
+        since: When the first listing without it was taken, on the same clock.
         failures: Lookups that said nothing.
         next_poll: Number of the poll that looks it up next.
         is_open: Whether the last lookup found it open: the listing had missed it.

@@ -124,9 +124,9 @@ class Poller:
                 last = self._last
                 if last is not self:
                     self._tracker.take_over(last._tracker)  # noqa: SLF001 of the same class
-                    self._published = last._published  # noqa: SLF001 likewise
+                    self._published = last._published  # noqa: SLF001 of the same class
                     self._source.clock_offset = self._published.clock_offset
-                    due = last._due if self._published.telemetry.up else due  # noqa: SLF001 likewise
+                    due = last._due if self._published.telemetry.up else due  # noqa: SLF001 of the same class
                 self._former = None
             self.run(min(max(0.0, due - self._monotonic()), self.account.poll.interval))
 
@@ -134,7 +134,7 @@ class Poller:
         self._start(run)
 
     def stop(self) -> None:
-        """Tell the loop to end; a poll under way is given up."""
+        """Make the loop end; a poll under way is given up."""
         self._stop.set()
 
     def join(self, timeout: float) -> None:
@@ -152,7 +152,7 @@ class Poller:
 
         Args:
             delay: As for :meth:`start`.
-            offset: Likewise.
+            offset: As for :meth:`start`.
         """
         interval, began = self.account.poll.interval, self._monotonic()
         self._due = start = began + delay

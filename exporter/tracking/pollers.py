@@ -89,7 +89,7 @@ class Pollers:
         )
 
     def stop(self) -> None:
-        """Tell all loops to end."""
+        """Make all loops end."""
         for poller in self._pollers:
             poller.stop()
 

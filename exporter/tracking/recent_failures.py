@@ -21,7 +21,7 @@ class RecentFailures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         failed: The last outcomes ERROR and EXPIRED, latest first; at most `MOST_RECENT`.
-        cancelled: The last outcomes ABORTED, likewise.
+        cancelled: The last outcomes ABORTED, in the same order.
         observed: When tasks failed within the last hour, and how many. Polls within five seconds of each
             other share an entry, which bounds the number of entries.
     """

@@ -131,11 +131,11 @@ class Tracker:
     def take_over(self, former: "Tracker") -> None:
         """Continue where a tracker of the same tasks has stopped for good."""
         if former._is_ready:  # noqa: SLF001 of the same class
-            self._resume(former._inventory, former._outcomes)  # noqa: SLF001 likewise
+            self._resume(former._inventory, former._outcomes)  # noqa: SLF001 of the same class
             self.known = former.known
-            self._state = former._state  # noqa: SLF001 likewise
-            self._saved_revision = former._saved_revision  # noqa: SLF001 likewise
-            self._shown_revision = former._shown_revision  # noqa: SLF001 likewise
+            self._state = former._state  # noqa: SLF001 of the same class
+            self._saved_revision = former._saved_revision  # noqa: SLF001 of the same class
+            self._shown_revision = former._shown_revision  # noqa: SLF001 of the same class
 
     def poll(self, deadline: float) -> None:
         """Read the listing, look up what vanished, save what changed, and only then show it.
@@ -145,7 +145,7 @@ class Tracker:
 
         Raises:
             ApiError: The listing is incomplete; nothing has changed.
-            Interrupted: The exporter is stopping; likewise.
+            Interrupted: The exporter is stopping; nothing has changed.
         """
         if not self._is_ready:
             remembered = self._state.load() if self._state else None
