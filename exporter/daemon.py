@@ -143,7 +143,7 @@ class Daemon:
 
         Raises:
             ConfigError: It is invalid; nothing has changed.
-            ReloadFailed: A reload is under way already, or the new pollers could not be started; nothing has changed.
+            ReloadFailed: A reload is under way already, or the new pollers could not be started.
         """
         if not self._reloading.acquire(blocking=False):
             raise ReloadFailed("a reload is under way already; try again when it has ended")
