@@ -1,14 +1,13 @@
 """Version and build of the installed distribution."""
 
+import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 
-class Build(msgspec.Struct, frozen=True):
+class Build(NamedTuple):
     """Where a distribution comes from; empty strings if that is not known.
 
     Attributes:
@@ -23,7 +22,7 @@ class Build(msgspec.Struct, frozen=True):
 def read_build(path: Path) -> Build:
     """Read the file that image and release builds add to the package; there is none in a checkout."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Build)
+        return Build(**json.loads(path.read_bytes()))
     except FileNotFoundError:
         return Build()
 

@@ -15,7 +15,7 @@ from statuses import make_exporter, make_status
 
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, ReloadFailed
 from exporter.web.server import WebServer, listen, make_app
 from exporter.web.status import ExporterStatus
 
@@ -39,6 +39,7 @@ class FakeExporter:
         self.pending_accounts: list[str] = []
         self.reloads = 0
         self.errors: list[str] = []
+        self.refusal = ""
 
     def stalled(self) -> list[str]:
         return self.stalled_accounts
@@ -50,6 +51,8 @@ class FakeExporter:
         self.reloads += 1
         if self.errors:
             raise ConfigError(self.errors)
+        if self.refusal:
+            raise ReloadFailed(self.refusal)
 
     def configuration(self) -> str:
         return "accounts: []\n"

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from exporter import config
 from exporter.config import Config
-from exporter.daemon import Daemon
+from exporter.daemon import Daemon, _check_descriptors
 from exporter.errors import ConfigError, ReloadFailed
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
@@ -211,3 +211,14 @@ def test_an_account_that_comes_back_waits_for_its_former_poller(
     release.set()
     eventually(lambda: again.polls > 0)
     assert former.has_ended()
+
+
+@pytest.mark.parametrize(("limit", "is_logged"), [(49, True), (50, False)])
+def test_more_accounts_than_file_descriptors_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, limit: int, *, is_logged: bool
+) -> None:
+    """Some are kept for the endpoint, and some for everything else."""
+    monkeypatch.setattr("exporter.daemon.raise_limit", lambda: limit)
+    with capture_logs() as logs:
+        _check_descriptors(2)
+    assert [line["event"] for line in logs] == ["config.warning"] * is_logged

@@ -1,7 +1,9 @@
 """The command `completion`: print the script that completes commands, flags and values in a shell."""
 
+from typing import cast
+
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import ShellComplete, get_completion_class
 
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -21,6 +23,5 @@ def completion(context: click.Context, /, *, shell: str) -> None:
       datarobot-exporter completion fish | source         # in ~/.config/fish/config.fish
     """  # noqa: D301 click's mark for text that it must not wrap
     variable = f"_{_PROGRAM}_complete".replace("-", "_").upper()
-    script = get_completion_class(shell)
-    if script is not None:
-        click.echo(script(context.find_root().command, {}, _PROGRAM, variable).source())
+    script = cast("type[ShellComplete]", get_completion_class(shell))  # the choice allows no other shell
+    click.echo(script(context.find_root().command, {}, _PROGRAM, variable).source())

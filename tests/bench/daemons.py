@@ -7,6 +7,7 @@ from statistics import median
 from typing import Final
 
 import msgspec
+import yaml
 from accounts import TOKEN, write_accounts
 from conftest import eventually
 from running import RunningExporter
@@ -100,10 +101,15 @@ def measure_fleet(directory: Path, *, accounts: int, interval: float, seconds: f
     names = [f"account-{number}" for number in range(accounts)]
     command = ["simulate", "--listen=127.0.0.1:0", *(f"--account={name}=steady" for name in names)]
     with RunningExporter(command, cwd=directory) as simulator:
-        eventually(lambda: len(simulator.printed) == accounts + 1)
-        endpoint, *tokens = (line.split("=", 1)[1].split("  #")[0] for line in simulator.printed)
+        eventually(lambda: any(line.startswith("#") for line in simulator.printed))
+        printed = yaml.safe_load("\n".join(simulator.printed))["accounts"]
         file = directory / "fleet.json"
-        write_accounts(file, [endpoint] * accounts, tokens=tokens, interval=interval)
+        write_accounts(
+            file,
+            [account["endpoint"] for account in printed],
+            tokens=[account["authorization"]["credentials"] for account in printed],
+            interval=interval,
+        )
         return _measure(file, source="simulator", accounts=accounts, interval=interval, seconds=seconds)
 
 

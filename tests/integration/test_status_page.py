@@ -565,7 +565,9 @@ def test_a_page_of_another_version_is_reloaded(visit: Visit) -> None:
 
 
 def test_the_demo(browser: Browser, tmp_path: Path) -> None:
-    with RunningExporter(["demo", "--web.listen-address=127.0.0.1:0"], cwd=tmp_path) as exporter:
+    with RunningExporter(
+        ["demo", "--web.listen-address=127.0.0.1:0", "--log.level=info"], cwd=tmp_path
+    ) as exporter:
         eventually(lambda: exporter.get("/-/ready").ok)
         context = browser.new_context()
         page = context.new_page()

@@ -34,7 +34,7 @@ def test_getting_started_leads_to_an_alert(tmp_path: Path) -> None:
     assert (stuck["labels"]["account"], stuck["labels"]["task_type"]) == ("production", "Dataset")
     assert re.search(r"^DataRobotTaskStuck .* active", output, re.MULTILINE)
     assert "\nticket\n" in output
-    assert re.search(r"^production +\S+ +Dataset +RUNNING .* stuck ", output, re.MULTILINE)
+    assert re.search(r"^production +\S+ +Dataset +RUNNING .* stuck$", output, re.MULTILINE)
     ended = 'datarobot_tasks_finished_total{account="production",status="COMPLETED",task_type="Dataset"} 1.0'
     assert ended in output
     assert not (workspace.root / "trial").exists()

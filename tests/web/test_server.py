@@ -141,7 +141,8 @@ def test_unknown_paths_are_404(url: str, path: str) -> None:
     response = get(f"{url}{path}")
     assert (response.status_code, response.text) == (
         404,
-        "Not found; the paths are /metrics, /, /-/healthy, /-/ready, POST /-/reload, /config.\n",
+        "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, "
+        "POST /-/reload, /config.\n",
     )
 
 
@@ -168,6 +169,17 @@ def test_a_failed_reload_returns_the_errors(exporter: FakeExporter) -> None:
         response = requests.post(f"{url}/-/reload", timeout=10)
         assert (response.status_code, response.text) == (500, "config.yaml: wrong\nconfig.yaml: wrong too\n")
     assert exporter.reloads == 2
+
+
+def test_a_reload_that_is_refused_says_why() -> None:
+    exporter = FakeExporter()
+    exporter.refusal = "a reload is under way already"
+    with served(make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)) as port:
+        response = requests.post(f"http://127.0.0.1:{port}/-/reload", timeout=30)
+    assert (response.status_code, response.text) == (
+        500,
+        "Reload failed: a reload is under way already.\n",
+    )
 
 
 def test_metrics_at_the_root_replace_the_status_page() -> None:
