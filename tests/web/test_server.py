@@ -141,8 +141,10 @@ def test_unknown_paths_are_404(url: str, path: str) -> None:
     response = get(f"{url}{path}")
     assert (response.status_code, response.text) == (
         404,
-        "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, "
-        "POST /-/reload, /config.\n",
+        (
+            "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, "
+            "POST /-/reload, /config.\n"
+        ),
     )
 
 
