@@ -83,7 +83,7 @@ class Daemon:
         self._loaded_at = time.time()
         self._load_successful = True
         self._pollers = Pollers(self._make_poller, config.accounts)
-        self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry(auto_describe=True)
         self.registry.register(SnapshotCollector(self._views, self._process, exemplars=config.web.exemplars))
         if process_metrics:
             ProcessCollector(registry=self.registry)
@@ -126,7 +126,7 @@ class Daemon:
         _notify_systemd()
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:
             with contextlib.suppress(ConfigError, ReloadFailed):  # logged already
-                self.reload()
+                self.reload(wait=True)
         for number in STOP_SIGNALS:
             signal.signal(number, _end_at_once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -138,14 +138,17 @@ class Daemon:
         if not served:
             raise ServingEnded("the endpoint stopped serving; its own log line says why")
 
-    def reload(self) -> None:
+    def reload(self, *, wait: bool = False) -> None:
         """Read the configuration again and apply it; accounts that did not change keep running as they are.
+
+        Args:
+            wait: Whether to wait for a reload that is under way already, instead of failing.
 
         Raises:
             ConfigError: It is invalid; nothing has changed.
             ReloadFailed: A reload is under way already, or the new pollers could not be started.
         """
-        if not self._reloading.acquire(blocking=False):
+        if not self._reloading.acquire(blocking=wait):
             raise ReloadFailed("a reload is under way already; try again when it has ended")
         try:
             self._reload()

@@ -6,6 +6,7 @@
     ├── ConfigError             the configuration or a flag is invalid
     ├── AddressUnavailable      the listening address is in use or not there yet
     ├── ReloadFailed            a valid configuration could not be applied
+    ├── StateUnavailable        the state file cannot be read now
     ├── ServingEnded            the web server stopped by itself
     ├── Interrupted             the exporter is stopping
     └── ApiError                a request to DataRobot failed
@@ -44,6 +45,10 @@ class ConfigError(ExporterError):
 
 class AddressUnavailable(ExporterError):
     """The endpoint cannot listen on its address now; later it may."""
+
+
+class StateUnavailable(ExporterError):
+    """The state file cannot be read now; later it may be. Polling without it would lose what it holds."""
 
 
 class ReloadFailed(ExporterError):

@@ -150,7 +150,7 @@ def test_pollers_that_were_started_by_a_failed_reload_are_stopped(
 
 
 def test_a_second_reload_is_refused_at_once(daemon: Daemon, load: Loader) -> None:
-    """It must not queue in a thread that a scrape needs."""
+    """It must not queue in a thread that a scrape needs; the signals' own thread may wait."""
     entered, leave = threading.Event(), threading.Event()
     current = load.current
 
@@ -165,9 +165,12 @@ def test_a_second_reload_is_refused_at_once(daemon: Daemon, load: Loader) -> Non
     entered.wait(30.0)
     with pytest.raises(ReloadFailed, match="a reload is under way"):
         daemon.reload()
+    second = threading.Thread(target=daemon.reload, kwargs={"wait": True})
+    second.start()
     leave.set()
     first.join(30.0)
-    daemon.reload()
+    second.join(30.0)
+    assert not second.is_alive()
 
 
 def test_an_invalid_configuration_changes_nothing(daemon: Daemon) -> None:

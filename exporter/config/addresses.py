@@ -21,6 +21,7 @@ _LINK: Final = "https://wiki.example.com/datarobot-exporter"
 _RESERVED_PATHS: Final = ("/config", "/api/v1/status", "/-/healthy", "/-/ready", "/-/reload")
 _PATH: Final = re.compile("/[A-Za-z0-9._~/-]*")
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
+_LONGEST_WORD: Final = 12
 _HIGHEST_PORT: Final = 65_535
 _WITHOUT_SECRET: Final = re.compile("[^@?#]*")
 
@@ -121,9 +122,12 @@ def _split(text: str, *, example: str) -> SplitResult:
         raise ValueError(f"{named} holds a character that is not valid in a URL; {expected}")
     if "://" not in text:
         with_scheme = f"{example.partition('://')[0]}://{text}"
-        if text and named != "the value":
-            expected = f"expected {quoted(with_scheme)}"
-        raise ValueError(f"{named} has no scheme; {expected}")
+        # A long word without dot and port is hardly a host: a token may have got into the place of the URL.
+        if named == "the value" or (len(text) > _LONGEST_WORD and not {".", ":"} & {*text}):
+            raise ValueError(f"the value has no scheme; {expected}")
+        if not text:
+            raise ValueError(f"{named} has no scheme; {expected}")
+        raise ValueError(f"{named} has no scheme; expected {quoted(with_scheme)}")
     try:
         url = urlsplit(text)
         host, _port = url.hostname, url.port

@@ -207,6 +207,8 @@ def _checked(text: str) -> str:
         raise _TokenError("empty", f"is empty; {_EXPECTED}")
     if len(token) > 1 and token[0] == token[-1] in "\"'":
         raise _TokenError("quotes", f"has quotes around it; {NO_QUOTES}")
+    if token.startswith(("http://", "https://")):
+        raise _TokenError("url", f"is a URL; {_EXPECTED}: are endpoint and token in each other's place?")
     if any(character.isspace() for character in token):
         raise _TokenError("white_space", f"holds white space in its middle; {_EXPECTED}, without 'Bearer'")
     if not (token.isascii() and token.isprintable()):

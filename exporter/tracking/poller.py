@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from exporter.config import Account
-from exporter.errors import ApiError, Interrupted
+from exporter.errors import ApiError, Interrupted, StateUnavailable
 from exporter.telemetry import Telemetry
 from exporter.tracking.state_file import StateFile
 from exporter.tracking.tracker import TaskSource, Tracked, Tracker
@@ -178,6 +178,8 @@ class Poller:
             return False
         except ApiError as failed:
             failure, error = failed.reason, str(failed)
+        except StateUnavailable as failed:
+            failure, error = "internal", str(failed)
         except Exception:
             log.exception("poll.crashed", account=self.account.name)
             failure, error = "internal", "a defect of the exporter; see poll.crashed"

@@ -16,7 +16,7 @@ from typing import IO, Final
 import msgspec
 import structlog
 
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, StateUnavailable
 from exporter.tracking.exemplars import Exemplars
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
@@ -28,6 +28,16 @@ _APPLICATION: Final = 0x44525445
 _VERSION: Final = 2
 _LISTED, _PENDING, _RESOLVED = range(3)
 _SUFFIX: Final = ".db"
+_PASSING: Final = frozenset(
+    (
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+    )
+)
 _UNREADABLE: Final = (sqlite3.Error, OSError, ValueError, TypeError, RecursionError)
 
 log = structlog.get_logger()
@@ -133,7 +143,11 @@ class StateFile:
         self._write = 0
 
     def load(self) -> tuple[Inventory, Outcomes] | None:
-        """Return what was saved last, or None. A file that is not ours to read is renamed."""
+        """Return what was saved last, or None. A file that is not ours to read is renamed.
+
+        Raises:
+            StateUnavailable: It cannot be opened now: another program has locked it, for instance.
+        """
         if not self._path.exists():
             return None
         try:
@@ -145,6 +159,8 @@ class StateFile:
                 head = msgspec.json.decode(_head(connection), type=_Head)
                 remembered = _remembered(head, connection.execute("SELECT id, place, record FROM task"))
         except _UNREADABLE as error:
+            if _may_pass(error) and not self._path.is_dir():
+                raise StateUnavailable(f"{self._path} cannot be read: {error}") from error
             self._quarantine("damaged", str(error))
             return None
         if (head.account, head.endpoint) != (self._account, self._endpoint):
@@ -172,6 +188,7 @@ class StateFile:
             failures=outcomes.failures,
         )
         try:
+            self._path.touch(mode=0o600)
             with _connected(self._path) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 ids: Iterable[str] = outcomes.changed
@@ -208,8 +225,15 @@ class StateFile:
 
 @contextlib.contextmanager
 def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=1.0)) as connection:
         yield connection
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a file that could not be read may be sound: locked, not permitted, on a failing disk."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+    return isinstance(error, OSError)
 
 
 def _create(connection: sqlite3.Connection) -> None:

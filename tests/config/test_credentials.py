@@ -59,6 +59,10 @@ def test_a_token_of_exactly_64_kib_is_taken(file: Path) -> None:
         ("abcé".encode(), "holds more than printable ASCII characters; expected the token alone"),
         (b"abc\xff", "holds more than printable ASCII characters; expected the token alone"),
         (b"abc\x00def", "holds more than printable ASCII characters; expected the token alone"),
+        (
+            b"https://app.datarobot.com/api/v2",
+            "is a URL; expected the token alone: are endpoint and token in each other's place?",
+        ),
         (b'"abc"', "has quotes around it; expected none: docker --env-file keeps the quotes of a value"),
         (b"'abc'", "has quotes around it; expected none: docker --env-file keeps the quotes of a value"),
         (b"x" * 65_537, "is larger than 64 KiB; expected the token alone"),

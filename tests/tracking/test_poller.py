@@ -22,6 +22,7 @@ from exporter.errors import (
     RateLimited,
     RequestTimedOut,
     ServerError,
+    StateUnavailable,
 )
 from exporter.telemetry import POLL_FAILURE_REASONS, Telemetry
 from exporter.tracking.poller import Poller
@@ -126,6 +127,7 @@ class TestPoll:
             (RequestTimedOut("late"), "timeout"),
             (Malformed("odd"), "malformed"),
             (ZeroDivisionError("a defect"), "internal"),
+            (StateUnavailable("locked"), "internal"),
         ],
     )
     def test_that_fails_leaves_what_is_known_and_says_why(

@@ -18,7 +18,7 @@ from conftest import DEADLINE_SECONDS
 from fakes import Clock, FakeSource, finished, make_task, make_tracker
 from structlog.testing import capture_logs
 
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, StateUnavailable
 from exporter.telemetry import Histogram, Telemetry
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
@@ -450,3 +450,40 @@ class TestTracker:
             source.list(a=status)
             tracker.poll(inf)
         assert (telemetry.state_write_failures, tracker._outcomes.changed) == (None, set())
+
+
+def test_a_file_that_is_locked_is_kept_and_read_later(tmp_path: Path) -> None:
+    """By a backup, for instance; polling without it would start the counters at 0."""
+    inventory, outcomes = make_state()
+    make_file(tmp_path).save(inventory, outcomes)
+    source = FakeSource()
+    source.list(a="RUNNING")
+    tracker = make_tracker(source, state=make_file(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "one.db", isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StateUnavailable, match="database is locked"):
+            tracker.poll(inf)
+        with pytest.raises(OSError, match="database is locked"):
+            make_file(tmp_path).save(inventory, outcomes)
+    assert logs == []
+    tracker.poll(inf)
+    assert finished(tracker)["ERROR"] == 1
+
+
+def test_a_file_that_another_user_owns_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory, outcomes = make_state()
+    make_file(tmp_path).save(inventory, outcomes)
+
+    def refuse(*_arguments: object, **_options: object) -> sqlite3.Connection:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", refuse)
+        with pytest.raises(StateUnavailable, match="Permission denied"):
+            make_file(tmp_path).load()
+    assert make_file(tmp_path).load() is not None
+
+
+def test_the_file_is_for_our_eyes_only(tmp_path: Path) -> None:
+    make_file(tmp_path).save(*make_state())
+    assert (tmp_path / "one.db").stat().st_mode & 0o777 == 0o600
