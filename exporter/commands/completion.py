@@ -1,17 +1,17 @@
 """The command `completion`: print the script that completes commands, flags and values in a shell."""
 
-from typing import cast
+from typing import Final
 
 import click
-from click.shell_completion import ShellComplete, get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 
-_SHELLS = ("bash", "zsh", "fish")
-_PROGRAM = "datarobot-exporter"
+_SCRIPTS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+_PROGRAM: Final = "datarobot-exporter"
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(_SHELLS), metavar="bash|zsh|fish")
+@click.argument("shell", type=click.Choice([*_SCRIPTS]), metavar="bash|zsh|fish")
 @click.pass_context
 def completion(context: click.Context, /, *, shell: str) -> None:
     """Print a shell completion script.
@@ -23,5 +23,4 @@ def completion(context: click.Context, /, *, shell: str) -> None:
       datarobot-exporter completion fish | source         # in ~/.config/fish/config.fish
     """  # noqa: D301 click's mark for text that it must not wrap
     variable = f"_{_PROGRAM}_complete".replace("-", "_").upper()
-    script = cast("type[ShellComplete]", get_completion_class(shell))  # the choice allows no other shell
-    click.echo(script(context.find_root().command, {}, _PROGRAM, variable).source())
+    click.echo(_SCRIPTS[shell](context.find_root().command, {}, _PROGRAM, variable).source())

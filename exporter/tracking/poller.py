@@ -110,9 +110,8 @@ class Poller:
 
         Args:
             former: The account's poller until now.
-            same_tasks: Whether it polls the same tasks: then what it knows is shown meanwhile, and kept. The
-                account keeps its place in the interval, so that a fleet does not poll in step after a reload;
-                only after a failed poll the next one is immediate, as the change may have fixed the cause.
+            same_tasks: Whether it polls the same tasks: then what it knows is kept, and so is the account's place
+                in the interval, unless its last poll failed: the change may have fixed the cause.
         """
         self._former, self._same_tasks = former, same_tasks
 
@@ -176,10 +175,8 @@ class Poller:
             self._tracker.poll(started + self.account.poll.timeout)
         except Interrupted:
             return False
-        except ApiError as failed:
-            failure, error = failed.reason, str(failed)
-        except StateUnavailable as failed:
-            failure, error = "internal", str(failed)
+        except (ApiError, StateUnavailable) as failed:
+            failure, error = getattr(failed, "reason", "internal"), str(failed)
         except Exception:
             log.exception("poll.crashed", account=self.account.name)
             failure, error = "internal", "a defect of the exporter; see poll.crashed"
@@ -256,7 +253,7 @@ class Poller:
     def _publish(self, *, complete: bool) -> None:
         """Replace what scrapes read, at once and as a whole."""
         self._published = Published(
-            tracked=self._tracker.known,
+            tracked=self._tracker.published(),
             telemetry=self._telemetry.copy(),
             clock_offset=self._source.clock_offset,
             complete_at=self._monotonic() if complete else self._published.complete_at,

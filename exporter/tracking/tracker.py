@@ -174,6 +174,10 @@ class Tracker:
             self.known = self._show(found, changes.now)
             log_outcomes(self._account.name, found)
 
+    def published(self) -> Tracked:
+        """Return `known`, with the failures of earlier processes also before the first complete poll."""
+        return msgspec.structs.replace(self.known, failures=self._outcomes.failures)
+
     def server_time(self) -> float:
         """Return Unix seconds on the server's clock, as far as it is known."""
         return self._clock() + (self._source.clock_offset or 0.0)
@@ -196,8 +200,6 @@ class Tracker:
             outcomes.revision += 1
         outcomes.looks_up = tasks.outcomes
         self._inventory, self._outcomes = inventory, outcomes
-        if outcomes.failures != self.known.failures:
-            self.known = msgspec.structs.replace(self.known, failures=outcomes.failures)
         self._is_ready = True
 
     def _read(self, deadline: float) -> Listing:

@@ -135,7 +135,7 @@ def test_failures_that_are_listed_or_looked_up_survive_a_restart(tmp_path: Path)
     source.error = ServerError("503")
     with pytest.raises(ServerError):
         restarted.poll(1.0)
-    assert restarted.known.failures == failures
+    assert restarted.published().failures == failures
     source.error = None
     restarted.poll(1.0)
     assert restarted.known.failures == failures
