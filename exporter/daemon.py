@@ -28,7 +28,7 @@ from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import Telemetry
 from exporter.tracking.poller import Poller
 from exporter.tracking.pollers import Pollers
-from exporter.tracking.state_file import StateDirectory
+from exporter.tracking.state_directory import StateDirectory
 from exporter.tracking.view import AccountView
 from exporter.version import BUILD, VERSION
 from exporter.web.descriptors import RESERVED, raise_limit

@@ -1,22 +1,21 @@
-"""What survives a restart: one SQLite file per account, in a directory of our own.
+"""What survives a restart of one account: an SQLite file.
 
 Each poll writes what it changed, in one transaction: a process that is killed leaves the state of the last
 complete write.
 """
 
 import contextlib
-import fcntl
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 import structlog
 
-from exporter.errors import ConfigError, StateUnavailable
+from exporter.errors import StateUnavailable
 from exporter.tracking.exemplars import Exemplars
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
@@ -27,7 +26,7 @@ from exporter.tracking.task_types import TaskTypes
 _APPLICATION: Final = 0x44525445
 _VERSION: Final = 2
 _LISTED, _PENDING, _RESOLVED = range(3)
-_SUFFIX: Final = ".db"
+SUFFIX: Final = ".db"
 _PASSING: Final = frozenset(
     (
         sqlite3.SQLITE_PERM,
@@ -66,65 +65,6 @@ class _Head(msgspec.Struct, kw_only=True):
     counted: set[str]
     reported: set[str]
     failures: RecentFailures = RecentFailures()
-
-
-class StateDirectory:
-    """A directory that this process alone uses, from here to its end.
-
-    Args:
-        path: Is created if it is missing.
-
-    Raises:
-        ConfigError: It cannot be written, or another exporter uses it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock: IO[bytes] = (path / "lock").open("ab")
-            probe = path / ".writable"
-            probe.unlink(missing_ok=True)
-            probe.touch(exist_ok=False)
-            probe.unlink()
-        except OSError as error:
-            raise ConfigError(
-                [f"state.directory: cannot write in {path}: {error.strerror}; expected one of our own"]
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise ConfigError(
-                [f"state.directory: {path} is used by another exporter; expected a directory for each"]
-            ) from error
-        except OSError as error:
-            self._lock.close()
-            raise ConfigError(
-                [f"state.directory: cannot lock {path}: {error.strerror}; expected one that can be locked"]
-            ) from error
-
-    def file(self, account: str, endpoint: str) -> "StateFile":
-        """Return the file of an account."""
-        return StateFile(self._path / f"{account}{_SUFFIX}", account, endpoint)
-
-    def remove(self, *, unless: Callable[[str], bool]) -> None:
-        """Remove the files of accounts that another exporter polls now.
-
-        It counts what finishes meanwhile. Should an account come back, what its file remembers would count
-        twice.
-
-        Args:
-            unless: Whether an account of that name is still ours.
-        """
-        for path in sorted(self._path.glob(f"*{_SUFFIX}")):
-            if not unless(path.stem) and _is_state(path):
-                _unlink(path)
-                log.info("state.removed", account=path.stem)
-
-    def release(self) -> None:
-        """Let another process use it."""
-        self._lock.close()
 
 
 class StateFile:
@@ -304,7 +244,7 @@ def _remembered(head: _Head, rows: Iterable[Row]) -> tuple[Inventory, Outcomes]:
     return inventory, outcomes
 
 
-def _is_state(path: Path) -> bool:
+def is_state(path: Path) -> bool:
     """Whether a file is one of ours, and not somebody else's in the same directory."""
     try:
         with _connected(path) as connection:
@@ -313,7 +253,8 @@ def _is_state(path: Path) -> bool:
         return False
 
 
-def _unlink(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a state file and what SQLite may have left beside it."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):

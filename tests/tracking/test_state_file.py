@@ -22,7 +22,8 @@ from exporter.errors import ConfigError, StateUnavailable
 from exporter.telemetry import Histogram, Telemetry
 from exporter.tracking.inventory import Inventory
 from exporter.tracking.outcomes import Counts, Outcomes, PendingLookup, Resolved
-from exporter.tracking.state_file import StateDirectory, StateFile
+from exporter.tracking.state_directory import StateDirectory
+from exporter.tracking.state_file import StateFile
 from exporter.tracking.task_types import TaskTypes
 from exporter.tracking.tracker import Tracker
 
@@ -294,7 +295,7 @@ class TestDirectory:
         with pytest.raises(ConfigError, match="is used by another exporter"):
             StateDirectory(tmp_path)
         take = (
-            "import sys, pathlib, exporter.tracking.state_file as s, exporter.errors as e\n"
+            "import sys, pathlib, exporter.tracking.state_directory as s, exporter.errors as e\n"
             "try: s.StateDirectory(pathlib.Path(sys.argv[1]))\n"
             "except e.ConfigError as error: sys.exit(str(error))\n"
         )
