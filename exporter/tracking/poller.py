@@ -110,8 +110,8 @@ class Poller:
 
         Args:
             former: The account's poller until now.
-            same_tasks: Whether it polls the same tasks: then what it knows is kept, and its place in the interval,
-                unless its last poll failed: the change may have fixed the cause.
+            same_tasks: Whether it polls the same tasks: then what it knows is kept, and its place in the
+                interval, unless its last poll failed: the change may have fixed the cause.
         """
         self._former, self._same_tasks = former, same_tasks
 
