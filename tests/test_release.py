@@ -78,6 +78,7 @@ def test_the_released_package_names_its_repository(tmp_path: Path) -> None:
         "Source": "https://example/fork",
         "Changelog": "https://example/fork/blob/v1.2.0/CHANGELOG.md",
         "Issues": "https://example/fork/issues",
+        "DataRobot": "https://docs.datarobot.com/",
     }
 
 
