@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 
 _DASHBOARD: Final = Path(__file__).parent.parent / "dashboards" / "datarobot-tasks.json"
-_MINUTES: Final = 15
+_MINUTES: Final = 12
 _STEP_SECONDS: Final = 15
 _TYPES: Final = {"stat", "timeseries"}
 _END: Final = 39
@@ -106,7 +106,7 @@ def _lines(axes: Axes, prometheus: str, panel: dict[str, Any], *, now: float) ->
     handles, labels = axes.get_legend_handles_labels()
     below: Any = {
         "loc": "upper left",
-        "bbox_to_anchor": (0, -0.1),
+        "bbox_to_anchor": (0, -0.08),
         "ncols": 2,
         "fontsize": 6,
         "frameon": False,
@@ -115,13 +115,13 @@ def _lines(axes: Axes, prometheus: str, panel: dict[str, Any], *, now: float) ->
 
 
 def draw(prometheus: str, picture: Path) -> None:
-    """Draw the rows of panels above the durations, of the last 15 minutes."""
+    """Draw the rows of panels above the durations, of the last minutes."""
     panels = json.loads(_DASHBOARD.read_text(encoding="utf-8"))["panels"]
     drawn = [panel for panel in panels if panel["type"] in _TYPES and panel["gridPos"]["y"] < _END]
     rows = [list(row) for _, row in groupby(drawn, key=lambda panel: panel["gridPos"]["y"])]
     now = time.time()
     with style.context("dark_background"), rc_context(_STYLE):
-        figure = Figure(figsize=(14, 13), layout=ConstrainedLayoutEngine(h_pad=0.3, w_pad=0.15))
+        figure = Figure(figsize=(14, 13.5), layout=ConstrainedLayoutEngine(h_pad=0.33, w_pad=0.15))
         parts: Any = figure.subfigures(len(rows), height_ratios=[row[0]["gridPos"]["h"] for row in rows])
         for part, row in zip(parts, rows, strict=True):
             for axes, panel in zip(part.subplots(1, len(row)), row, strict=True):
