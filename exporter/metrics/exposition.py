@@ -116,7 +116,7 @@ class Family(Metric):
         samples: list[LibrarySample] = family.samples
         return samples
 
-    def lines(self, *, with_exemplars: bool = False) -> str:
+    def lines(self, *, with_exemplars: bool) -> str:
         """Return the sample lines, which are the same in both formats except for exemplars."""
         lines: list[str] = []
         for source in self._sources:
