@@ -30,27 +30,24 @@ def open_files() -> int:
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
     with limit_of(64):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        limit = raise_limit()
-        assert limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        assert limit == min(hard, 65_536)
-        assert raise_limit() == limit
+        assert raise_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 65_536)
 
 
 @pytest.mark.parametrize(
-    ("limits", "limit"),
+    ("soft", "hard", "limit"),
     [
-        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), 65_536),
-        ((1024, resource.RLIM_INFINITY), 1024),
-        ((100_000, 100_000), 100_000),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 65_536),
+        (1024, resource.RLIM_INFINITY, 1024),
+        (100_000, 100_000, 100_000),
     ],
 )
 def test_a_limit_that_cannot_or_need_not_be_raised_stays(
-    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], limit: int
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, limit: int
 ) -> None:
     def refuse(_resource: int, _limits: tuple[int, int]) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
-    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert raise_limit() == limit
 
