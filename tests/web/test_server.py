@@ -3,11 +3,13 @@
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 
 import pytest
 import requests
+from conftest import eventually
 from serving import FakeExporter, served
 
 from exporter.config import ListenAddress
@@ -22,13 +24,17 @@ def url() -> Iterator[str]:
 
 
 def get(url: str, **headers: str) -> requests.Response:
-    return requests.get(
-        url, timeout=10, headers={key.replace("_", "-"): value for key, value in headers.items()}
-    )
+    return requests.get(url, timeout=30, headers=headers)
 
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PLAIN: Final = "text/plain; charset=utf-8"
+HTML: Final = "text/html; charset=utf-8"
+JSON: Final = "application/json"
+NOT_FOUND: Final = (
+    "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, POST /-/reload, /config.\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -63,117 +69,75 @@ def test_the_format_of_metrics_is_negotiated(url: str, accept: str, content_type
     ],
 )
 def test_compression_is_negotiated(url: str, path: str, accepted: str, encoding: str | None) -> None:
-    response = get(f"{url}{path}", Accept_Encoding=accepted)
+    response = get(f"{url}{path}", **{"Accept-Encoding": accepted})
     assert response.headers.get("Content-Encoding") == encoding
     assert "apples" in response.text or "production" in response.text
 
 
-def test_metrics_can_be_selected_by_name(url: str) -> None:
-    response = get(f"{url}/metrics?name[]=pears_total")
-    assert "pears_total 0.0" in response.text
+@pytest.mark.parametrize(
+    ("request_line", "status", "content_type", "text"),
+    [
+        ("HEAD /metrics", 200, TEXT, ""),
+        ("GET /metrics?name[]=pears_total", 200, TEXT, "# TYPE pears_total counter\npears_total 0.0\n"),
+        ("GET /?account=production", 200, HTML, 'id="account-production"'),
+        ("GET /?account=staging", 404, HTML, "There is no account"),
+        ("GET /api/v1/status", 200, JSON, '"account":"production"'),
+        ("GET /api/v1/status?account=production", 200, JSON, '"account":"production"'),
+        ("GET /api/v1/status?account=staging", 404, JSON, '"accounts":[]'),
+        ("GET /config", 200, PLAIN, "accounts: []\n"),
+        ("POST /-/reload", 403, PLAIN, "Reload over HTTP is not enabled (--web.enable-lifecycle).\n"),
+        ("GET /-/reload", 405, PLAIN, "Method GET is not allowed; use POST.\n"),
+        *(
+            (f"GET {path}", 404, PLAIN, NOT_FOUND)
+            for path in ("/metric", "/metrics/", "/-/", "/config/x", "/%2e%2e/etc/passwd")
+        ),
+        *(
+            (f"POST {path}", 405, PLAIN, "Method POST is not allowed; use GET, HEAD.\n")
+            for path in ("/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", "/config")
+        ),
+    ],
+)
+def test_each_path_has_its_response(
+    url: str, request_line: str, status: int, content_type: str, text: str
+) -> None:
+    method, path = request_line.split()
+    response = requests.request(method, url + path, timeout=30)
+    assert (response.status_code, response.headers["Content-Type"]) == (status, content_type)
+    assert text in response.text
     assert "apples" not in response.text
-
-
-def test_head_is_get_without_a_body(url: str) -> None:
-    response = requests.head(f"{url}/metrics", timeout=10)
-    assert (response.status_code, response.content) == (200, b"")
+    if status == 405:
+        assert response.text.endswith(f"use {response.headers['Allow']}.\n")
 
 
 def test_the_status_page_links_to_the_other_paths(url: str) -> None:
     response = get(url)
-    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
     for path in ("/metrics", "/api/v1/status", "/config", "/-/healthy", "/-/ready"):
         assert f'href="{path}"' in response.text
         assert get(f"{url}{path}").status_code == 200
-
-
-def test_the_status_as_json(url: str) -> None:
-    response = get(f"{url}/api/v1/status")
-    assert response.headers["Content-Type"] == "application/json"
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert [account["account"] for account in response.json()["accounts"]] == ["production"]
+    assert get(f"{url}/api/v1/status").headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
-    ("path", "without"), [("/", "There is no account"), ("/api/v1/status", '"accounts":[]')]
-)
-def test_the_status_of_one_account(url: str, path: str, without: str) -> None:
-    for account, status in (("production", 200), ("staging", 404)):
-        response = get(f"{url}{path}?account={account}")
-        assert (response.status_code, without in response.text) == (status, status == 404)
-
-
-def test_the_configuration_is_yaml(url: str) -> None:
-    response = get(f"{url}/config")
-    assert response.text == "accounts: []\n"
-    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
-
-
-@pytest.mark.parametrize(
-    ("path", "stalled", "pending", "expected"),
+    ("request_line", "state", "status", "text"),
     [
-        ("/-/healthy", [], ["c"], (200, "Healthy: all poll loops are running.\n")),
-        ("/-/healthy", ["b", "a"], [], (503, "Poll loops dead or hung: a, b.\n")),
-        ("/-/ready", ["c"], [], (200, "Ready: all accounts have been polled.\n")),
-        ("/-/ready", [], ["staging"], (503, "Not polled yet: staging.\n")),
+        ("GET /-/healthy", {"pending_accounts": ["c"]}, 200, "Healthy: all poll loops are running.\n"),
+        ("GET /-/healthy", {"stalled_accounts": ["b", "a"]}, 503, "Poll loops dead or hung: a, b.\n"),
+        ("GET /-/ready", {"stalled_accounts": ["c"]}, 200, "Ready: all accounts have been polled.\n"),
+        ("GET /-/ready", {"pending_accounts": ["staging"]}, 503, "Not polled yet: staging.\n"),
+        ("POST /-/reload", {}, 200, "Reloaded.\n"),
+        ("POST /-/reload", {"refusal": "one is under way"}, 500, "Reload failed: one is under way.\n"),
+        ("POST /-/reload", {"errors": ["web: no", "tls: no"]}, 500, "web: no\ntls: no\n"),
     ],
 )
-def test_healthy_while_all_poll_loops_run_and_ready_once_all_accounts_are_polled(
-    path: str, stalled: list[str], pending: list[str], expected: tuple[int, str]
-) -> None:
+def test_health_and_reload(request_line: str, state: dict[str, object], status: int, text: str) -> None:
     exporter = FakeExporter()
-    exporter.stalled_accounts, exporter.pending_accounts = stalled, pending
-    with served(make_app(exporter, telemetry_path="/metrics")) as port:
-        response = get(f"http://127.0.0.1:{port}{path}")
-    assert (response.status_code, response.text) == expected
-
-
-@pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/config/x", "/%2e%2e/etc/passwd"])
-def test_unknown_paths_are_404(url: str, path: str) -> None:
-    response = get(f"{url}{path}")
-    assert (response.status_code, response.text) == (
-        404,
-        (
-            "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, "
-            "POST /-/reload, /config.\n"
-        ),
-    )
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", "/config"])
-def test_wrong_methods_are_405(url: str, path: str) -> None:
-    response = requests.post(f"{url}{path}", timeout=10)
-    assert response.status_code == 405
-    assert response.text == "Method POST is not allowed; use GET, HEAD.\n"
-    assert response.headers["Allow"] == "GET, HEAD"
-
-
-def test_reload_is_403_unless_enabled(url: str) -> None:
-    response = requests.post(f"{url}/-/reload", timeout=10)
-    assert (response.status_code, response.text) == (
-        403,
-        "Reload over HTTP is not enabled (--web.enable-lifecycle).\n",
-    )
-    assert get(f"{url}/-/reload").status_code == 405
-
-
-@pytest.mark.parametrize(
-    ("errors", "refusal", "expected"),
-    [
-        ([], "", (200, "Reloaded.\n")),
-        ([], "one is under way already", (500, "Reload failed: one is under way already.\n")),
-        (["config.yaml: wrong", "and: too"], "", (500, "config.yaml: wrong\nand: too\n")),
-    ],
-)
-def test_a_failed_reload_returns_the_errors(
-    errors: list[str], refusal: str, expected: tuple[int, str]
-) -> None:
-    exporter = FakeExporter()
-    exporter.errors, exporter.refusal = errors, refusal
+    vars(exporter).update(state)
+    method, path = request_line.split()
     with served(make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)) as port:
-        response = requests.post(f"http://127.0.0.1:{port}/-/reload", timeout=10)
-    assert (response.status_code, response.text, exporter.reloads) == (*expected, 1)
+        response = requests.request(method, f"http://127.0.0.1:{port}{path}", timeout=30)
+    assert (response.status_code, response.text) == (status, text)
+    assert exporter.reloads == (method == "POST")
 
 
 def test_metrics_at_the_root_replace_the_status_page() -> None:
@@ -213,27 +177,20 @@ def test_responses_do_not_wait_for_acknowledgements() -> None:
 
 
 def test_a_request_in_progress_is_finished_at_shutdown() -> None:
-    entered, leave = threading.Event(), threading.Event()
+    entered = threading.Event()
+
+    def is_refused() -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) != 0
 
     class Slow(FakeExporter):
         def configuration(self) -> str:
             entered.set()
-            assert leave.wait(30)
+            eventually(is_refused)
             return "finished\n"
 
-    server = WebServer(
-        make_app(Slow(), telemetry_path="/metrics"), listen(ListenAddress(host="127.0.0.1", port=0))
-    )
-    server.start()
-    answers: list[str] = []
-    client = threading.Thread(
-        target=lambda: answers.append(get(f"http://127.0.0.1:{server.port}/config").text)
-    )
-    client.start()
-    assert entered.wait(30)
-    stopper = threading.Thread(target=server.stop)
-    stopper.start()
-    leave.set()
-    client.join(30)
-    stopper.join(30)
-    assert answers == ["finished\n"]
+    with ThreadPoolExecutor() as pool:
+        with served(make_app(Slow(), telemetry_path="/metrics")) as port:
+            response = pool.submit(get, f"http://127.0.0.1:{port}/config")
+            assert entered.wait(30)
+        assert response.result(30).text == "finished\n"
