@@ -86,28 +86,13 @@ ERROR: Final = make_outcome("e1", "ERROR")
 FAILED: Final = make_failures([ERROR])
 UNKNOWN_DURATION: Final = ObservedOutcome(msgspec.structs.replace(ERROR.report, seconds=None), ERROR.seen)
 DOWN: Final = poll_result("tls", "no")
-RUNNING: Final = tuple(make_task(f"t{n}", "RUNNING", age=999.0 - n) for n in range(20))
 STUCK: Final = tuple(make_task(f"t{n}", "RUNNING", age=2_000.0 - n) for n in range(20))
 CREATED: Final = [task.created or 0.0 for task in STUCK]
-FULL: Final = make_status(
+BUSY: Final = make_busy(
+    "busy",
     last_poll=poll_result("server_error", "503: no", since=95.0),
     last_success=NOW - 125.0,
     next_poll=None,
-    snapshot=make_snapshot(
-        {("RUNNING", "Build"): 1, ("INITIALIZED", "Dataset"): 1, ("RUNNING", "Dataset"): 2_675},
-        {
-            ("RUNNING", "Build"): [NOW - 4_320.0],
-            ("INITIALIZED", "Dataset"): [NOW - 642.0],
-            ("RUNNING", "Dataset"): [task.created or 0.0 for task in RUNNING],
-        },
-    ),
-    oldest=(
-        make_task("b1", "RUNNING", age=4_320.0, task_type="Build"),
-        make_task("", "INITIALIZED", age=642.0),
-        *RUNNING,
-    ),
-    failures=make_failures([UNKNOWN_DURATION], [make_outcome("e3", "ABORTED", ago=50.0)]),
-    outcomes=(ERROR, make_outcome("e2", "COMPLETED", ago=90_061.0)),
 )
 
 
@@ -124,33 +109,37 @@ FULL: Final = make_status(
             """,
         ),
         "down, with its last listing": (
-            FULL,
+            BUSY,
             """
-            1 down 2 stuck 1 failed (1 h) As of 2023-11-14 22:13:20 UTC
-            production down for 1m35s 2 stuck 1 failed (1 h) server_error 503: no DataRobotApiDown
+            1 down 2 stuck 8 failed (1 h) As of 2023-11-14 22:13:20 UTC
+            busy down for 1m35s 2 stuck 8 failed (1 h) server_error 503: no DataRobotApiDown
             Down since 2023-11-14 22:11:45 UTC Last poll 2023-11-14 22:13:15 UTC, 5s ago Poll duration 214ms
             Last complete poll 2023-11-14 22:11:15 UTC, 2m5s ago Next poll in progress
-            Listing 2,677 tasks, 2 types
+            Listing 25 tasks, 2 types
             Stuck tasks (2 of 2) DataRobotTaskNeverStarted DataRobotTaskStuck Age Limit Status Type ID
-            10m42s 6.4\N{MULTIPLICATION SIGN} limit 1m40s INITIALIZED Dataset none
-            1h12m 4.3\N{MULTIPLICATION SIGN} limit 16m40s RUNNING Build b1
+            15m 9.0\N{MULTIPLICATION SIGN} limit 1m40s INITIALIZED Dataset task-2
+            1h23m 5.0\N{MULTIPLICATION SIGN} limit 16m40s RUNNING Dataset task-1
             Recent failures DataRobotTasksFailing Observed Duration Status Type ID
-            2023-11-14 22:12:30 UTC 15m12s ABORTED (cancelled) Dataset e3
-            2023-11-14 22:12:20 UTC unknown ERROR Dataset e1
-            Oldest other open tasks (20 of 2,675) All of them:
-            datarobot-exporter tasks list --status initialized --status running --account production
-            Age Limit Status Type ID 16m39s 16m40s RUNNING Dataset t0
+            2023-11-14 22:12:20 UTC 15m12s ERROR Testing end-1
+            2023-11-14 22:11:20 UTC 15m12s ABORTED (cancelled) Dataset end-2
+            """,
+        ),
+        "other tasks": (
+            BUSY,
+            """
+            Oldest other open tasks (18 of 18) Age Limit Status Type ID
+            8m20s 16m40s RUNNING Testing task-3
             """,
         ),
         "matrix and other outcomes": (
-            FULL,
+            BUSY,
             """
             Type Stuck INITIALIZED RUNNING UNKNOWN COMPLETED ERROR ABORTED EXPIRED
-            Build 1 0 1 0 0 0 0 0
-            Dataset 1 1 2,675 0 0 0 0 0
-            Total 2 1 2,676 0 0 0 0 0
-            Other outcomes (1) Observed Duration Status Type ID
-            2023-11-13 21:12:19 UTC 15m12s COMPLETED Dataset e2 Version
+            Dataset 2 1 1 0 2 0 0 0
+            Testing 0 0 18 0 2 1 0 0
+            Total 2 1 19 0 4 1 0 0
+            Other outcomes (8) Observed Duration Status Type ID
+            2023-11-14 22:13:20 UTC 15m12s COMPLETED Dataset end-0
             """,
         ),
         "more tasks than are known": (
@@ -164,9 +153,9 @@ FULL: Final = make_status(
             """,
         ),
         "tasks of which none is known": (
-            make_status(snapshot=make_snapshot({("RUNNING", "A"): 40})),
+            make_status(snapshot=make_snapshot({("RUNNING", "A"): 2_675})),
             """
-            Oldest other open tasks (0 of 40) All of them:
+            Oldest other open tasks (0 of 2,675) All of them:
             datarobot-exporter tasks list --status initialized --status running --account production Tasks
             """,
         ),
@@ -190,6 +179,10 @@ FULL: Final = make_status(
             Last poll 2023-11-14 22:06:50 UTC, 6m30s ago Poll duration 214ms
             Last complete poll 2023-11-14 22:13:15 UTC, 5s ago Next poll none Listing
             """,
+        ),
+        "unknown duration": (
+            make_status(failures=make_failures([UNKNOWN_DURATION])),
+            "2023-11-14 22:12:20 UTC unknown ERROR Dataset e1",
         ),
         "times of the server on the local clock": (
             make_status(failures=FAILED, clock_offset=-3_600.0),
@@ -228,8 +221,13 @@ def test_messages_are_shown_if_enabled() -> None:
     assert "Observed Duration Status Type ID Message" in text
     assert "task-1 message of task-1" in text
     assert "end-1 message of end-1" in text
-    silent = msgspec.structs.replace(make_task("a", "RUNNING", age=1.0), message="")
-    assert "(blank)" not in document(make_status(oldest=(silent,)), show_messages=True).text
+
+
+def test_a_task_without_id_and_message() -> None:
+    task = msgspec.structs.replace(make_task("", "RUNNING", age=1.0), message="")
+    snapshot = make_snapshot({("RUNNING", "A"): 1})
+    text = document(make_status(oldest=(task,), snapshot=snapshot), show_messages=True).text
+    assert "1s 16m40s RUNNING Dataset none Tasks by type" in text
 
 
 def test_links() -> None:
