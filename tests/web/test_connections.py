@@ -122,42 +122,44 @@ def test_a_request_that_does_not_end_is_disconnected(
                 return True
 
         assert eventually(is_gone)
+    timeouts["request"] = 60.0
     assert "apples_total" in get(port)
 
 
 def test_an_idle_kept_connection_has_no_request_timeout(port: int, timeouts: dict[str, float]) -> None:
     """A scraper may keep its connection open between scrapes."""
-    timeouts["request"] = 0.2
     kept = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
-    with closing(kept), closing(connect(port)) as silent:
+    with closing(kept):
         kept.request("GET", "/metrics")
         assert kept.getresponse().read()
         sock = kept.sock
-        assert read_all(silent) == b""  # so the timeout has passed
+        timeouts["request"] = 0.2
+        with closing(connect(port)) as silent:
+            assert read_all(silent) == b""  # so the timeout has passed
         kept.request("GET", "/metrics")
         assert kept.getresponse().read()
         assert kept.sock is sock
 
 
 @pytest.mark.parametrize(
-    ("limits", "clients", "reasons"),
+    ("timeout", "limit", "clients", "reasons"),
     [
-        ({"response": 0.2}, 1, ["response timeout"]),
-        ({"MAX_UNREAD_RESPONSES": 2}, 4, ["too many unread responses"] * 2),
-        ({"MAX_CONNECTIONS": 2}, 3, ["too many connections"]),
+        (0.2, "MAX_CONNECTIONS", 1, ["response timeout"]),
+        (60.0, "MAX_UNREAD_RESPONSES", 4, ["too many unread responses"] * 2),
+        (60.0, "MAX_CONNECTIONS", 3, ["too many connections"]),
     ],
 )
 def test_clients_that_do_not_read_are_disconnected(
     monkeypatch: pytest.MonkeyPatch,
     timeouts: dict[str, float],
-    limits: dict[str, float],
+    timeout: float,
+    limit: str,
     clients: int,
     reasons: list[str],
 ) -> None:
     """The oldest first, since each takes memory."""
-    timeouts["response"] = limits.pop("response", 60.0)
-    for name, limit in limits.items():
-        monkeypatch.setattr(connections, name, limit)
+    timeouts["response"] = timeout
+    monkeypatch.setattr(connections, limit, 2)
     with serving_large() as port, capture_logs() as logs, ExitStack() as stack:
         for _ in range(clients):
             reader = stack.enter_context(closing(connect(port, receive_buffer=4096)))
@@ -184,16 +186,18 @@ def test_invalid_data_during_a_response_closes_the_connection() -> None:
         assert "apples_total" in get(port)
 
 
-def test_pending_handshakes_do_not_block_others(
+def test_pending_handshakes_do_not_block_others_and_have_a_timeout(
     tls: WebConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does plain HTTP."""
-    monkeypatch.setattr(connections, "HANDSHAKE_TIMEOUT_SECONDS", 0.5)
     with served(web_config=tls) as port, ExitStack() as stack:
-        silent = [stack.enter_context(closing(connect(port))) for _ in range(100)]
-        silent[0].sendall(SCRAPE)
+        for _ in range(100):
+            stack.enter_context(closing(connect(port)))
         assert "apples_total" in get(port, authority=tmp_path / "ca.pem")
-        assert [read_all(sock) for sock in silent] == [b""] * 100
+        monkeypatch.setattr(connections, "HANDSHAKE_TIMEOUT_SECONDS", 0.2)
+        for data in (b"", SCRAPE):
+            plain = stack.enter_context(closing(connect(port)))
+            plain.sendall(data)
+            assert read_all(plain) == b""
 
 
 def test_pending_handshakes_count_as_connections_and_do_not_delay_the_stop(
