@@ -87,7 +87,7 @@ class Family(Metric):
         labels: Sequence[str] = (),
         sources: Sequence[Source] = (),
     ) -> None:
-        super().__init__(_FAMILIES[kind](name, documentation).name, documentation, kind)
+        super().__init__(name.removesuffix("_total"), documentation, kind)
         self._exposed = name
         self._kind = kind
         self._labels = labels
