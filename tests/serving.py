@@ -9,7 +9,7 @@ from pathlib import Path
 import trustme
 import yaml
 from cryptography import x509
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
 from statuses import make_exporter, make_status
 
@@ -21,20 +21,12 @@ from exporter.web.status import ExporterStatus
 
 
 class FakeExporter:
-    """The exporter as the web server uses it.
+    """The exporter as the web server uses it."""
 
-    Args:
-        bulk: Number of additional samples.
-    """
-
-    def __init__(self, *, bulk: int = 0) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         Counter("apples", "Apples.", registry=self.registry).inc(3)
         Counter("pears", "Pears.", registry=self.registry)
-        if bulk:
-            plums = Gauge("plums", "Plums.", ["tree"], registry=self.registry)
-            for number in range(bulk):
-                plums.labels(f"{number:032}").set(number)
         self.stalled_accounts: list[str] = []
         self.pending_accounts: list[str] = []
         self.reloads = 0

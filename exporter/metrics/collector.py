@@ -38,7 +38,10 @@ class SnapshotCollector:
             yield Family(row.name, row.type, row.help)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families that have samples."""
+        """Return all families that have samples."""
+        return filter(None, self._families())
+
+    def _families(self) -> Iterator[Family]:
         views = list(self._accounts())
         # Removed accounts are dropped.
         self._prefixes = {view.account: self._prefixes.get(view.account, defaultdict(dict)) for view in views}
@@ -48,16 +51,11 @@ class SnapshotCollector:
                 Source((view.account,), partial(row.samples, view), prefixes[row.name], self._of(row, view))
                 for view, prefixes in pairs
             ]
-            yield from _non_empty(Family(row.name, row.type, row.help, ("account", *row.labels), sources))
+            yield Family(row.name, row.type, row.help, ("account", *row.labels), sources)
         for row in PROCESS_CATALOGUE:
             source = Source((), partial(row.samples, self._process()), {})
-            yield from _non_empty(Family(row.name, row.type, row.help, row.labels, [source]))
+            yield Family(row.name, row.type, row.help, row.labels, [source])
 
     def _of(self, row: Row, view: AccountView) -> Callable[[], Exemplars]:
         """Return what returns the exemplars of a metric."""
         return partial(row.exemplars, view) if self._exemplars and row.exemplars else dict
-
-
-def _non_empty(family: Family) -> Iterator[Family]:
-    if family:
-        yield family

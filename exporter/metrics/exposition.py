@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from math import inf
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
@@ -52,27 +52,20 @@ _END: Final = "# EOF\n"
 _MAX_FAST_INTEGER: Final = 1_000_000
 
 
-class Source:
+class Source(NamedTuple):
     """Source of some samples of a family.
 
-    Args:
+    Attributes:
         values: Values of the first labels, the same for all samples.
         samples: Returns the samples; called more than once.
         prefixes: Cache for these label values and this family.
         exemplars: Returns the exemplars of the samples.
     """
 
-    def __init__(
-        self,
-        values: tuple[str, ...],
-        samples: Callable[[], Iterable[Sample]],
-        prefixes: Prefixes,
-        exemplars: Callable[[], Exemplars] = dict,
-    ) -> None:
-        self.values = values
-        self.samples = samples
-        self.prefixes = prefixes
-        self.exemplars = exemplars
+    values: tuple[str, ...]
+    samples: Callable[[], Iterable[Sample]]
+    prefixes: Prefixes
+    exemplars: Callable[[], Exemplars] = dict
 
 
 class Family(Metric):
@@ -94,7 +87,7 @@ class Family(Metric):
         labels: Sequence[str] = (),
         sources: Sequence[Source] = (),
     ) -> None:
-        super().__init__(_FAMILIES[kind](name, documentation).name, documentation, kind)
+        super().__init__(name.removesuffix("_total"), documentation, kind)
         self._exposed = name
         self._kind = kind
         self._labels = labels
@@ -116,7 +109,7 @@ class Family(Metric):
         samples: list[LibrarySample] = family.samples
         return samples
 
-    def lines(self, *, with_exemplars: bool = False) -> str:
+    def lines(self, *, with_exemplars: bool) -> str:
         """Return the sample lines, which are the same in both formats except for exemplars."""
         lines: list[str] = []
         for source in self._sources:

@@ -13,11 +13,12 @@ _LARGEST_LIMIT: Final = 65_536
 def raise_limit() -> int:
     """Raise the soft limit of open files to the hard one; return the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _LARGEST_LIMIT
     limit = _LARGEST_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _LARGEST_LIMIT)
-    if soft == resource.RLIM_INFINITY or soft >= limit:
-        return _LARGEST_LIMIT if soft == resource.RLIM_INFINITY else soft
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if soft < limit:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 

@@ -123,8 +123,7 @@ def render(status: ExporterStatus, *, account: str | None = None) -> str:
         title=", ".join(f"{count:,} {word}" for word, count in problems.items() if count)
         or "nothing stuck or failed",
         states=states,
-        stuck_tasks=problems["stuck"],
-        failed_tasks=problems["failed"],
+        problems=problems,
         columns=COLUMNS,
         failed=FAILED,
         cancelled=CANCELLED,

@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol, cast
 from urllib.parse import parse_qs
 
@@ -24,7 +24,7 @@ from starlette.routing import Route
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig
 from exporter.errors import AddressUnavailable, ConfigError, ReloadFailed
-from exporter.metrics.exposition import render
+from exporter.metrics import render
 from exporter.web import page, status_document
 from exporter.web.authentication import BasicAuth
 from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, BoundedServer
@@ -32,6 +32,7 @@ from exporter.web.status import ExporterStatus
 
 
 _DRAIN_SECONDS: Final = 3
+_HTML: Final = "text/html; charset=utf-8"
 
 log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
     """
 
     def metrics(request: Request) -> Response:
-        return exposition(exporter.registry, request)
+        return _exposition(exporter.registry, request)
 
     async def healthy(_request: Request) -> Response:
         return _check(
@@ -96,9 +97,13 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
             return PlainTextResponse(f"Reload failed: {error}.\n", 500)
         return PlainTextResponse("Reloaded.\n")
 
+    status_routes = (
+        _status_route(exporter, "/", page.render, {**page.HEADERS, "Content-Type": _HTML}),
+        _status_route(exporter, "/api/v1/status", status_document.encode, status_document.HEADERS),
+    )
     routes = [
         Route(telemetry_path, metrics),
-        *([] if telemetry_path == "/" else _status_routes(exporter)),
+        *(status_routes if telemetry_path != "/" else ()),
         Route("/-/healthy", healthy),
         Route("/-/ready", ready),
         Route("/-/reload", reload, methods=["POST"]),
@@ -109,30 +114,22 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
     return app
 
 
-def _status_routes(exporter: Exporter) -> list[Route]:
-    """Return the routes of the status page; with the parameter `account` they show one account only."""
+def _status_route(
+    exporter: Exporter, path: str, render: Callable[..., str | bytes], headers: Mapping[str, str]
+) -> Route:
+    """Return a route that shows all accounts, or that of the parameter `account`; 404 if there is none."""
 
-    def status_page(request: Request) -> Response:
+    def respond(request: Request) -> Response:
         status, account = exporter.status(), request.query_params.get("account")
-        body = page.render(status, account=account).encode()
-        headers = {"Content-Type": "text/html; charset=utf-8", **page.HEADERS}
-        return _compressed(request, body, headers, code=_code(status, account))
+        exists = account is None or any(each.account == account for each in status.accounts)
+        text = render(status, account=account)
+        body = text.encode() if isinstance(text, str) else text
+        return _compressed(request, body, headers, code=200 if exists else 404)
 
-    def status_json(request: Request) -> Response:
-        status, account = exporter.status(), request.query_params.get("account")
-        body = status_document.encode(status, account=account)
-        headers = {"Content-Type": "application/json", **status_document.HEADERS}
-        return _compressed(request, body, headers, code=_code(status, account))
-
-    return [Route("/", status_page), Route("/api/v1/status", status_json)]
+    return Route(path, respond)
 
 
-def _code(status: ExporterStatus, account: str | None) -> int:
-    """Return 404 for an account that does not exist; None stands for all accounts."""
-    return 200 if account is None or any(each.account == account for each in status.accounts) else 404
-
-
-def exposition(registry: CollectorRegistry, request: Request) -> Response:
+def _exposition(registry: CollectorRegistry, request: Request) -> Response:
     """Render the metrics in the format and encoding that the request accepts.
 
     Repeated `name[]` parameters select metrics, as in the client library's own endpoint.

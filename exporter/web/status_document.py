@@ -31,6 +31,7 @@ MAX_TASKS: Final = 20
 
 HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
+    "Content-Type": "application/json",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }

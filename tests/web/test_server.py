@@ -1,12 +1,11 @@
 """The web server over real sockets: responses of all paths, and errors."""
 
-import gzip
-import http.client
-import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Final
 
 import pytest
 import requests
@@ -18,170 +17,127 @@ from exporter.errors import AddressUnavailable
 from exporter.web.server import WebServer, listen, make_app
 
 
-@pytest.fixture
-def exporter() -> FakeExporter:
-    return FakeExporter()
-
-
-@pytest.fixture
-def url(exporter: FakeExporter) -> Iterator[str]:
-    with served(make_app(exporter, telemetry_path="/metrics")) as port:
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with served() as port:
         yield f"http://127.0.0.1:{port}"
 
 
 def get(url: str, **headers: str) -> requests.Response:
-    return requests.get(
-        url, timeout=10, headers={key.replace("_", "-"): value for key, value in headers.items()}
-    )
+    return requests.get(url, timeout=30, headers=headers)
 
 
-def test_metrics_in_the_text_format(url: str) -> None:
-    response = get(f"{url}/metrics")
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert "# TYPE apples_total counter\napples_total 3.0\n" in response.text
-
-
-def test_metrics_in_openmetrics(url: str) -> None:
-    response = get(f"{url}/metrics", Accept="application/openmetrics-text; version=1.0.0")
-    assert response.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert response.text.endswith("# EOF\n")
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PLAIN: Final = "text/plain; charset=utf-8"
+HTML: Final = "text/html; charset=utf-8"
+JSON: Final = "application/json"
+NOT_FOUND: Final = (
+    "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, POST /-/reload, /config.\n"
+)
 
 
 @pytest.mark.parametrize(
-    "accept", ["application/openmetrics-text; version=new", "text/plain; version=x", "\xff"]
+    ("accept", "content_type"),
+    [
+        ("", TEXT),
+        ("application/openmetrics-text; version=1.0.0", OPENMETRICS),
+        # Invalid.
+        ("application/openmetrics-text; version=new", TEXT),
+        ("text/plain; version=x", TEXT),
+        ("\xff", TEXT),
+    ],
 )
-def test_an_invalid_accept_header_gets_the_text_format(url: str, accept: str) -> None:
+def test_the_format_of_metrics_is_negotiated(url: str, accept: str, content_type: str) -> None:
     response = get(f"{url}/metrics", Accept=accept)
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.headers["Content-Type"].replace("; escaping=underscores", "") == content_type
+    assert "\napples_total 3.0\n" in response.text
+    assert response.text.endswith("# EOF\n") is (content_type == OPENMETRICS)
 
 
-def test_metrics_are_compressed_on_request(url: str) -> None:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
-    connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
-    assert response.getheader("Content-Encoding") == "gzip"
-    assert b"apples_total 3.0" in gzip.decompress(body)
+@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/status"])
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("br, GZIP; q=0.5", "gzip"),
+        ("identity", None),
+        ("", None),
+        ("gzip;q=0", None),
+        ("br, gzip; q=0.000", None),
+        ("deflate;q=1", None),
+    ],
+)
+def test_compression_is_negotiated(url: str, path: str, accepted: str, encoding: str | None) -> None:
+    response = get(f"{url}{path}", **{"Accept-Encoding": accepted})
+    assert response.headers.get("Content-Encoding") == encoding
+    assert "apples" in response.text or "production" in response.text
 
 
-@pytest.mark.parametrize("accepted", ["identity", "", "gzip;q=0", "br, gzip; q=0.000", "deflate;q=1"])
-def test_metrics_are_not_compressed_otherwise(url: str, accepted: str) -> None:
-    response = get(f"{url}/metrics", Accept_Encoding=accepted)
-    assert "Content-Encoding" not in response.headers
-
-
-def test_metrics_can_be_selected_by_name(url: str) -> None:
-    response = get(f"{url}/metrics?name[]=pears_total")
-    assert "pears_total 0.0" in response.text
+@pytest.mark.parametrize(
+    ("request_line", "status", "content_type", "text"),
+    [
+        ("HEAD /metrics", 200, TEXT, ""),
+        ("GET /metrics?name[]=pears_total", 200, TEXT, "# TYPE pears_total counter\npears_total 0.0\n"),
+        ("GET /?account=production", 200, HTML, 'id="account-production"'),
+        ("GET /?account=staging", 404, HTML, "There is no account"),
+        ("GET /api/v1/status", 200, JSON, '"account":"production"'),
+        ("GET /api/v1/status?account=production", 200, JSON, '"account":"production"'),
+        ("GET /api/v1/status?account=staging", 404, JSON, '"accounts":[]'),
+        ("GET /config", 200, PLAIN, "accounts: []\n"),
+        ("POST /-/reload", 403, PLAIN, "Reload over HTTP is not enabled (--web.enable-lifecycle).\n"),
+        ("GET /-/reload", 405, PLAIN, "Method GET is not allowed; use POST.\n"),
+        *(
+            (f"GET {path}", 404, PLAIN, NOT_FOUND)
+            for path in ("/metric", "/metrics/", "/-/", "/config/x", "/%2e%2e/etc/passwd")
+        ),
+        *(
+            (f"POST {path}", 405, PLAIN, "Method POST is not allowed; use GET, HEAD.\n")
+            for path in ("/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", "/config")
+        ),
+    ],
+)
+def test_each_path_has_its_response(
+    url: str, request_line: str, status: int, content_type: str, text: str
+) -> None:
+    method, path = request_line.split()
+    response = requests.request(method, url + path, timeout=30)
+    assert (response.status_code, response.headers["Content-Type"]) == (status, content_type)
+    assert text in response.text
     assert "apples" not in response.text
-
-
-def test_head_is_get_without_a_body(url: str) -> None:
-    response = requests.head(f"{url}/metrics", timeout=10)
-    assert (response.status_code, response.content) == (200, b"")
+    if status == 405:
+        assert response.text.endswith(f"use {response.headers['Allow']}.\n")
 
 
 def test_the_status_page_links_to_the_other_paths(url: str) -> None:
     response = get(url)
-    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    for path in ("/metrics", "/config", "/-/healthy", "/-/ready"):
+    for path in ("/metrics", "/api/v1/status", "/config", "/-/healthy", "/-/ready"):
         assert f'href="{path}"' in response.text
         assert get(f"{url}{path}").status_code == 200
+    assert get(f"{url}/api/v1/status").headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_one_account_of_the_status_page(url: str) -> None:
-    assert get(f"{url}/?account=production").status_code == 200
-    response = get(f"{url}/?account=staging")
-    assert response.status_code == 404
-    assert "There is no account" in response.text
-
-
-def test_the_status_as_json(url: str) -> None:
-    response = get(f"{url}/api/v1/status")
-    assert response.headers["Content-Type"] == "application/json"
-    assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert [account["account"] for account in response.json()["accounts"]] == ["production"]
-    assert get(f"{url}/api/v1/status?account=production").json()["version"] == 1
-    response = get(f"{url}/api/v1/status?account=staging")
-    assert (response.status_code, response.json()["accounts"]) == (404, [])
-
-
-@pytest.mark.parametrize("path", ["/", "/api/v1/status"])
-def test_the_status_is_compressed_on_request(url: str, path: str) -> None:
-    assert get(f"{url}{path}", Accept_Encoding="gzip").headers["Content-Encoding"] == "gzip"
-    assert "Content-Encoding" not in get(f"{url}{path}", Accept_Encoding="identity").headers
-
-
-def test_the_configuration_is_yaml(url: str) -> None:
-    response = get(f"{url}/config")
-    assert response.text == "accounts: []\n"
-    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
-
-
-def test_healthy_while_all_poll_loops_are_running(url: str, exporter: FakeExporter) -> None:
-    assert get(f"{url}/-/healthy").status_code == 200
-    exporter.stalled_accounts = ["b", "a"]
-    response = get(f"{url}/-/healthy")
-    assert (response.status_code, response.text) == (503, "Poll loops dead or hung: a, b.\n")
-
-
-def test_ready_once_all_accounts_have_been_polled(url: str, exporter: FakeExporter) -> None:
-    assert get(f"{url}/-/ready").status_code == 200
-    exporter.pending_accounts = ["staging"]
-    response = get(f"{url}/-/ready")
-    assert (response.status_code, response.text) == (503, "Not polled yet: staging.\n")
-
-
-@pytest.mark.parametrize("path", ["/metric", "/metrics/", "/-/", "/config/x", "/%2e%2e/etc/passwd"])
-def test_unknown_paths_are_404(url: str, path: str) -> None:
-    response = get(f"{url}{path}")
-    assert (response.status_code, response.text) == (
-        404,
-        (
-            "Not found; the paths are /metrics, /, /api/v1/status, /-/healthy, /-/ready, "
-            "POST /-/reload, /config.\n"
-        ),
-    )
-
-
-@pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/status", "/-/healthy", "/-/ready", "/config"])
-def test_wrong_methods_are_405(url: str, path: str) -> None:
-    response = requests.post(f"{url}{path}", timeout=10)
-    assert response.status_code == 405
-    assert response.text == "Method POST is not allowed; use GET, HEAD.\n"
-    assert response.headers["Allow"] == "GET, HEAD"
-
-
-def test_reload_is_403_unless_enabled(url: str, exporter: FakeExporter) -> None:
-    assert requests.post(f"{url}/-/reload", timeout=10).status_code == 403
-    assert exporter.reloads == 0
-    assert get(f"{url}/-/reload").status_code == 405
-
-
-def test_a_failed_reload_returns_the_errors(exporter: FakeExporter) -> None:
-    with served(make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)) as port:
-        url = f"http://127.0.0.1:{port}"
-        response = requests.post(f"{url}/-/reload", timeout=10)
-        assert (response.status_code, response.text) == (200, "Reloaded.\n")
-        exporter.errors = ["config.yaml: wrong", "config.yaml: wrong too"]
-        response = requests.post(f"{url}/-/reload", timeout=10)
-        assert (response.status_code, response.text) == (500, "config.yaml: wrong\nconfig.yaml: wrong too\n")
-    assert exporter.reloads == 2
-
-
-def test_a_reload_that_is_refused_says_why() -> None:
+@pytest.mark.parametrize(
+    ("request_line", "state", "status", "text"),
+    [
+        ("GET /-/healthy", {"pending_accounts": ["c"]}, 200, "Healthy: all poll loops are running.\n"),
+        ("GET /-/healthy", {"stalled_accounts": ["b", "a"]}, 503, "Poll loops dead or hung: a, b.\n"),
+        ("GET /-/ready", {"stalled_accounts": ["c"]}, 200, "Ready: all accounts have been polled.\n"),
+        ("GET /-/ready", {"pending_accounts": ["staging"]}, 503, "Not polled yet: staging.\n"),
+        ("POST /-/reload", {}, 200, "Reloaded.\n"),
+        ("POST /-/reload", {"refusal": "one is under way"}, 500, "Reload failed: one is under way.\n"),
+        ("POST /-/reload", {"errors": ["web: no", "tls: no"]}, 500, "web: no\ntls: no\n"),
+    ],
+)
+def test_health_and_reload(request_line: str, state: dict[str, object], status: int, text: str) -> None:
     exporter = FakeExporter()
-    exporter.refusal = "a reload is under way already"
+    vars(exporter).update(state)
+    method, path = request_line.split()
     with served(make_app(exporter, telemetry_path="/metrics", enable_lifecycle=True)) as port:
-        response = requests.post(f"http://127.0.0.1:{port}/-/reload", timeout=30)
-    assert (response.status_code, response.text) == (
-        500,
-        "Reload failed: a reload is under way already.\n",
-    )
+        response = requests.request(method, f"http://127.0.0.1:{port}{path}", timeout=30)
+    assert (response.status_code, response.text) == (status, text)
+    assert exporter.reloads == (method == "POST")
 
 
 def test_metrics_at_the_root_replace_the_status_page() -> None:
@@ -221,42 +177,20 @@ def test_responses_do_not_wait_for_acknowledgements() -> None:
 
 
 def test_a_request_in_progress_is_finished_at_shutdown() -> None:
-    entered, leave = threading.Event(), threading.Event()
+    entered = threading.Event()
+
+    def is_refused() -> bool:
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) != 0
 
     class Slow(FakeExporter):
         def configuration(self) -> str:
             entered.set()
-            assert leave.wait(30)
+            eventually(is_refused)
             return "finished\n"
 
-    server = WebServer(
-        make_app(Slow(), telemetry_path="/metrics"), listen(ListenAddress(host="127.0.0.1", port=0))
-    )
-    server.start()
-    answers: list[str] = []
-    client = threading.Thread(
-        target=lambda: answers.append(get(f"http://127.0.0.1:{server.port}/config").text)
-    )
-    client.start()
-    assert entered.wait(30)
-    stopper = threading.Thread(target=server.stop)
-    stopper.start()
-    leave.set()
-    client.join(30)
-    stopper.join(30)
-    assert answers == ["finished\n"]
-
-
-def test_a_crashed_server_stops_the_process() -> None:
-    """The main thread gets SIGTERM, since an exporter without a server is useless."""
-    stopped = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    try:
-        sock = listen(ListenAddress(host="127.0.0.1", port=0))
-        sock.close()
-        server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), sock)
-        server.start()
-        eventually(stopped.is_set)
-        assert server.stop() is False
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with ThreadPoolExecutor() as pool:
+        with served(make_app(Slow(), telemetry_path="/metrics")) as port:
+            response = pool.submit(get, f"http://127.0.0.1:{port}/config")
+            assert entered.wait(30)
+        assert response.result(30).text == "finished\n"
