@@ -5,6 +5,7 @@ not read the response. Here each of these has one.
 """
 
 import asyncio
+import contextlib
 import errno
 import resource
 import socket
@@ -206,18 +207,31 @@ class BoundedServer(uvicorn.Server):
         self._logged_at = -inf
         self._accepting: asyncio.Task[None]
 
+    def stop(self) -> None:
+        """Stop accepting, and end once the responses in progress are sent; for any thread."""
+        self.should_exit = True
+        if self.started:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._accepting.get_loop().call_soon_threadsafe(self._accepting.cancel)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start accepting connections."""
-        await super().startup(sockets=sockets or [])
         self._listener.settimeout(0)
         self._accepting = asyncio.create_task(self._accept())
+        await super().startup(sockets=sockets or [])
 
-    async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop; raise the error if accepting has failed."""
-        if self._accepting.done():
-            self._listener.close()
-            self._accepting.result()
-        return await super().on_tick(counter)
+    async def main_loop(self) -> None:
+        """Serve until stopped; renew the date of responses once a second. uvicorn's own wakes ten times.
+
+        Raises:
+            OSError: Accepting connections has failed.
+        """
+        while not self.should_exit:
+            if self._accepting.done():
+                self._listener.close()
+                self._accepting.result()
+            await self.on_tick(0)
+            await asyncio.wait([self._accepting], timeout=1.0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting and finish the responses in progress."""

@@ -250,7 +250,7 @@ class WebServer:
 
     def stop(self) -> bool:
         """Stop; responses in progress have three seconds. Return False if the server had crashed."""
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join(_DRAIN_SECONDS + 1)
         return not self._crashed
 

@@ -166,6 +166,15 @@ def test_without_a_host_it_listens_on_ipv4_and_ipv6() -> None:
     assert server.stop() is True
 
 
+def test_a_server_that_is_stopped_before_it_has_started_ends() -> None:
+    listening = listen(ListenAddress(host="127.0.0.1", port=0))
+    server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), listening)
+    server._server.stop()
+    server.start()
+    assert server.stop() is True
+    assert listening.fileno() == -1
+
+
 def test_responses_do_not_wait_for_acknowledgements() -> None:
     """Headers and body are sent separately, so every accepted connection needs TCP_NODELAY."""
     with (
