@@ -10,8 +10,8 @@ PROMETHEUS_VERSION := v0.316.0
 PROMETHEUS_3 := $(VENV)/prometheus-3
 MINUTES ?= 20
 
-# Last, so that nothing of the machine is shadowed.
-export PATH := $(PATH):$(CURDIR)/$(BIN)
+# Not for the demo, which prints commands for the user's own shell. Last, so that nothing of the machine is shadowed.
+test check lint: export PATH := $(PATH):$(CURDIR)/$(BIN)
 
 # Run a program with arguments; where it is missing, CI fails and a developer gets a message.
 with = if command -v $(1) >/dev/null; then $(1) $(2); else echo "$(1) is not installed: skipped"; test -z "$$CI"; fi
