@@ -22,7 +22,7 @@ import msgspec
 from exporters import at_work, fleet, idle, probe_all, scrapes
 from figures_table import WAYS, ListingCosts, Report, markdown
 from measurements import PollCost, Way, in_process, outcomes, polls, saving
-from page_server import MOST
+from page_server import MOST, Mix
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     # The largest listing is also polled during scrapes, and its state is saved.
     tasks: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     pages: tuple[int, ...] = (1_000, 100)
+    mixes: tuple[Mix, ...] = ("open", "finished")
     rounds: int = 5  # processes for each way to poll
     minimum: int = 200_000  # tasks that a process polls in all, without the first poll
     probed: int = 100_000  # tasks that json_exporter probes; 0 to leave it out
@@ -69,6 +70,7 @@ QUICK: Final = Plan(
 TINY: Final = Plan(
     tasks=(200,),
     pages=(100,),
+    mixes=("finished",),
     rounds=1,
     minimum=200,
     probed=0,
@@ -107,7 +109,7 @@ def page_server(tasks: int) -> Iterator[str]:
             process.terminate()
 
 
-def measure_polls(base: str, plan: Plan, page: int, mix: str, tasks: int) -> ListingCosts:
+def measure_polls(base: str, plan: Plan, page: int, mix: Mix, tasks: int) -> ListingCosts:
     """Poll a listing in all ways alternately."""
     costs: dict[Way, list[PollCost]] = {way: [] for way in WAYS}
     for _, way in product(range(plan.rounds), WAYS):
@@ -119,7 +121,7 @@ def measure_polls(base: str, plan: Plan, page: int, mix: str, tasks: int) -> Lis
 def run(plan: Plan) -> Report:
     """Run a plan."""
     described, largest = machine(), max(plan.tasks)
-    listings = product(plan.pages, MOST, plan.tasks)
+    listings = product(plan.pages, plan.mixes, plan.tasks)
     with page_server(max(largest, 1_000)) as base, tempfile.TemporaryDirectory() as directory:
         return Report(
             machine=described,
