@@ -6,6 +6,7 @@ first poll of a process is not counted: it imports, connects and, with ours, add
 """
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -14,18 +15,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from exporters import at_work, fleet, idle, probe_all, scrapes
-from figures_table import WAYS, ListingCosts, Report, markdown
-from measurements import PollCost, Way, in_process, outcomes, polls, saving
+from figures_table import WAYS, markdown
+from measurements import Figures, Way, in_process, outcomes, polls, saving
 from page_server import MOST, Mix
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Plan:
     """The amount of measurements."""
 
     # The largest listing is also polled during scrapes, and its state is saved.
@@ -109,50 +111,48 @@ def page_server(tasks: int) -> Iterator[str]:
             process.terminate()
 
 
-def measure_polls(base: str, plan: Plan, page: int, mix: Mix, tasks: int) -> ListingCosts:
+def measure_polls(base: str, plan: Plan, page: int, mix: Mix, tasks: int) -> Figures:
     """Poll a listing in all ways alternately."""
-    costs: dict[Way, list[PollCost]] = {way: [] for way in WAYS}
+    costs: dict[Way, list[Figures]] = {way: [] for way in WAYS}
     for _, way in product(range(plan.rounds), WAYS):
         url, times = f"{base}/{mix}/{tasks}", max(1, plan.minimum // tasks)
         costs[way].append(in_process(polls, way, url, page, times))
-    return ListingCosts(mix, tasks, page, costs)
+    return {"mix": mix, "tasks": tasks, "page": page, "costs": costs}
 
 
-def run(plan: Plan) -> Report:
+def run(plan: Plan) -> Figures:
     """Run a plan."""
     described, largest = machine(), max(plan.tasks)
     listings = product(plan.pages, plan.mixes, plan.tasks)
     with page_server(max(largest, 1_000)) as base, tempfile.TemporaryDirectory() as directory:
-        return Report(
-            machine=described,
-            probes=probe_all(base, directory, plan.probed),
-            polls=[measure_polls(base, plan, *each) for each in listings if each[2] <= MOST[each[1]]],
-            at_work=[
+        return {
+            "machine": described,
+            "probes": probe_all(base, directory, plan.probed),
+            "polls": [measure_polls(base, plan, *each) for each in listings if each[2] <= MOST[each[1]]],
+            "at_work": [
                 *(at_work(base, directory, plan.work_seconds, *each) for each in plan.at_work),
                 *(fleet(directory, plan.work_seconds, *each) for each in plan.fleets),
             ],
-            scrapes=[
+            "scrapes": [
                 in_process(scrapes, base, accounts, largest, plan.scrape_seconds, plan.scrapes)
                 for accounts in plan.accounts
             ],
-            idle=[idle(base, directory, plan.idle_seconds) for _ in range(plan.starts)],
-            outcomes=in_process(outcomes, plan.outcomes),
-            saving=in_process(saving, f"{base}/open/{largest}", plan.changes),
-        )
+            "idle": [idle(base, directory, plan.idle_seconds) for _ in range(plan.starts)],
+            "outcomes": in_process(outcomes, plan.outcomes),
+            "saving": in_process(saving, f"{base}/open/{largest}", plan.changes),
+        }
 
 
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--quick", action="store_const", const=QUICK, dest="plan", help="run for a minute or two"
-    )
+    size.add_argument("--quick", action="store_const", const=QUICK, dest="plan", help="run for minutes")
     size.add_argument("--tiny", action="store_const", const=TINY, dest="plan", help="test that it works")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     arguments = parser.parse_args()
     report = run(arguments.plan or FULL)
-    print(msgspec.json.encode(report).decode() if arguments.json else markdown(report))  # noqa: T201
+    print(json.dumps(report) if arguments.json else markdown(report))  # noqa: T201
 
 
 if __name__ == "__main__":

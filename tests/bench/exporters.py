@@ -16,11 +16,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import msgspec
 import requests
 import yaml
 from conftest import eventually
-from measurements import TOKEN, in_process, memory
+from measurements import TOKEN, Figures, in_process, memory
 from page_server import MOST
 from running import RunningExporter, free_port
 
@@ -44,45 +43,6 @@ _METRIC: Final = {
 _MODULE: Final = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "metrics": [_METRIC]}
 
 
-class ProbeCost(msgspec.Struct, frozen=True):
-    """The cost of one probe, which reads a listing in one page."""
-
-    mix: str
-    tasks: int
-    cpu: float  # user and system time in seconds
-    rss: int  # peak memory in bytes
-
-
-class Idle(msgspec.Struct, frozen=True):
-    """An exporter with one account of a thousand tasks, polled every thirty seconds."""
-
-    start: float  # seconds from start to first response
-    rss: float
-    cpu: float  # share of one CPU
-
-
-class AtWork(msgspec.Struct, frozen=True, kw_only=True):
-    """An exporter that polls often."""
-
-    source: str  # the mix of a page server, or `simulator`
-    accounts: int
-    tasks: float  # listed per account
-    interval: float
-    cpu: float  # user and system time per poll, in seconds, of the whole process
-    rss: float
-    scrape: float  # seconds, median
-    size: int  # of a scrape in bytes, uncompressed
-
-
-class Scrapes(msgspec.Struct, frozen=True):
-    """Durations of scrapes of one exporter in seconds."""
-
-    accounts: int
-    size: int  # compressed, in bytes
-    idle: list[float]  # while nothing is polled
-    polling: list[float]  # while the first account is polled repeatedly
-
-
 def total(exposition: str, name: str) -> float:
     """Return the sum of all series of a metric."""
     return sum(map(float, re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", exposition, re.MULTILINE)))
@@ -103,13 +63,13 @@ def write_accounts(
     poll = dict.fromkeys(("interval", "timeout", "request_timeout"), f"{interval:.0f}s")
     document = {"accounts": accounts, "poll": {**poll, "page_size": 1_000}, "log": {"level": level}}
     file = Path(directory) / "config.json"
-    file.write_bytes(msgspec.json.encode(document))
+    file.write_text(json.dumps(document))
     file.chmod(0o600)
     return file
 
 
-def idle(base: str, directory: str, seconds: float) -> Idle:
-    """Start an exporter, and scrape it every 15 seconds for some time."""
+def idle(base: str, directory: str, seconds: float) -> Figures:
+    """Start an exporter with a thousand tasks, and scrape it every 15 seconds for some time."""
     environ = {"DATAROBOT_ENDPOINT": f"{base}/open/1000", "DATAROBOT_API_TOKEN": TOKEN}
     started = time.perf_counter()
     with RunningExporter([_LISTEN], environ=environ, cwd=Path(directory)) as exporter:
@@ -121,16 +81,16 @@ def idle(base: str, directory: str, seconds: float) -> Idle:
             time.sleep(min(15.0, left))
             after = exporter.get("/metrics").text
         cpu = _increase(before, after, "process_cpu_seconds_total") / (time.perf_counter() - began)
-    return Idle(start, total(after, "process_resident_memory_bytes"), cpu)
+    return {"start": start, "rss": total(after, "process_resident_memory_bytes"), "cpu": cpu}
 
 
-def at_work(base: str, directory: str, seconds: float, mix: str, tasks: int, interval: float) -> AtWork:
+def at_work(base: str, directory: str, seconds: float, mix: str, tasks: int, interval: float) -> Figures:
     """Measure an exporter with one account on a page server."""
     file = write_accounts(directory, [f"{base}/{mix}/{tasks}"], [TOKEN], interval)
     return _measure(file, source=mix, accounts=1, interval=interval, seconds=seconds)
 
 
-def fleet(directory: str, seconds: float, accounts: int, interval: float) -> AtWork:
+def fleet(directory: str, seconds: float, accounts: int, interval: float) -> Figures:
     """Measure an exporter with many accounts, each with the tasks of a steady simulated account."""
     names = [f"--account=account-{number}=steady" for number in range(accounts)]
     with RunningExporter(["simulate", "--listen=127.0.0.1:0", *names], cwd=Path(directory)) as simulator:
@@ -142,8 +102,11 @@ def fleet(directory: str, seconds: float, accounts: int, interval: float) -> AtW
         return _measure(file, source="simulator", accounts=accounts, interval=interval, seconds=seconds)
 
 
-def _measure(file: Path, *, source: str, accounts: int, interval: float, seconds: float) -> AtWork:
-    """Let an exporter poll for some seconds, at least one interval, without scrapes, and then scrape it."""
+def _measure(file: Path, *, source: str, accounts: int, interval: float, seconds: float) -> Figures:
+    """Let an exporter poll for some seconds, at least one interval, without scrapes, and then scrape it.
+
+    CPU time is that of the whole process, per poll.
+    """
     with RunningExporter([_LISTEN, f"--config.file={file}"], cwd=file.parent) as exporter:
 
         def after_a_poll() -> str:
@@ -161,19 +124,19 @@ def _measure(file: Path, *, source: str, accounts: int, interval: float, seconds
             durations.append(time.perf_counter() - started)
     assert total(after, "datarobot_up") == accounts, exporter.log
     cpu = _increase(before, after, "process_cpu_seconds_total")
-    return AtWork(
-        source=source,
-        accounts=accounts,
-        tasks=total(after, "datarobot_exporter_poll_tasks") / accounts,
-        interval=interval,
-        cpu=cpu / _increase(before, after, "datarobot_exporter_polls_total"),
-        rss=total(after, "process_resident_memory_bytes"),
-        scrape=median(durations),
-        size=size,
-    )
+    return {
+        "source": source,
+        "accounts": accounts,
+        "tasks": total(after, "datarobot_exporter_poll_tasks") / accounts,
+        "interval": interval,
+        "cpu": cpu / _increase(before, after, "datarobot_exporter_polls_total"),
+        "rss": total(after, "process_resident_memory_bytes"),
+        "scrape": median(durations),
+        "size": size,
+    }
 
 
-def scrapes(base: str, accounts: int, tasks: int, seconds: float, minimum: int) -> Scrapes:
+def scrapes(base: str, accounts: int, tasks: int, seconds: float, minimum: int) -> Figures:
     """Serve accounts as the exporter does, poll each once, and scrape from another process.
 
     The first account has so many tasks, each other one a thousand.
@@ -192,7 +155,7 @@ def scrapes(base: str, accounts: int, tasks: int, seconds: float, minimum: int) 
         while not scraping.done():
             next(iter(daemon._pollers)).poll()
     assert server.stop()
-    return Scrapes(accounts, size, idle, scraping.result()[1])
+    return {"accounts": accounts, "size": size, "idle": idle, "polling": scraping.result()[1]}
 
 
 def scrape(port: int, seconds: float, minimum: int) -> tuple[int, list[float]]:
@@ -237,7 +200,7 @@ def _build() -> str:
     return ""
 
 
-def probe_all(base: str, directory: str, tasks: int) -> list[ProbeCost] | str:
+def probe_all(base: str, directory: str, tasks: int) -> list[Figures] | str:
     """Probe a listing of each mix once; or return why that is left out."""
     if not tasks:
         return "json_exporter is not measured in this size."
@@ -246,7 +209,7 @@ def probe_all(base: str, directory: str, tasks: int) -> list[ProbeCost] | str:
     return [_probe(base, directory, mix, tasks) for mix in MOST]
 
 
-def _probe(base: str, directory: str, mix: str, tasks: int) -> ProbeCost:
+def _probe(base: str, directory: str, mix: str, tasks: int) -> Figures:
     file = Path(directory) / "json_exporter.json"
     file.write_text(json.dumps({"modules": {"default": _MODULE}}))
     address = f"127.0.0.1:{free_port()}"
@@ -265,6 +228,7 @@ def _probe(base: str, directory: str, mix: str, tasks: int) -> ProbeCost:
             target = f"{base}/{mix}/{tasks}/status/?offset=0&limit={tasks}"
             probe = requests.get(f"http://{address}/probe", params={"target": target}, timeout=600)
             assert total(probe.text, "task_listed") == tasks, probe.text[:200]
-            return ProbeCost(mix, tasks, cpu_seconds() - before, memory("VmHWM", process.pid))
+            cpu, rss = cpu_seconds() - before, memory("VmHWM", process.pid)
+            return {"mix": mix, "tasks": tasks, "cpu": cpu, "rss": rss}
         finally:
             process.terminate()

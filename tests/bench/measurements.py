@@ -1,10 +1,12 @@
 """Polls, outcomes and writes of the state, each measured in a process of its own.
 
 There are three ways to poll: `ours` is a complete poll of the exporter, `plain` a simple script with requests
-and gauges, and `floor` reads every page and its `next` only, the lower bound for a Python client.
+and gauges, and `floor` reads every page and its `next` only, the lower bound for a Python client. Figures are
+in seconds and bytes.
 """
 
 import http.client
+import json
 import os
 import re
 import subprocess
@@ -17,10 +19,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-import msgspec
 import prometheus_client
 import requests
 
@@ -39,31 +40,25 @@ from exporter.tracking.task_types import TaskTypes
 
 Way = Literal["ours", "plain", "floor"]
 Poll = Callable[[], None]
-Arguments = ParamSpec("Arguments")
-Figures = TypeVar("Figures")
+Figures = dict[str, Any]
+"""What is measured, by name: numbers, lists of numbers, and what they are about."""
 
 TOKEN: Final = "obviously-fake-token"
 _HEADERS: Final = {"Authorization": f"Bearer {TOKEN}"}
 _START: Final = 1_767_225_600.0
 _CHILD: Final = """
-import importlib, msgspec, sys
+import importlib, json, sys
 module, name, arguments = sys.argv[1:]
-figures = getattr(importlib.import_module(module), name)(*msgspec.json.decode(arguments))
-print(msgspec.json.encode(figures).decode())
+print(json.dumps(getattr(importlib.import_module(module), name)(*json.loads(arguments))))
 """
 
 
-def in_process(
-    function: Callable[Arguments, Figures], *arguments: Arguments.args, **_: Arguments.kwargs
-) -> Figures:
-    """Call a function of a module in a new process, and return the figures that it returns."""
+def in_process(function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function of a module in a new process, and return what it returns."""
     print(function.__name__, *arguments, file=sys.stderr)  # noqa: T201
-    given = msgspec.json.encode(arguments).decode()
-    command = [sys.executable, "-c", _CHILD, function.__module__, function.__name__, given]
+    command = [sys.executable, "-c", _CHILD, function.__module__, function.__name__, json.dumps(arguments)]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environ)
-    figures: Figures = msgspec.json.decode(done.stdout, type=get_type_hints(function)["return"])
-    return figures
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environ).stdout)
 
 
 def memory(field: Literal["VmRSS", "VmHWM"], pid: int | str = "self") -> int:
@@ -141,16 +136,8 @@ def floor(url: str, page: int) -> Poll:
     return poll
 
 
-class PollCost(msgspec.Struct, frozen=True):
-    """The cost of polls."""
-
-    wall: list[float]  # seconds of each poll but the first
-    cpu: list[float]  # user and system time of each poll but the first
-    rss: int  # peak memory of the process
-
-
-def polls(way: Way, url: str, page: int, times: int) -> PollCost:
-    """Poll once to warm up, then measure."""
+def polls(way: Way, url: str, page: int, times: int) -> Figures:
+    """Poll once to warm up, then measure user, system and wall time of each poll; and the peak of memory."""
     poll = {"ours": ours, "plain": plain, "floor": floor}[way](url, page)
     poll()
     wall, cpu = [], []
@@ -159,18 +146,10 @@ def polls(way: Way, url: str, page: int, times: int) -> PollCost:
         poll()
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - worked)
-    return PollCost(wall, cpu, memory("VmHWM"))
+    return {"wall": wall, "cpu": cpu, "rss": memory("VmHWM")}
 
 
 # Tracking
-
-
-class OutcomesCost(msgspec.Struct, frozen=True):
-    """What outcomes leave behind."""
-
-    outcomes: int
-    growth: int  # bytes of memory above that after the first poll
-    state: int  # bytes of the state file
 
 
 class _MadeUpTasks:
@@ -212,8 +191,8 @@ class _MadeUpTasks:
         """Close nothing."""
 
 
-def outcomes(total: int) -> OutcomesCost:
-    """Poll one account, with a state file, until so many tasks have finished."""
+def outcomes(total: int) -> Figures:
+    """Poll one account, with a state file, until so many tasks have finished; measure what they leave."""
     configure_logs("critical", "logfmt")
     tasks, url = _MadeUpTasks(), "http://127.0.0.1:1"
     with tempfile.TemporaryDirectory() as directory:
@@ -236,20 +215,10 @@ def outcomes(total: int) -> OutcomesCost:
         assert counts is not None
         counted = sum(sum(by_type.values()) for by_type in counts.finished.values())
         assert counted == total, f"{counted} outcomes were counted"
-        return OutcomesCost(counted, growth, file.stat().st_size)
+        return {"outcomes": counted, "growth": growth, "state": file.stat().st_size}
 
 
-class SavingCost(msgspec.Struct, frozen=True):
-    """The cost of saving the state of an account."""
-
-    tasks: int
-    first: float  # seconds to write all of them
-    changes: int
-    second: float  # seconds to write these
-    size: int  # bytes of the file
-
-
-def saving(url: str, changes: int) -> SavingCost:
+def saving(url: str, changes: int) -> Figures:
     """Read a listing, save all of it, and then so many of its tasks."""
     account, telemetry = account_at(url, 1_000), Telemetry()
     inventory = Inventory(TaskTypes(), account.tasks.limit)
@@ -270,5 +239,5 @@ def saving(url: str, changes: int) -> SavingCost:
             seconds.append(time.perf_counter() - started)
             # Far apart from each other, as the ids of tasks that change are.
             outcomes.changed = set(islice(inventory.tasks, 0, None, max(1, len(inventory.tasks) // changes)))
-        size = path.stat().st_size
-        return SavingCost(len(inventory.tasks), seconds[0], len(outcomes.changed), seconds[1], size)
+        counts = {"tasks": len(inventory.tasks), "changes": len(outcomes.changed)}
+        return {**counts, "first": seconds[0], "second": seconds[1], "size": path.stat().st_size}

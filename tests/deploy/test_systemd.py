@@ -63,6 +63,8 @@ def test_an_invalid_configuration_is_not_retried() -> None:
     """Exit status 2; every other failure may pass."""
     assert settings("Restart") == ["on-failure"]
     assert settings("RestartPreventExitStatus") == [str(cli.EXIT_INVALID)]
+    # It would not apply to this one.
+    assert settings("ExecStartPre") == []
 
 
 def test_the_start_waits_until_the_exporter_serves(tmp_path: Path) -> None:
