@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +45,6 @@ LABELS = {
 }
 
 
-def everything_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object of a JSON document."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from everything_in(item)
-
-
 def alerts_named(panel: dict[str, Any]) -> list[str]:
     return re.findall(r"DataRobot[A-Z]\w+", panel.get("description", ""))
 
@@ -82,8 +71,8 @@ def test_a_dashboard_works_in_any_grafana(uid: str) -> None:
     assert {"id", "__inputs", "__elements", "__requires"} & dashboard.keys() == set()
     assert "DS_" not in str(dashboard)
     assert "example.com" not in str(dashboard)
-    variable = {"type": "prometheus", "uid": "${datasource}"}
-    assert all(part.get("datasource", variable) == variable for part in everything_in(dashboard))
+    variable = json.dumps({"datasource": {"type": "prometheus", "uid": "${datasource}"}})[1:-1]
+    assert json.dumps(dashboard).count(variable) == json.dumps(dashboard).count('"datasource":')
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
     asking = [*grafana.panels(dashboard), *(t for p in grafana.panels(dashboard) for t in p["targets"])]

@@ -96,12 +96,6 @@ def test_the_rules_are_short_and_name_no_job() -> None:
         assert not re.search(r"\bjob\s*[!=]", rule["expr"])
 
 
-def test_a_cancelled_task_raises_nothing() -> None:
-    for name in ("DataRobotTasksFailing", "DataRobotTaskFailureRatioHigh"):
-        assert "ERROR|EXPIRED" in ALERTS[name]["expr"]
-        assert not re.search(r"=~?\"[^\"]*ABORTED", ALERTS[name]["expr"].replace('!~"ABORTED', "")), name
-
-
 def test_an_alert_that_reads_another_comes_after_it() -> None:
     """In the same file, which is one group."""
     for path in RULES:
@@ -118,13 +112,8 @@ def test_every_metric_in_a_rule_exists() -> None:
         assert metrics_named(text) <= EXPOSED | RECORDED.keys()
 
 
-def test_every_recorded_metric_has_a_name_in_three_parts_and_is_used_or_offered() -> None:
+def test_every_recorded_metric_is_used_or_offered() -> None:
     """By a rule, or to the user, in a table with the labels that are left."""
-    for name in RECORDED:
-        level, metric, operations = name.split(":")
-        assert level
-        assert operations
-        assert EXPOSED & {metric, f"{metric}_total", f"{metric}_timestamp_seconds"}, name
     used = {name for rule in EVERY_RULE for name in metrics_named(rule["expr"])}
     offered = dict(re.findall(r"^\| `(\w+:datarobot_\w+:\w+)` \| ([a-z_, ]+) \|", PAGE, re.MULTILINE))
     assert RECORDED.keys() - used - offered.keys() == set()
