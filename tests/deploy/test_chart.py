@@ -231,6 +231,8 @@ PORT: Final = {"port": "http", "protocol": "TCP"}
 def test_values_reach_the_objects(values: str, path: str, expected: object) -> None:
     rendered = render(f"--set={values}")
     assert rendered.at(path) == expected
+    claimed = f'"claimName": "{OWN}"' in json.dumps(rendered.workload)
+    assert len(rendered.of_kind("PersistentVolumeClaim")) == claimed
     for probe in ("livenessProbe", "readinessProbe"):
         assert len({"httpGet", "tcpSocket", "exec"} & rendered.container[probe].keys()) == 1
 
@@ -304,6 +306,7 @@ def test_the_exporter_accepts_its_configuration(case: str, tmp_path: Path) -> No
     assert {account.authorization.credentials.token() for account in settings.accounts} == {TOKEN}
     assert settings.warnings == ()
     mounts = {each["name"]: each["mountPath"] for each in rendered.container["volumeMounts"]}
+    assert "subPath" not in json.dumps(rendered.container)  # such a file does not follow a change
     assert rendered.config.get("state", {}).get("directory") == mounts.get("state")
 
 
