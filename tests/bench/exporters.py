@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+import conftest
 import requests
 import yaml
-from conftest import eventually
 from measurements import TOKEN, Figures, in_process, memory
 from page_server import MOST
 from running import RunningExporter, free_port
@@ -28,6 +28,9 @@ from exporter.config import ListenAddress
 from exporter.daemon import SWITCH_SECONDS, Daemon
 from exporter.web.server import WebServer, listen, make_app
 
+
+# A busy machine takes its time to start many accounts.
+eventually = partial(conftest.eventually, seconds=600.0)
 
 _LISTEN: Final = "--web.listen-address=127.0.0.1:0"
 _VERSION: Final = "v0.7.0"
