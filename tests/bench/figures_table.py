@@ -1,215 +1,140 @@
 """The figures of the benchmark as Markdown tables: medians, percentiles and ratios."""
 
-import os
-import platform
-import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median, quantiles
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-import msgspec
-from daemons import Daemon, Idle
-from json_exporter import ProbeCost
-from outcomes import OutcomesCost
-from polls import Cost
-from saving import SavingCost
-from scrapes import Scrapes
+from measurements import Figures, Way
 
 
-Way = Literal["ours", "plain", "floor"]
-WAYS: Final[tuple[Way, ...]] = ("ours", "plain", "floor")
+Row = dict[str, str]
+"""Cells by heading."""
+
+Kind = Literal["wall", "cpu"]
+WAYS: Final[tuple[Way, ...]] = get_args(Way)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 _MEBI: Final = 2**20
 _COMPARED: Final = 10_000
 
 
-class ListingCosts(msgspec.Struct, frozen=True):
-    """Costs of polling one listing, by way: one cost per process."""
-
-    mix: str
-    tasks: int
-    page: int
-    costs: dict[Way, list[Cost]]
-
-    def per_task(self, way: Way) -> float:
-        """Return the CPU time per task in seconds, median."""
-        return median(_times(self.costs[way], "cpu")) / self.tasks
+def _median(listing: Figures, way: Way, kind: Kind) -> float:
+    """Return the seconds of a poll."""
+    seconds: list[float] = [each for cost in listing["costs"][way] for each in cost[kind]]
+    return median(seconds)
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All figures.
-
-    Attributes:
-        machine: What they were measured on.
-        polls: Costs of polls of each listing.
-        probes: Of json_exporter, or why there are none.
-        daemons: Whole exporters at work.
-        scrapes: Idle and while polling.
-        idle: Starts of an exporter.
-        outcomes: Memory after many outcomes.
-        saving: Of the state of a large account.
-    """
-
-    machine: str
-    polls: list[ListingCosts]
-    probes: list[ProbeCost] | str
-    daemons: list[Daemon]
-    scrapes: list[Scrapes]
-    idle: list[Idle]
-    outcomes: OutcomesCost
-    saving: SavingCost
-
-
-def machine() -> str:
-    """Return processor, load, system and Python version."""
-    cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    load = os.getloadavg()[0]
-    return (
-        f"{os.cpu_count()} x {cpu[1] if cpu else platform.processor()}, load {load:.1f} at the start, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-    )
-
-
-def markdown(report: Report) -> str:
+def markdown(report: Figures) -> str:
     """Return all tables, each below its heading."""
     tables = {
-        "Polls": _polls(report.polls),
+        "Polls": _table(_polls(report["polls"])),
         "json_exporter": _probes(report),
-        "Exporter at work": _daemons(report.daemons),
-        "Scrapes": _scrapes(report.scrapes),
-        "Idle exporter": _idle(report.idle),
-        "Tracking": _tracking(report.outcomes, report.saving),
+        "Exporter at work": _table([_at_work(each) for each in report["at_work"]]),
+        "Scrapes": _table([_scrapes(each) for each in report["scrapes"]]),
+        "Idle exporter": _table([_idle(report["idle"])]),
+        "Tracking": _table(_tracking(report["outcomes"], report["saving"])),
     }
     sections = (f"### {heading}\n\n{table}" for heading, table in tables.items())
-    return "\n\n".join((f"Machine: {report.machine}.", *sections))
+    return "\n\n".join((f"Machine: {report['machine']}.", *sections))
 
 
-def _polls(polls: Sequence[ListingCosts]) -> str:
-    per_task = {(listing.mix, listing.page, listing.tasks): listing.per_task("ours") for listing in polls}
-    compared = _COMPARED if any(listing.tasks == _COMPARED for listing in polls) else polls[0].tasks
+def _polls(polls: Sequence[Figures]) -> list[Row]:
+    compared = _COMPARED if any(each["tasks"] == _COMPARED for each in polls) else polls[0]["tasks"]
+    at_compared = [each for each in polls if each["tasks"] == compared]
+    small = {(each["mix"], each["page"]): _median(each, "ours", "cpu") / compared for each in at_compared}
     rows = []
-    for listing in polls:
-        cpu = {way: listing.per_task(way) for way in WAYS}
-        wall = {way: median(_times(costs, "wall")) for way, costs in listing.costs.items()}
-        rss = {way: max(cost.rss for cost in costs) for way, costs in listing.costs.items()}
+    for each in polls:
+        wall, cpu = ({way: _median(each, way, kind) for way in WAYS} for kind in KINDS)
+        growth = cpu["ours"] / each["tasks"] / small[each["mix"], each["page"]]
         rows.append(
-            (
-                listing.mix,
-                f"{listing.tasks:,}",
-                f"{listing.page:,}",
-                *(f"{wall[way] * 1e3:,.1f}" for way in WAYS),
-                *(f"{cpu[way] * 1e6:.2f}" for way in WAYS),
-                f"{wall['plain'] / wall['ours']:.1f}",
-                f"{cpu['plain'] / cpu['ours']:.2f}",
-                f"{cpu['ours'] / cpu['floor']:.1f}",
-                f"{cpu['ours'] / per_task[listing.mix, listing.page, compared]:.2f}",
-                *(f"{rss[way] / _MEBI:.0f}" for way in WAYS),
-            )
+            {
+                "mix": each["mix"],
+                "tasks": f"{each['tasks']:,}",
+                "page": f"{each['page']:,}",
+                **{f"{way}, ms": f"{wall[way] * 1e3:,.1f}" for way in WAYS},
+                **{f"{way}, CPU µs/task": f"{cpu[way] / each['tasks'] * 1e6:.2f}" for way in WAYS},
+                "plain/ours, time": f"{wall['plain'] / wall['ours']:.1f}",
+                "plain/ours, CPU": f"{cpu['plain'] / cpu['ours']:.2f}",
+                "ours/floor, CPU": f"{cpu['ours'] / cpu['floor']:.1f}",
+                f"ours/ours at {compared:,}, CPU per task": f"{growth:.2f}",
+                **{
+                    f"{way}, peak MiB": f"{max(cost['rss'] for cost in each['costs'][way]) / _MEBI:.0f}"
+                    for way in WAYS
+                },
+            }
         )
-    return _table(
+    return rows
+
+
+def _probes(report: Figures) -> str:
+    if isinstance(report["probes"], str):
+        return report["probes"]
+    rows = []
+    for probe in report["probes"]:
+        same = [
+            each for each in report["polls"] if (each["mix"], each["tasks"]) == (probe["mix"], probe["tasks"])
+        ]
+        ours = _median(max(same, key=lambda each: int(each["page"])), "ours", "cpu")
+        rows.append(
+            {
+                "mix": probe["mix"],
+                "tasks": f"{probe['tasks']:,}",
+                "json_exporter, CPU µs/task": f"{probe['cpu'] / probe['tasks'] * 1e6:.1f}",
+                "json_exporter/ours, CPU": f"{probe['cpu'] / ours:.0f}",
+                "json_exporter, peak MiB": f"{probe['rss'] / _MEBI:.0f}",
+            }
+        )
+    return _table(rows)
+
+
+def _at_work(exporter: Figures) -> Row:
+    return {
+        "tasks from": exporter["source"],
+        "accounts": f"{exporter['accounts']:,}",
+        "tasks each": f"{exporter['tasks']:,.0f}",
+        "interval, s": f"{exporter['interval']:.0f}",
+        "CPU per poll, ms": f"{exporter['cpu'] * 1e3:.1f}",
+        "MiB": f"{exporter['rss'] / _MEBI:.0f}",
+        "scrape, ms": f"{exporter['scrape'] * 1e3:.0f}",
+        "scrape, MB": f"{exporter['size'] / 1e6:.2f}",
+    }
+
+
+def _scrapes(scraped: Figures) -> Row:
+    percentiles = {
+        f"{when} p{percent}, ms": quantiles(durations, n=100, method="inclusive")[percent - 1] * 1e3
+        for when, durations in (("idle", scraped["idle"]), ("polling", scraped["polling"]))
+        for percent in (50, 99)
+    }
+    return {
+        "accounts": str(scraped["accounts"]),
+        "KiB, gzip": f"{scraped['size'] / 1024:.0f}",
+        **{heading: f"{value:.1f}" for heading, value in percentiles.items()},
+        "polling/idle p99": f"{percentiles['polling p99, ms'] / percentiles['idle p99, ms']:.1f}",
+    }
+
+
+def _idle(starts: Sequence[Figures]) -> Row:
+    return {
+        "start to first response, ms": f"{median(each['start'] for each in starts) * 1e3:.0f}",
+        "idle MiB": f"{median(each['rss'] for each in starts) / _MEBI:.0f}",
+        "idle CPU, %": f"{median(each['cpu'] for each in starts) * 100:.2f}",
+    }
+
+
+def _tracking(outcomes: Figures, saving: Figures) -> list[Row]:
+    costs = [
         (
-            *("mix", "tasks", "page"),
-            *(f"{way}, ms" for way in WAYS),
-            *(f"{way}, CPU µs/task" for way in WAYS),
-            *("plain/ours, time", "plain/ours, CPU", "ours/floor, CPU"),
-            f"ours/ours at {compared:,}, CPU per task",
-            *(f"{way}, peak MiB" for way in WAYS),
+            f"memory after {outcomes['outcomes']:,} outcomes, above the start",
+            f"{outcomes['growth'] / _MEBI:.1f} MiB",
         ),
-        rows,
-    )
-
-
-def _probes(report: Report) -> str:
-    if isinstance(report.probes, str):
-        return report.probes
-    rows = []
-    for probe in report.probes:
-        ours = max(
-            (listing for listing in report.polls if (listing.mix, listing.tasks) == (probe.mix, probe.tasks)),
-            key=lambda listing: listing.page,
-        ).per_task("ours")
-        each = probe.cpu / probe.tasks
-        rows.append(
-            (
-                probe.mix,
-                f"{probe.tasks:,}",
-                f"{each * 1e6:.1f}",
-                f"{each / ours:.0f}",
-                f"{probe.rss / _MEBI:.0f}",
-            )
-        )
-    titles = ("json_exporter, CPU µs/task", "json_exporter/ours, CPU", "json_exporter, peak MiB")
-    return _table(("mix", "tasks", *titles), rows)
-
-
-def _daemons(daemons: Iterable[Daemon]) -> str:
-    rows = [
-        (
-            daemon.source,
-            f"{daemon.accounts:,}",
-            f"{daemon.tasks:,.0f}",
-            f"{daemon.interval:.0f}",
-            f"{daemon.cpu * 1e3:.1f}",
-            f"{daemon.rss / _MEBI:.0f}",
-            f"{daemon.scrape * 1e3:.0f}",
-            f"{daemon.size / 1e6:.2f}",
-        )
-        for daemon in daemons
+        ("state file after these", f"{outcomes['state'] / _MEBI:.1f} MiB"),
+        (f"first write of the state of {saving['tasks']:,} tasks", f"{saving['first']:.2f} s"),
+        (f"write of {saving['changes']:,} changes to it", f"{saving['second'] * 1e3:.0f} ms"),
+        ("state file after these", f"{saving['size'] / _MEBI:.0f} MiB"),
     ]
-    titles = ("interval, s", "CPU per poll, ms", "MiB", "scrape, ms", "scrape, MB")
-    return _table(("tasks from", "accounts", "tasks each", *titles), rows)
+    return [{"tracking": what, "cost": cost} for what, cost in costs]
 
 
-def _scrapes(scrapes: Iterable[Scrapes]) -> str:
-    rows = []
-    for scraped in scrapes:
-        idle, polling = _percentiles(scraped.idle), _percentiles(scraped.polling)
-        rows.append(
-            (
-                str(scraped.accounts),
-                f"{scraped.size / 1024:.0f}",
-                *(f"{value * 1e3:.1f}" for value in (*idle, *polling)),
-                f"{polling[1] / idle[1]:.1f}",
-            )
-        )
-    titles = ("idle p50, ms", "idle p99, ms", "polling p50, ms", "polling p99, ms", "polling/idle p99")
-    return _table(("accounts", "KiB, gzip", *titles), rows)
-
-
-def _idle(starts: Sequence[Idle]) -> str:
-    row = (
-        f"{median(each.start for each in starts) * 1e3:.0f}",
-        f"{median(each.rss for each in starts) / _MEBI:.0f}",
-        f"{median(each.cpu for each in starts) * 100:.2f}",
-    )
-    return _table(("start to first response, ms", "idle MiB", "idle CPU, %"), [row])
-
-
-def _tracking(outcomes: OutcomesCost, saving: SavingCost) -> str:
-    rows = [
-        (
-            f"memory after {outcomes.outcomes:,} outcomes, above the start",
-            f"{outcomes.growth / _MEBI:.1f} MiB",
-        ),
-        ("state file after these", f"{outcomes.state / _MEBI:.1f} MiB"),
-        (f"first write of the state of {saving.tasks:,} tasks", f"{saving.first:.2f} s"),
-        (f"write of {saving.changes:,} changes to it", f"{saving.second * 1e3:.0f} ms"),
-        ("state file after these", f"{saving.size / _MEBI:.0f} MiB"),
-    ]
-    return _table(("tracking", "cost"), rows)
-
-
-def _times(costs: Iterable[Cost], kind: Literal["wall", "cpu"]) -> list[float]:
-    """Return the seconds of all polls of one way."""
-    return [seconds for cost in costs for seconds in getattr(cost, kind)]
-
-
-def _percentiles(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 50th and the 99th percentile."""
-    hundredths = quantiles(values, n=100, method="inclusive")
-    return hundredths[49], hundredths[98]
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---:"] * len(titles), *rows]
+def _table(rows: Sequence[Row]) -> str:
+    lines = [list(rows[0]), ["---:"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
