@@ -4,8 +4,10 @@ No token is ever part of a message, a log line or a repr.
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,30 +20,25 @@ from exporter.errors import ConfigError
 TOKEN_UNREADABLE: Final = "token.unreadable"  # noqa: S105 a log event
 
 _LARGEST: Final = 64 * 1024
+_VARIABLE: Final = re.compile(r"\$(\w+|\{.*\}|\(.*\))")
 _EXPECTED: Final = "expected the token alone"
 _EXPECTED_FILE: Final = "expected a file that holds the token alone"
 
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
 class FixedCredentials:
     """A token that cannot change while the exporter runs.
 
-    Args:
-        token: The token; surrounding white space is dropped.
+    Attributes:
         key: The configuration's key for this kind of source.
         value: What ``/config`` shows for it.
-
-    Raises:
-        ConfigError: The token is empty, too large, or not a valid token.
     """
 
-    def __init__(self, token: str, *, key: str, value: str) -> None:
-        try:
-            self._token = _checked(token)
-        except _TokenError as error:
-            raise ConfigError([f"the token {error}"]) from error
-        self._written = (key, value)
+    _token: str = field(repr=False)
+    key: str
+    value: str
 
     def token(self) -> str:
         """Return the token; printable ASCII without white space, never empty."""
@@ -53,18 +50,7 @@ class FixedCredentials:
 
     def written(self) -> dict[str, str]:
         """Return the configuration's key and value of this source; a token itself as ``<secret>``."""
-        return dict([self._written])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FixedCredentials):
-            return NotImplemented
-        return (self._token, self._written) == (other._token, other._written)
-
-    def __hash__(self) -> int:
-        return hash((self._token, self._written))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({': '.join(self._written)})"
+        return {self.key: self.value}
 
 
 class FileCredentials:
@@ -107,9 +93,10 @@ class FileCredentials:
         try:
             current = _read(self._path)
         except _TokenError as error:
-            if error.kind not in self._logged:
-                self._logged.add(error.kind)
-                _log.warning(TOKEN_UNREADABLE, path=str(self._path), reason=error.kind)
+            reason = str(error)
+            if reason not in self._logged:
+                self._logged.add(reason)
+                _log.warning(TOKEN_UNREADABLE, path=str(self._path), reason=reason)
             return False
         changed = current.token != self._last.token
         self._last = current
@@ -121,13 +108,10 @@ class FileCredentials:
         return {"credentials_file": str(self._path)}
 
     def __eq__(self, other: object) -> bool:
-        return self._path == other._path if isinstance(other, FileCredentials) else NotImplemented
+        return isinstance(other, FileCredentials) and self._path == other._path
 
     def __hash__(self) -> int:
         return hash(self._path)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(credentials_file: {self._path})"
 
 
 Credentials = FixedCredentials | FileCredentials
@@ -143,7 +127,7 @@ def from_environment(name: str, environ: Mapping[str, str]) -> FixedCredentials:
     if name not in environ:
         called = f"the environment variable {name}" if name.isupper() else "the environment variable"
         raise ConfigError([f"{called} is not set; {_EXPECTED} in it"])
-    return FixedCredentials(environ[name], key="credentials_env", value=name)
+    return FixedCredentials(_fixed(environ[name]), "credentials_env", name)
 
 
 def literal(token: str) -> FixedCredentials:
@@ -152,7 +136,14 @@ def literal(token: str) -> FixedCredentials:
     Raises:
         ConfigError: It is not a valid token.
     """
-    return FixedCredentials(token, key="credentials", value="<secret>")
+    return FixedCredentials(_fixed(token), "credentials", "<secret>")
+
+
+def _fixed(text: str) -> str:
+    try:
+        return _checked(text)
+    except _TokenError as error:
+        raise ConfigError([f"the token {error}"]) from error
 
 
 class _Content(NamedTuple):
@@ -161,15 +152,7 @@ class _Content(NamedTuple):
 
 
 class _TokenError(Exception):
-    """There is no valid token; the text is a predicate that shows none of the content.
-
-    Attributes:
-        kind: Value of the log line's ``reason``.
-    """
-
-    def __init__(self, kind: str, predicate: str) -> None:
-        super().__init__(predicate)
-        self.kind = kind
+    """There is no valid token; the text is a predicate that shows none of the content."""
 
 
 def _version(found: os.stat_result) -> tuple[int, int, int]:
@@ -183,12 +166,12 @@ def _read(path: Path) -> _Content:
             # Read before the content: if the file changes meanwhile, the next check sees a difference.
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise _TokenError("not_a_file", f"is not a regular file; {_EXPECTED_FILE}")
+                raise _TokenError(f"is not a regular file; {_EXPECTED_FILE}")
             content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
-        raise _TokenError("missing", f"does not exist; {_EXPECTED_FILE}") from error
+        raise _TokenError(f"does not exist; {_EXPECTED_FILE}") from error
     except OSError as error:
-        raise _TokenError("unreadable", f"cannot be read ({error.strerror}); {_EXPECTED_FILE}") from error
+        raise _TokenError(f"cannot be read ({error.strerror}); {_EXPECTED_FILE}") from error
     # Bytes that are not UTF-8 become characters that are refused.
     return _Content(_version(found), _checked(content.decode("utf-8-sig", errors="replace")))
 
@@ -202,15 +185,17 @@ def _checked(text: str) -> str:
     """Strip a token and check that an HTTP header can hold it."""
     token = text.strip()
     if len(text) > _LARGEST:
-        raise _TokenError("too_large", f"is larger than 64 KiB; {_EXPECTED}")
+        raise _TokenError(f"is larger than 64 KiB; {_EXPECTED}")
     if not token:
-        raise _TokenError("empty", f"is empty; {_EXPECTED}")
+        raise _TokenError(f"is empty; {_EXPECTED}")
     if len(token) > 1 and token[0] == token[-1] in "\"'":
-        raise _TokenError("quotes", f"has quotes around it; {NO_QUOTES}")
+        raise _TokenError(f"has quotes around it; {NO_QUOTES}")
     if token.startswith(("http://", "https://")):
-        raise _TokenError("url", f"is a URL; {_EXPECTED}: are endpoint and token in each other's place?")
+        raise _TokenError(f"is a URL; {_EXPECTED}: are endpoint and token in each other's place?")
+    if _VARIABLE.fullmatch(token):
+        raise _TokenError(f"is a variable, which is not expanded here; {_EXPECTED}, or use credentials_env")
     if any(character.isspace() for character in token):
-        raise _TokenError("white_space", f"holds white space in its middle; {_EXPECTED}, without 'Bearer'")
+        raise _TokenError(f"holds white space in its middle; {_EXPECTED}, without 'Bearer'")
     if not (token.isascii() and token.isprintable()):
-        raise _TokenError("not_ascii", f"holds more than printable ASCII characters; {_EXPECTED}")
+        raise _TokenError(f"holds more than printable ASCII characters; {_EXPECTED}")
     return token
