@@ -32,10 +32,8 @@ ENVIRON = {"TOKEN": TOKEN, "EMPTY": ""}
 FROM_ENVIRONMENT = {"DATAROBOT_API_TOKEN": TOKEN}
 
 # Aliases of aliases, nine times nine of them.
-LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(8)
-)
-MERGES = "a: &a\n" + "".join(f"  k{n}: 1\n" for n in range(7)) + f"b: {{<<: [{', '.join(['*a'] * 20_000)}]}}"
+LAUGHS = "a0: &a0 x\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(9))
+MERGES = f"a: &a {{{', '.join(map('k{}: 1'.format, range(101)))}}}\nb: {{<<: [{', '.join(['*a'] * 1_000)}]}}"
 
 MakeFile = Callable[[str | bytes], Path]
 
@@ -95,47 +93,27 @@ def test_all_errors_of_a_file_are_reported_with_place_and_expectation(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        (
-            "log: {level: info}",
-            ": accounts: no account is configured; expected accounts in the configuration",
-        ),
+        ("log: {level: info}", ": accounts: no account is configured; expected accounts in the conf"),
         ("accounts: {name: a}", ":1: accounts: expected a list, got a mapping"),
-        (
-            "acounts: []",
-            ":1: the key 'acounts' is unknown; did you mean 'accounts'? expected one of accounts",
-        ),
-        ("- a", ": expected a mapping with keys such as accounts, poll, tasks"),
+        ("acounts: []", ":1: the key 'acounts' is unknown; did you mean 'accounts'? expected one of"),
         ("hidden", ": expected a mapping with keys such as accounts, poll, tasks"),
         ("accounts: *hidden", ":1:11: YAML: found undefined alias '…'"),
-        (
-            "accounts: [{",
-            ":1:13: YAML: while parsing a flow node, expected the node content, but found '<stream",
-        ),
         ("a: {b: c", ":1:9: YAML: while parsing a flow mapping, expected ',' or '}', but got '<stream end>'"),
         ("accounts:\n  - name: a\n   endpoint: b", ":3:4: YAML: check the indentation of line 3"),
-        (
-            "a: b\n  c: d",
-            ":2:4: YAML: check the indentation of line 2, or put the value in quotes: it holds a ",
-        ),
+        ("a: b\n  c: d", ":2:4: YAML: check the indentation of line 2, or put the value in quotes: it hold"),
         ("a:\n\t- b", ":2:1: YAML: check the indentation of line 2: it holds a tab; expected spaces"),
-        (
-            "a: 1\n---\nb: 2",
-            ":2:1: YAML: expected a single document in the stream, but found another document",
-        ),
+        ("a: 1\n---\nb: 2", ":2:1: YAML: expected a single document in the stream, but found another"),
         ("a:\n  b: \x01", ":2: YAML: a control character is not allowed here"),
         ('a: "b\\0c"', ":1:4: YAML: expected text without NULs"),
-        ('a: "\\ud800"', ":1:4: YAML: expected text without NULs"),
         ("? [a, b]\n: 1", ":1:3: YAML: expected text without NULs"),
         ("a: !!python/object:os.system x", ":1:4: YAML: could not determine a constructor for the tag '…'"),
-        ("a: !!binary aGk=", ":1:4: YAML: could not determine a constructor for the tag '…'"),
         ("a: &a [*a]", ":1:4: YAML: found unconstructable recursive node"),
         ("a: {<<: 5}", ":1:5: YAML: the merge key '<<' expects a mapping, or a list of mappings"),
         ("[" * 500, ": YAML: nested too deeply"),
         (LAUGHS, ": the file holds too many values; expected at most 100000"),
-        (MERGES, ":9:5: YAML: too many merged keys"),
+        (MERGES, ":2:5: YAML: too many merged keys"),
         ("#" * (4 * 2**20 + 1), ": the file is too large; expected at most 4MiB"),
         (b"log:\n  level: caf\xe9", ":2: the file is not UTF-8 text"),
-        ("log: {level: info}".encode("utf-16"), ":1: the file is not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_not_valid_yaml_is_refused(text: str | bytes, error: str, make_file: MakeFile) -> None:
@@ -149,24 +127,10 @@ def test_a_file_that_is_not_valid_yaml_is_refused(text: str | bytes, error: str,
     [
         ("interval", ".nan", "'.nan' is not a duration; expected a number with a unit, such as '30s'"),
         ("interval", "1:30", "'1:30' is not a duration; expected a number with a unit, such as '30s'"),
-        (
-            "interval",
-            "2024-01-01",
-            "'2024-01-01' is not a duration; expected a number with a unit, such as '30s'",
-        ),
-        ("interval", "10ms", "'10ms' is not valid; expected a duration of at least '100ms'"),
-        ("timeout", "0", "0 is not valid; expected a duration above 0, such as '30s'"),
         ("timeout", "true", "true is not valid; expected a duration above 0, such as '30s'"),
         ("timeout", "{}", "a mapping is not valid; expected a duration above 0, such as '30s'"),
-        ("stale_after", "[]", "a list is not valid; expected a duration above 0, such as '30s'"),
-        (
-            "max_response_size",
-            "1_000",
-            "'1_000' is not a size; expected a number with a unit, such as '64MiB'",
-        ),
         ("page_size", "-1", "-1 is not valid; expected a whole number, 0 or more"),
         ("page_size", "0x10", "'0x10' is not valid; expected a whole number, 0 or more"),
-        ("retries", "1.5", "'1.5' is not valid; expected a whole number, 0 or more"),
     ],
 )
 def test_what_yaml_makes_of_a_value_is_shown(key: str, text: str, error: str, make_file: MakeFile) -> None:
@@ -260,31 +224,35 @@ def test_every_key_of_a_file_is_read(full: Path) -> None:
     assert config.state == State(directory=str(full.parent / "state"))
 
 
+TESTING = "stuck_after: {INITIALIZED: 5m}, stuck_after_by_type: {Testing: {RUNNING: 5m}}"
+
+
 @pytest.mark.parametrize(
-    ("own", "stuck_after", "by_type"),
+    ("general", "own", "stuck_after", "by_type"),
     [
-        ("", (300, 3_600), {"Testing": {"RUNNING": 300}}),
-        ("tasks: {stuck_after: {RUNNING: 30m}}", (300, 1_800), {"Testing": {"RUNNING": 300}}),
+        ("", {}, (600, 3_600), {"ManagedImageBuild": {"RUNNING": 7_200}}),
+        ("stuck_after_by_type: {}", {}, (600, 3_600), {}),
+        (TESTING, {"stuck_after": {"RUNNING": "30m"}}, (300, 1_800), {"Testing": {"RUNNING": 300}}),
         (
-            "tasks: {stuck_after_by_type: {Testing: {INITIALIZED: 1m}, Dataset: {RUNNING: 1d}}}",
+            TESTING,
+            {"stuck_after_by_type": {"Testing": {"INITIALIZED": "1m"}, "Dataset": {"RUNNING": "1d"}}},
             (300, 3_600),
             {"Testing": {"INITIALIZED": 60, "RUNNING": 300}, "Dataset": {"RUNNING": 86_400}},
         ),
     ],
 )
 def test_limits_of_an_account_are_merged_into_the_global_ones_and_those_into_the_defaults(
-    own: str, stuck_after: tuple[float, float], by_type: object, make_file: MakeFile
+    general: str, own: object, stuck_after: tuple[float, float], by_type: object, make_file: MakeFile
 ) -> None:
-    text = "tasks: {stuck_after: {INITIALIZED: 5m}, stuck_after_by_type: {Testing: {RUNNING: 5m}}}\n"
-    tasks = load(make_file(text + one_account(**yaml.safe_load(own or "{}"))), ENVIRON, {}).accounts[0].tasks
-    assert tuple(tasks.stuck_after.values()) == stuck_after
-    assert tasks.stuck_after_by_type == by_type
-    assert [tasks.limit("RUNNING", name) for name in ("Testing", "other")] == [300, stuck_after[1]]
+    path = make_file(f"tasks: {{{general}}}\n" + one_account(tasks=own))
+    tasks = load(path, ENVIRON, {}).accounts[0].tasks
+    assert (tuple(tasks.stuck_after.values()), tasks.stuck_after_by_type) == (stuck_after, by_type)
 
 
-def test_an_empty_list_of_types_replaces_the_default_one(make_file: MakeFile) -> None:
-    path = make_file("tasks: {stuck_after_by_type: {}}\n" + one_account())
-    assert load(path, ENVIRON, {}).accounts[0].tasks.stuck_after_by_type == {}
+def test_the_limit_of_a_type_replaces_the_general_one() -> None:
+    tasks = Tasks(stuck_after_by_type={"Dataset": {"RUNNING": 1.0}})
+    assert [tasks.limit("RUNNING", name) for name in ("Dataset", "Testing")] == [1, 3_600]
+    assert tasks.limit("INITIALIZED", "Dataset") == 600
 
 
 @pytest.mark.parametrize(
@@ -319,14 +287,6 @@ def test_paths_start_from_the_directory_of_the_file(tmp_path: Path, make_file: M
     text = one_account(authorization={"credentials_file": "token"})
     path = make_file(b"\xef\xbb\xbf" + text.encode())  # with a byte order mark
     assert load(path, {}, {}).accounts[0].authorization.credentials.token() == TOKEN
-
-
-def test_accounts_are_equal_unless_something_about_them_changed(make_file: MakeFile) -> None:
-    def account(**keys: object) -> Account:
-        return load(make_file(one_account(**keys)), ENVIRON, {}).accounts[0]
-
-    assert account() == account(poll={}, tasks=None)
-    assert account() != account(tasks={"stuck_after_by_type": {"Dataset": {"RUNNING": "1m"}}})
 
 
 # Warnings.
@@ -475,7 +435,7 @@ KEYS = st.sampled_from(
 DATA = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | SCALARS, inner, max_size=4),
-    max_leaves=15,
+    max_leaves=8,
 )
 
 
@@ -484,45 +444,29 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch") / "config.yaml"
 
 
-def is_accepted_or_refused(path: Path) -> bool:
-    try:
-        config = load(path, ENVIRON | FROM_ENVIRONMENT, {})
-    except ConfigError as error:
-        return all(sentence.startswith(str(path)) for sentence in error.errors) and bool(error.errors)
-    yaml.safe_dump(redacted(config))
-    return True
-
-
-@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("&*!|>-?:,[]{}#'\"%@\n\t  aA0~=")))
-def test_any_text_is_accepted_or_refused(scratch: Path, text: str) -> None:
-    scratch.write_text(text)
-    assert is_accepted_or_refused(scratch)
-
-
-@given(st.binary(max_size=64))
-def test_any_bytes_are_accepted_or_refused(scratch: Path, content: bytes) -> None:
+@given(
+    st.binary(max_size=64)
+    | st.text("&*!|>-?:,[]{}#'\"%@\n\t  aA0~=é").map(str.encode)
+    | st.dictionaries(KEYS | SCALARS, DATA, max_size=5).map(yaml.safe_dump).map(str.encode)
+    | st.dictionaries(st.sampled_from(["poll", "tasks", "tls_config"]), DATA).map(
+        lambda keys: one_account(**keys).encode()
+    )
+)
+def test_any_file_is_accepted_or_refused(scratch: Path, content: bytes) -> None:
     scratch.write_bytes(content)
-    assert is_accepted_or_refused(scratch)
+    try:
+        config = load(scratch, ENVIRON | FROM_ENVIRONMENT, {})
+        found = {yaml.safe_dump(redacted(config)).startswith("accounts:")}
+    except ConfigError as error:
+        found = {sentence.startswith(str(scratch)) for sentence in error.errors}
+    assert found == {True}
 
 
-@given(st.dictionaries(KEYS | SCALARS, DATA, max_size=5) | DATA)
-def test_any_data_is_accepted_or_refused(scratch: Path, data: object) -> None:
-    scratch.write_text(yaml.safe_dump(data))
-    assert is_accepted_or_refused(scratch)
-
-
-@given(DATA, DATA, DATA)
-def test_any_account_is_accepted_or_refused(scratch: Path, poll: object, tasks: object, tls: object) -> None:
-    scratch.write_text(one_account(poll=poll, tasks=tasks, tls_config=tls))
-    assert is_accepted_or_refused(scratch)
-
-
-@given(DATA, DATA, st.text(alphabet=string.printable, max_size=8))
+@given(DATA, DATA, st.text(string.printable, max_size=8))
 def test_any_flag_is_accepted_or_refused(listen: object, level: object, path: str) -> None:
     overrides = {"web.listen_address": listen, "log.level": level, "web.telemetry_path": path}
     try:
-        load(None, FROM_ENVIRONMENT, overrides)
-        sources = {"--"}
+        found = {load(None, FROM_ENVIRONMENT, overrides) and "--"}
     except ConfigError as error:
-        sources = {sentence[:2] for sentence in error.errors}
-    assert sources == {"--"}
+        found = {sentence[:2] for sentence in error.errors}
+    assert found == {"--"}
