@@ -58,7 +58,7 @@ DEFAULT_FILE: Final = Path("config.yaml")
 _FLAGS: Final = {"web.config_file": "--web.config.file"}
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _EXPOSED: Final = (
-    "the token is in a file that others can read; use credentials_file, or let only the owner read the file"
+    "the token is in a file that others can read; use credentials_file, or let only the owner read it"
 )
 _MISSING: Final = "; name another by --config.file, or set DATAROBOT_API_TOKEN to run without a file"
 

@@ -26,9 +26,7 @@ PROXY = "the URL of a proxy has no path, query or fragment; expected 'http://pro
         (parse_endpoint, "user:hidden@h", f"the value {URL}"),
         (parse_endpoint, "https://user:hidden@h:port", f"the value {URL}"),
         (parse_endpoint, "https://", f"'https://' {URL}"),
-        (parse_endpoint, "https://:443", f"'https://:443' {URL}"),
         (parse_endpoint, "https://h:99999", f"'https://h:99999' {URL}"),
-        (parse_endpoint, "https://[::1", f"'https://[::1' {URL}"),
         (parse_endpoint, "https://h/api v2", f"'https://h/api v2' {URL}"),
         (parse_endpoint, "https:\\\\h", f"the value {URL}"),
         (parse_endpoint, "ftp://h", "the scheme 'ftp' is not supported; expected http or https"),
@@ -59,7 +57,6 @@ PROXY = "the URL of a proxy has no path, query or fragment; expected 'http://pro
         (parse_proxy_url, "http://proxy/path", PROXY),
         (parse_listen_address, "::1:10072", f"'::1:10072' {LISTEN}"),
         (parse_listen_address, ":65536", f"':65536' {LISTEN}"),
-        (parse_listen_address, "a b:1", f"'a b:1' {LISTEN}"),
         (parse_listen_address, "", f"'' {LISTEN}"),
         (parse_listen_address, "10072", "'10072' has no colon; expected ':10072'"),
         (

@@ -22,7 +22,6 @@ SCHEMA = json_schema()
     ("name", "valid"),
     [
         ("valid-full.yaml", True),
-        ("valid-merge.yaml", True),
         ("../../config.example.yaml", True),
         ("invalid-accounts.yaml", False),
         ("invalid-sections.yaml", False),

@@ -10,7 +10,6 @@ from exporter.config.units import (
     format_size,
     parse_duration,
     parse_size,
-    quoted,
 )
 
 
@@ -23,10 +22,7 @@ NO_SIZE = "is not a size; expected a number with a unit, such as '64MiB'"
     [
         ("0", 0.0),
         ("0s", 0.0),
-        ("500ms", 0.5),
-        ("90s", 90.0),
         ("1h30m", 5_400.0),
-        ("1w", 604_800.0),
         ("1y2w3d4h5m6s7ms", 31_536_000 + 2 * 604_800 + 3 * 86_400 + 4 * 3_600 + 5 * 60 + 6.007),
         ("100y", 3_153_600_000.0),
     ],
@@ -43,13 +39,9 @@ def test_durations_are_written_as_prometheus_writes_them(seconds: float, text: s
     assert format_duration(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("0B", 0), ("17B", 17), ("512KiB", 524_288), ("64MiB", 67_108_864), ("10MB", 10_000_000)],
-)
+@pytest.mark.parametrize(("text", "size"), [("0B", 0), ("64MiB", 67_108_864), ("10MB", 10_000_000)])
 def test_sizes_are_read_and_written(text: str, size: int) -> None:
-    assert parse_size(text) == size
-    assert format_size(size) == text
+    assert (parse_size(text), format_size(size)) == (size, text)
 
 
 @given(st.integers(min_value=0, max_value=100 * 365 * 86_400_000))
@@ -90,21 +82,6 @@ def test_an_invalid_value_is_refused_with_what_is_expected(
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("", "''"),
-        ("it's", "'it's'"),
-        ("a\n", "'a\\n'"),
-        ("\ud800", "'\\ud800'"),
-        ("é", "'é'"),
-        ("x" * 100, f"'{'x' * 60}…'"),
-    ],
-)
-def test_values_are_quoted(text: str, shown: str) -> None:
-    assert quoted(text) == shown
-
-
-@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (0.0001, "0s"),
@@ -114,7 +91,6 @@ def test_values_are_quoted(text: str, shown: str) -> None:
         (3_605.0, "1h"),
         (5_641.4, "1h34m"),
         (93_784.0, "1d2h"),
-        (14 * 86_400.0, "2w"),
         (800_000_000.0, "9259d6h"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -212,9 +213,8 @@ def test_clients_need_a_certificate_where_it_says_so(file: Path, certificates: C
             with pytest.raises(requests.ConnectionError):
                 status(port, certificates, cert=cert)
         # It can be loosened while it runs: verified, but only if there is one.
-        write_web_file(
-            file, tls={**certificates.files, **required, "client_auth_type": "VerifyClientCertIfGiven"}
-        )
+        required["client_auth_type"] = "VerifyClientCertIfGiven"
+        write_web_file(file, tls={**certificates.files, **required})
         assert status(port, certificates) == 200
         with pytest.raises(requests.ConnectionError):
             status(port, certificates, cert=stranger)
@@ -249,13 +249,13 @@ def test_tls_itself_is_decided_at_the_start(file: Path, certificates: Certificat
 # Passwords and headers
 
 
-@pytest.fixture
-def port(file: Path) -> Any:
-    write_web_file(
-        file,
-        users={"prometheus": hashed(PASSWORD), "zoë": hashed("p:ß"), "long": hashed("x" * 72)},
-        headers={"X-Frame-Options": "deny", "X-Content-Type-Options": "nosniff"},
-    )
+HEADERS = {"X-Frame-Options": "deny", "X-Content-Type-Options": "nosniff"}
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    users = {"prometheus": hashed(PASSWORD), "zoë": hashed("p:ß"), "long": hashed("x" * 72)}
+    file = write_web_file(tmp_path_factory.mktemp("web") / "web.yaml", users=users, headers=HEADERS)
     with served(web_config=WebConfig(file)) as port:
         yield port
 
@@ -292,27 +292,27 @@ def test_only_the_right_password_is_let_in(port: int, headers: dict[str, str], e
 @pytest.mark.parametrize(
     "path", ["/", "/metrics", "/config", "/-/reload", "/nothing", "/-/healthy/", "//-/ready"]
 )
-def test_every_path_is_closed(port: int, path: str) -> None:
+def test_every_other_path_is_closed(port: int, path: str) -> None:
     response = get(port, path)
     assert (response.status_code, response.text) == (401, "Authentication required.\n")
     assert response.headers["WWW-Authenticate"].startswith("Basic realm=")
 
 
-def test_headers_are_added_to_every_answer(port: int) -> None:
-    """Also to those of paths that are open, as the kubelet asks for them."""
-    authorized = basic("prometheus", PASSWORD)
-    for path, headers, status in (
+@pytest.mark.parametrize(
+    ("path", "headers", "expected"),
+    [
         ("/metrics", {}, 401),
-        ("/metrics", authorized, 200),
+        ("/metrics", basic("prometheus", PASSWORD), 200),
         ("/-/ready", {}, 200),
-    ):
-        answer = get(port, path, headers)
-        assert answer.status_code == status
-        assert (answer.headers["X-Frame-Options"], answer.headers["X-Content-Type-Options"]) == (
-            "deny",
-            "nosniff",
-        )
-    assert get(port, "/-/healthy").status_code == 200
+        ("/-/healthy", {}, 200),
+    ],
+)
+def test_headers_are_added_to_every_answer(
+    port: int, path: str, headers: dict[str, str], expected: int
+) -> None:
+    """Also to those of paths that are open, as the kubelet asks for them."""
+    answer = get(port, path, headers)
+    assert (answer.status_code, {key: answer.headers[key] for key in HEADERS}) == (expected, HEADERS)
 
 
 def test_a_header_of_the_page_itself_is_not_replaced(file: Path) -> None:
@@ -322,18 +322,21 @@ def test_a_header_of_the_page_itself_is_not_replaced(file: Path) -> None:
         assert get(port, "/metrics").headers["Content-Security-Policy"] == "default-src *"
 
 
-def test_users_come_and_go_without_a_restart(port: int, file: Path) -> None:
-    old, new = basic("prometheus", PASSWORD), basic("grafana", "fake-password-two")
-    assert (get(port, headers=old).status_code, get(port, headers=new).status_code) == (200, 401)
-    write_web_file(file, users={"grafana": hashed("fake-password-two")})
-    assert (get(port, headers=old).status_code, get(port, headers=new).status_code) == (401, 200)
-    with capture_logs() as logs:
+def test_users_come_and_go_without_a_restart(file: Path) -> None:
+    def verdicts() -> list[int]:
+        users = (basic("prometheus", PASSWORD), basic("grafana", "fake-password-two"))
+        return [get(port, headers=user).status_code for user in users]
+
+    write_web_file(file, users={"prometheus": hashed(PASSWORD)})
+    with served(web_config=WebConfig(file)) as port, capture_logs() as logs:
+        assert verdicts() == [200, 401]
+        write_web_file(file, users={"grafana": hashed("fake-password-two")})
+        assert verdicts() == [401, 200]
         file.write_text("basic_auth_users: {grafana: fake-password-two}\n")
-        for _ in range(3):
-            assert (get(port, headers=old).status_code, get(port, headers=new).status_code) == (401, 200)
+        assert [verdicts() for _ in range(3)] == [[401, 200]] * 3
         file.unlink()
-        assert get(port, headers=new).status_code == 200
-    assert [line["event"] for line in logs] == ["web_config.rejected"] * 2
+        assert verdicts() == [401, 200]
+    assert [line["event"] for line in logs] == ["web_config.reloaded", *["web_config.rejected"] * 2]
     assert "fake-password-two" not in repr(logs)
 
 
