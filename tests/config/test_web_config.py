@@ -323,19 +323,19 @@ def test_a_header_of_the_page_itself_is_not_replaced(file: Path) -> None:
 
 
 def test_users_come_and_go_without_a_restart(file: Path) -> None:
-    def verdicts() -> list[int]:
+    def verdicts(port: int) -> list[int]:
         users = (basic("prometheus", PASSWORD), basic("grafana", "fake-password-two"))
         return [get(port, headers=user).status_code for user in users]
 
     write_web_file(file, users={"prometheus": hashed(PASSWORD)})
     with served(web_config=WebConfig(file)) as port, capture_logs() as logs:
-        assert verdicts() == [200, 401]
+        assert verdicts(port) == [200, 401]
         write_web_file(file, users={"grafana": hashed("fake-password-two")})
-        assert verdicts() == [401, 200]
+        assert verdicts(port) == [401, 200]
         file.write_text("basic_auth_users: {grafana: fake-password-two}\n")
-        assert [verdicts() for _ in range(3)] == [[401, 200]] * 3
+        assert [verdicts(port) for _ in range(3)] == [[401, 200]] * 3
         file.unlink()
-        assert verdicts() == [401, 200]
+        assert verdicts(port) == [401, 200]
     assert [line["event"] for line in logs] == ["web_config.reloaded", *["web_config.rejected"] * 2]
     assert "fake-password-two" not in repr(logs)
 
