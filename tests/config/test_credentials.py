@@ -17,6 +17,7 @@ from exporter.errors import ConfigError
 
 TOKEN = "NjA-fake-token:1+/="
 OTHER = "NjA-fake-token:2+/="
+ALONE = "expected a file that holds the token alone"
 EMPTY = "is empty; expected the token alone"
 SPACE = "holds white space in its middle; expected the token alone, without 'Bearer'"
 NOT_ASCII = "holds more than printable ASCII characters; expected the token alone"
@@ -85,15 +86,15 @@ def test_what_is_no_token_is_refused(file: Path, content: bytes, predicate: str)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, file: Path) -> None:
-    expected = "expected a file that holds the token alone"
+
     dangling = tmp_path / "dangling"
     dangling.symlink_to(tmp_path / "nowhere")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    assert error(dangling) == f"{dangling} does not exist; {expected}"
-    assert error(fifo) == f"{fifo} is not a regular file; {expected}"
-    assert error(tmp_path) == f"{tmp_path} cannot be read (Is a directory); {expected}"
-    assert error(file / "x") == f"{file / 'x'} cannot be read (Not a directory); {expected}"
+    assert error(dangling) == f"{dangling} does not exist; {ALONE}"
+    assert error(fifo) == f"{fifo} is not a regular file; {ALONE}"
+    assert error(tmp_path) == f"{tmp_path} cannot be read (Is a directory); {ALONE}"
+    assert error(file / "x") == f"{file / 'x'} cannot be read (Not a directory); {ALONE}"
 
 
 def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
@@ -150,10 +151,10 @@ def test_the_last_valid_token_is_kept_and_each_kind_of_failure_is_logged_once(fi
             assert credentials.token() == TOKEN
             file.write_text(TOKEN)
             assert credentials.token() == TOKEN
-    missing = "does not exist; expected a file that holds the token alone"
+    missing, empty = f"the file does not exist; {ALONE}", f"the file {EMPTY}"
     assert logs == [
         {"event": TOKEN_UNREADABLE, "log_level": "warning", "path": str(file), "reason": reason}
-        for reason in (missing, EMPTY, missing, EMPTY)
+        for reason in (missing, empty, missing, empty)
     ]
 
 
