@@ -12,60 +12,44 @@ from exporter.config.addresses import (
 )
 
 
+API, LINK, PROXY = parse_endpoint, parse_link, parse_proxy_url
+LISTEN, PATH = parse_listen_address, parse_telemetry_path
+
+
 URL = "is not a valid URL; expected one such as 'https://app.datarobot.com/api/v2'"
-LISTEN = "is not a valid listen address; expected host:port, [v6]:port or :port, such as ':10072'"
-PROXY = "the URL of a proxy has no path, query or fragment; expected 'http://proxy.example.com:3128'"
+NO_ADDRESS = "is not a valid listen address; expected host:port, [v6]:port or :port, such as ':10072'"
+PLAIN = "the URL of a proxy has no path, query or fragment; expected 'http://proxy.example.com:3128'"
 
 
 @pytest.mark.parametrize(
     ("parse", "text", "sentence"),
     [
-        (parse_endpoint, "", f"the value {URL}"),
-        (parse_endpoint, "h:443/api", "'h:443/api' has no scheme; expected 'https://h:443/api'"),
-        (parse_endpoint, "hidden-token-of-many-letters", f"the value {URL}"),
-        (parse_endpoint, "user:hidden@h", f"the value {URL}"),
-        (parse_endpoint, "https://user:hidden@h:port", f"the value {URL}"),
-        (parse_endpoint, "https://", f"'https://' {URL}"),
-        (parse_endpoint, "https://h:99999", f"'https://h:99999' {URL}"),
-        (parse_endpoint, "https://h/api v2", f"'https://h/api v2' {URL}"),
-        (parse_endpoint, "https:\\\\h", f"the value {URL}"),
-        (parse_endpoint, "ftp://h", "the scheme 'ftp' is not supported; expected http or https"),
-        (
-            parse_endpoint,
-            "'https://h'",
-            "the URL has quotes around it; expected none: docker --env-file keeps",
-        ),
-        (parse_endpoint, "https://u:hidden@h", "the URL holds a user or password; expected none: the token"),
-        (
-            parse_endpoint,
-            "https://h/x?t=hidden",
-            "the URL holds a query or fragment; expected only 'https://h/x'",
-        ),
-        (parse_link, "https://h/x#y", "the URL holds a query or fragment; expected only 'https://h/x'"),
-        (
-            parse_link,
-            "javascript://h/%0aalert(1)",
-            "the scheme 'javascript' is not supported; expected http or",
-        ),
-        (
-            parse_link,
-            "javascript:alert(1)",
-            "the value is not a valid URL; expected one such as 'https://wiki.",
-        ),
-        (parse_proxy_url, "proxy:3128", "'proxy:3128' has no scheme; expected 'http://proxy:3128'"),
-        (parse_proxy_url, "socks5h://proxy", "the scheme 'socks5h' is not supported; expected http or https"),
-        (parse_proxy_url, "http://proxy/path", PROXY),
-        (parse_listen_address, "::1:10072", f"'::1:10072' {LISTEN}"),
-        (parse_listen_address, ":65536", f"':65536' {LISTEN}"),
-        (parse_listen_address, "", f"'' {LISTEN}"),
-        (parse_listen_address, "10072", "'10072' has no colon; expected ':10072'"),
-        (
-            parse_listen_address,
-            "[x]:1",
-            "'x' is not a valid IPv6 address; expected one such as '[::1]:10072'",
-        ),
-        (parse_telemetry_path, "metrics", "'metrics' is not a valid path; expected one that starts with '/'"),
-        (parse_telemetry_path, "/-/ready", "'/-/ready' is a path of the exporter; expected another"),
+        (API, "", f"the value {URL}"),
+        (API, "h:443/api", "'h:443/api' has no scheme; expected 'https://h:443/api'"),
+        (API, "hidden-token-of-many-letters", f"the value {URL}"),
+        (API, "user:hidden@h", f"the value {URL}"),
+        (API, "https://user:hidden@h:port", f"the value {URL}"),
+        (API, "https://", f"'https://' {URL}"),
+        (API, "https://h:99999", f"'https://h:99999' {URL}"),
+        (API, "https://h/api v2", f"'https://h/api v2' {URL}"),
+        (API, "https:\\\\h", f"the value {URL}"),
+        (API, "ftp://h", "the scheme 'ftp' is not supported; expected http or https"),
+        (API, "'https://h'", "the URL has quotes around it; expected none: docker --env-file keeps"),
+        (API, "https://u:hidden@h", "the URL holds a user or password; expected none: the token"),
+        (API, "https://h/x?t=hidden", "the URL holds a query or fragment; expected only 'https://h/x'"),
+        (LINK, "https://h/x#y", "the URL holds a query or fragment; expected only 'https://h/x'"),
+        (LINK, "javascript://h/%0aalert(1)", "the scheme 'javascript' is not supported; expected http or"),
+        (LINK, "javascript:alert(1)", "the value is not a valid URL; expected one such as 'https://wiki."),
+        (PROXY, "proxy:3128", "'proxy:3128' has no scheme; expected 'http://proxy:3128'"),
+        (PROXY, "socks5h://proxy", "the scheme 'socks5h' is not supported; expected http or https"),
+        (PROXY, "http://proxy/path", PLAIN),
+        (LISTEN, "::1:10072", f"'::1:10072' {NO_ADDRESS}"),
+        (LISTEN, ":65536", f"':65536' {NO_ADDRESS}"),
+        (LISTEN, "", f"'' {NO_ADDRESS}"),
+        (LISTEN, "10072", "'10072' has no colon; expected ':10072'"),
+        (LISTEN, "[x]:1", "'x' is not a valid IPv6 address; expected one such as '[::1]:10072'"),
+        (PATH, "metrics", "'metrics' is not a valid path; expected one that starts with '/'"),
+        (PATH, "/-/ready", "'/-/ready' is a path of the exporter; expected another"),
     ],
 )
 def test_an_invalid_address_is_refused_with_what_is_expected(
@@ -85,10 +69,10 @@ def test_a_listen_address_is_written_as_it_is_read(text: str) -> None:
 @pytest.mark.parametrize(
     ("parse", "text", "expected"),
     [
-        (parse_endpoint, "HTTPS://h/api/v2/", "https://h/api/v2"),
-        (parse_link, "https://wiki/x/", "https://wiki/x"),
-        (parse_proxy_url, "http://user:fake@proxy:3128", "http://user:fake@proxy:3128"),
-        (parse_telemetry_path, "/", "/"),
+        (API, "HTTPS://h/api/v2/", "https://h/api/v2"),
+        (LINK, "https://wiki/x/", "https://wiki/x"),
+        (PROXY, "http://user:fake@proxy:3128", "http://user:fake@proxy:3128"),
+        (PATH, "/", "/"),
         (without_user, "http://user:fake@proxy:3128", "http://<secret>@proxy:3128"),
         (without_user, "http://proxy:3128", "http://proxy:3128"),
     ],

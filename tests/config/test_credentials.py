@@ -22,6 +22,7 @@ EMPTY = "is empty; expected the token alone"
 SPACE = "holds white space in its middle; expected the token alone, without 'Bearer'"
 NOT_ASCII = "holds more than printable ASCII characters; expected the token alone"
 QUOTES = "has quotes around it; expected none: docker --env-file keeps the quotes of a value"
+URL = "is a URL; expected the token alone: are endpoint and token in each other's place?"
 VARIABLE = "is a variable, which is not expanded here; expected the token alone, or use credentials_env"
 
 
@@ -60,10 +61,7 @@ def test_what_surrounds_a_token_is_not_part_of_it(file: Path, content: str) -> N
         ("abcé".encode(), NOT_ASCII),
         (b"abc\xff", NOT_ASCII),
         (b"abc\x00def", NOT_ASCII),
-        (
-            b"https://h/api/v2",
-            "is a URL; expected the token alone: are endpoint and token in each other's place?",
-        ),
+        (b"https://h/api/v2", URL),
         (b'"abc"', QUOTES),
         (b"'abc'", QUOTES),
         (b"${TOKEN}", VARIABLE),

@@ -264,27 +264,15 @@ NO_CERTIFICATE = "cannot be used (no certificate found); expected certificates"
         ({"ca_file": "broken.pem"}, "ca_file", "cannot be used ("),
         ({"cert_file": "missing", "key_file": "key.pem"}, "cert_file", "does not exist"),
         ({"cert_file": "key.pem", "key_file": "key.pem"}, "cert_file", NO_CERTIFICATE),
-        (
-            {"cert_file": "cert.pem", "key_file": "missing"},
-            "key_file",
-            "does not exist; expected a file with",
-        ),
-        (
-            {"cert_file": "cert.pem", "key_file": "empty.pem"},
-            "key_file",
-            "cannot be used (no pem); expected a",
-        ),
+        ({"cert_file": "cert.pem", "key_file": "missing"}, "key_file", "does not exist; expected a file"),
+        ({"cert_file": "cert.pem", "key_file": "empty.pem"}, "key_file", "cannot be used (no pem); "),
         ({"cert_file": "cert.pem", "key_file": "other.key"}, "key_file", "is not the key of "),
         ({"cert_file": "cert.pem", "key_file": "locked.pem"}, "key_file", "is protected by a passphrase; "),
         ({"cert_file": "cert.pem"}, "cert_file", "cannot be used (no pem); expected a private key in PEM"),
         ({"REQUESTS_CA_BUNDLE": "missing"}, "REQUESTS_CA_BUNDLE", "does not exist"),
         ({"CURL_CA_BUNDLE": "empty.pem"}, "CURL_CA_BUNDLE", NO_CERTIFICATE),
         ({"SSL_CERT_FILE": "missing"}, "SSL_CERT_FILE", "does not exist"),
-        (
-            {"SSL_CERT_DIR": "missing"},
-            "SSL_CERT_DIR",
-            "is not a directory; expected one with certificates in",
-        ),
+        ({"SSL_CERT_DIR": "missing"}, "SSL_CERT_DIR", "is not a directory; expected one with"),
     ],
 )
 @pytest.mark.usefixtures("_files")

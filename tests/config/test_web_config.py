@@ -70,12 +70,8 @@ def test_all_that_is_supported_is_read(file: Path, certificates: Certificates, t
         ("# nothing", {}),
         ("basic_auth_users:\ntls_server_config: {cert_file: '', client_ca_file: , min_version: TLS13}", {}),
         (
-            "http_server_config: {headers: {X-Frame-Options: '', Strict-Transport-Security: 0x10}}",
-            {"Strict-Transport-Security": "0x10"},
-        ),
-        (
-            "http_server_config: {headers: {X-XSS-Protection: 1, Content-Security-Policy: True}}",
-            {"X-XSS-Protection": "1", "Content-Security-Policy": "True"},
+            "http_server_config: {headers: {X-Frame-Options: '', X-XSS-Protection: 0x10}}",
+            {"X-XSS-Protection": "0x10"},
         ),
     ],
 )
@@ -106,14 +102,8 @@ def test_all_errors_of_a_file_are_reported_with_place_and_expectation(
             "key_file: {}/client.key is not the key of {}/cert.pem",
         ),
         (f"{PAIR}, client_auth_type: {REQUIRED}", f"client_auth_type: '{REQUIRED}' needs client_ca_file; "),
-        (
-            f"{PAIR}, client_ca_file: ca.pem",
-            "client_ca_file: no client is verified with it; expected 'client_",
-        ),
-        (
-            f"{PAIR}, client_ca_file: key.pem, {IF_GIVEN}",
-            "client_ca_file: {}/key.pem cannot be used (no certif",
-        ),
+        (f"{PAIR}, client_ca_file: ca.pem", "client_ca_file: no client is verified with it; expected"),
+        (f"{PAIR}, client_ca_file: key.pem, {IF_GIVEN}", "client_ca_file: {}/key.pem cannot be used"),
     ],
 )
 @pytest.mark.usefixtures("certificates")
