@@ -62,12 +62,13 @@ class ConfigErrors:
 
     def get(self, path: KeyPath) -> Any:  # noqa: ANN401 any data
         """Return the value at a path; None if there is none."""
-        node: Any = self.root
-        for part in path:
-            if isinstance(node, list):
-                node = dict(enumerate(node))
-            node = node.get(part) if isinstance(node, dict) else None
-        return node
+        value: Any = self.root
+        try:
+            for part in path:
+                value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+        return value
 
     def line(self, path: KeyPath) -> int:
         """Return the line of the value, or of the nearest one around it; 0 if unknown."""
