@@ -57,9 +57,10 @@ def between(name: str) -> str:
     return str(blocks[0])
 
 
-def assert_generated(name: str, lines: Iterable[str]) -> None:
-    """Compare the text between markers with the code, or replace it (``UPDATE_DOCS=1``)."""
-    expected = "\n".join(lines)
+def assert_generated(name: str, *rows: Iterable[object]) -> None:
+    """Compare the table between markers with the code, or replace it (``UPDATE_DOCS=1``)."""
+    header, *others = (f"| {' | '.join(map(str, row))} |" for row in rows)
+    expected = "\n".join((header, "|" + "---|" * len(tuple(rows[0])), *others))
     if os.environ.get("UPDATE_DOCS"):
         begin, end = f"<!-- {name}: ", f"<!-- end of {name} -->"
         (document,) = (document for document in DOCUMENTS if begin in text_of(document))
@@ -69,17 +70,15 @@ def assert_generated(name: str, lines: Iterable[str]) -> None:
     assert between(name) == expected
 
 
-def metric_rows(catalogue: Iterable[Row], header: str) -> Iterator[str]:
-    yield f"| name | type | {header} | meaning |"
-    yield "|---|---|---|---|"
+def metric_rows(catalogue: Iterable[Row], labels: str) -> Iterator[tuple[str, ...]]:
+    yield "name", "type", labels, "meaning"
     for row in catalogue:
-        labels = ", ".join(f"`{label}`" for label in row.labels)
-        yield f"| `{row.name}` | {row.type} | {labels} | {row.help} |"
+        yield f"`{row.name}`", row.type, ", ".join(f"`{label}`" for label in row.labels), row.help
 
 
 def test_the_tables_of_metrics_are_the_catalogue() -> None:
-    assert_generated("metrics", metric_rows(CATALOGUE, "labels besides `account`"))
-    assert_generated("process metrics", metric_rows(PROCESS_CATALOGUE, "labels"))
+    assert_generated("metrics", *metric_rows(CATALOGUE, "labels besides `account`"))
+    assert_generated("process metrics", *metric_rows(PROCESS_CATALOGUE, "labels"))
 
 
 def test_the_table_of_reasons_is_complete() -> None:
@@ -139,17 +138,11 @@ KEYS = list(configuration_keys(SCHEMA))
 
 def test_the_table_of_keys_is_that_of_the_settings() -> None:
     """Only the last column is written by hand; a new key has an empty one."""
-    rows = [line.split(" | ", 3) for line in between("configuration").splitlines()[2:]]
-    meaning = {row[0].strip("| `"): row[3] for row in rows}
-    assert_generated(
-        "configuration",
-        [
-            "| key | type | default | meaning |",
-            "|---|---|---|---|",
-            *(f"| `{key}` | {shape} | {default} | {meaning.get(key, '|')}" for key, shape, default in KEYS),
-        ],
-    )
-    assert [key for key, _, _ in KEYS if not meaning.get(key, "").endswith(". |")] == []
+    rows = [line.strip("| ").split(" | ", 3) for line in between("configuration").splitlines()[2:]]
+    meaning = {row[0].strip("`"): row[3] for row in rows}
+    found = [(f"`{key}`", shape, default, meaning.get(key, "")) for key, shape, default in KEYS]
+    assert_generated("configuration", ("key", "type", "default", "meaning"), *found)
+    assert [row for row in found if not row[3].endswith(".")] == []
 
 
 def test_the_keys_are_those_of_the_example() -> None:
@@ -200,17 +193,8 @@ def test_the_table_of_flags_is_that_of_the_command_line() -> None:
             return option.show_default
         return option.default if option.show_default else "off" if option.is_flag else "none"
 
-    assert_generated(
-        "flags",
-        [
-            "| flag | default | meaning |",
-            "|---|---|---|",
-            *(
-                f"| `{f'{path} {each.opts[0]}'.strip()}` | {default(each)} | {each.help} |"
-                for path, each in OPTIONS
-            ),
-        ],
-    )
+    rows = [(f"`{f'{path} {each.opts[0]}'.strip()}`", default(each), each.help) for path, each in OPTIONS]
+    assert_generated("flags", ("flag", "default", "meaning"), *rows)
     assert [each.opts for _, each in OPTIONS if not (each.help or "").endswith(".")] == []
 
 
