@@ -146,7 +146,7 @@ def _override(errors: ConfigErrors, overrides: Mapping[str, object]) -> None:
         given = errors.root.get(section) or {}
         if value is not None and isinstance(given, dict):
             # The path of a flag starts from the working directory, as a shell completes it.
-            found = str(Path(str(value)).absolute()) if key == "config_file" else value
+            found = str(Path(str(value)).absolute()) if value and key == "config_file" else value
             errors.root[section] = {**given, key: found}
             errors.sources[section, key] = _FLAGS.get(dotted, f"--{dotted.replace('_', '-')}")
 
@@ -184,7 +184,7 @@ def _check_names(errors: ConfigErrors) -> None:
 def _check_web_file(errors: ConfigErrors, base: Path) -> None:
     """Add the errors of the web configuration file, if there is one."""
     name = errors.get(("web", "config_file"))
-    if isinstance(name, str) and (base / name).exists():
+    if name and isinstance(name, str) and (base / name).exists():
         try:
             read_web_file(base / name)
         except ConfigError as error:

@@ -183,6 +183,8 @@ def test_errors_in_flags_name_the_flag(make_file: MakeFile) -> None:
         f"--web.config.file: '{Path('web.yaml').absolute()}' does not exist; expected an existing file",
         "--log.level: 'loud' is not valid; expected debug, info, warning or error",
     )
+    (empty,) = errors(None, FROM_ENVIRONMENT, {"web.config_file": ""})
+    assert empty == "--web.config.file: '' is not valid; expected the path of a file"
 
 
 # What a good file gives.
