@@ -32,6 +32,7 @@ PLAIN = "the URL of a proxy has no path, query or fragment; expected 'http://pro
         (API, "https://", f"'https://' {URL}"),
         (API, "https://h:99999", f"'https://h:99999' {URL}"),
         (API, "https://h/api v2", f"'https://h/api v2' {URL}"),
+        (API, "https://h/api\n", f"'https://h/api\\n' {URL}"),
         (API, "https:\\\\h", f"the value {URL}"),
         (API, "ftp://h", "the scheme 'ftp' is not supported; expected http or https"),
         (API, "'https://h'", "the URL has quotes around it; expected none: docker --env-file keeps"),

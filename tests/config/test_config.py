@@ -221,20 +221,21 @@ def test_every_key_of_a_file_is_read_with_aliases_and_merge_keys(full: Path) -> 
     assert config.state == State(directory=str(full.parent / "state"))
 
 
+BUILD, DATASET = {"ManagedImageBuild": {"RUNNING": 7_200}}, {"Dataset": {"RUNNING": 86_400}}
 TESTING = "stuck_after: {INITIALIZED: 5m}, stuck_after_by_type: {Testing: {RUNNING: 5m}}"
 
 
 @pytest.mark.parametrize(
     ("general", "own", "stuck_after", "by_type"),
     [
-        ("", {}, (600, 3_600), {"ManagedImageBuild": {"RUNNING": 7_200}}),
+        ("", {"stuck_after_by_type": {"Dataset": {"RUNNING": "1d"}}}, (600, 3_600), BUILD | DATASET),
         ("stuck_after_by_type: {}", {}, (600, 3_600), {}),
         (TESTING, {"stuck_after": {"RUNNING": "30m"}}, (300, 1_800), {"Testing": {"RUNNING": 300}}),
         (
             TESTING,
             {"stuck_after_by_type": {"Testing": {"INITIALIZED": "1m"}, "Dataset": {"RUNNING": "1d"}}},
             (300, 3_600),
-            {"Testing": {"INITIALIZED": 60, "RUNNING": 300}, "Dataset": {"RUNNING": 86_400}},
+            {"Testing": {"INITIALIZED": 60, "RUNNING": 300}, **DATASET},
         ),
     ],
 )

@@ -70,8 +70,8 @@ def test_all_that_is_supported_is_read(file: Path, certificates: Certificates, t
         ("# nothing", {}),
         ("basic_auth_users:\ntls_server_config: {cert_file: '', client_ca_file: , min_version: TLS13}", {}),
         (
-            "http_server_config: {headers: {X-Frame-Options: '', X-XSS-Protection: 0x10}}",
-            {"X-XSS-Protection": "0x10"},
+            "http_server_config: {headers: {X-Frame-Options: '', X-XSS-Protection: True}}",
+            {"X-XSS-Protection": "True"},
         ),
     ],
 )
