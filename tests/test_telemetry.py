@@ -14,11 +14,11 @@ from exporter.telemetry import Histogram, PollResult, Telemetry
     st.lists(st.floats(0.0, 60.0) | st.integers(0, 60).map(float)),
 )
 def test_a_histogram_is_what_counting_by_hand_gives(bounds: list[float], values: list[float]) -> None:
-    """A bound belongs to its own bucket, as Prometheus' `le` says; histograms do not share their counts."""
-    Histogram(tuple(bounds)).observe(1.0)
+    """A bound belongs to its own bucket, as Prometheus' `le` says; a copy shares nothing."""
     histogram = Histogram(tuple(bounds))
     for value in values:
         assert histogram.observe(value) == len([bound for bound in bounds if bound < value])
+    histogram.copy().observe(1.0)
     by_hand = [(bound, len([value for value in values if value <= bound])) for bound in (*bounds, inf)]
     assert by_hand == histogram.buckets()
     assert histogram.sum == pytest.approx(sum(values))
