@@ -69,10 +69,15 @@ class ApiError(ExporterError):
     Attributes:
         reason: Value of the ``reason`` label and log field.
         retryable: Whether to retry the request.
+        retry_after: Seconds to wait, from the ``Retry-After`` header of 429 or 5xx; None without one.
     """
 
     reason: ClassVar[str]
     retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unauthorized(ApiError):
@@ -88,18 +93,10 @@ class Forbidden(ApiError):
 
 
 class RateLimited(ApiError):
-    """429: too many requests.
-
-    Attributes:
-        retry_after: Seconds to wait, from the ``Retry-After`` header; None without one.
-    """
+    """429: too many requests."""
 
     reason = "rate_limited"
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class ClientError(ApiError):
@@ -113,18 +110,10 @@ class NotFound(ClientError):
 
 
 class ServerError(ApiError):
-    """5xx.
-
-    Attributes:
-        retry_after: Seconds to wait, as for :class:`RateLimited`; usually sent with 503.
-    """
+    """5xx."""
 
     reason = "server_error"
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class RequestTimedOut(ApiError):

@@ -3,6 +3,7 @@
 Plain numbers that the account's poll thread writes; a scrape reads a copy, made at the end of each poll.
 """
 
+import copy
 from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
@@ -124,15 +125,7 @@ class Telemetry:
 
     def copy(self) -> "Telemetry":
         """Return a copy that shares nothing with this one."""
-        copy = Telemetry()
-        copy.__dict__ |= self.__dict__
-        copy.poll_failures = self.poll_failures.copy()
-        copy.poll_duration = self.poll_duration.copy()
-        copy.requests = self.requests.copy()
-        copy.request_duration = {name: one.copy() for name, one in self.request_duration.items()}
-        copy.retries = self.retries.copy()
-        copy.invalid_tasks = self.invalid_tasks.copy()
-        return copy
+        return copy.deepcopy(self)
 
     def poll_ended(self, *, at: float, seconds: float, failure: str | None, error: str = "") -> None:
         """Count a poll.

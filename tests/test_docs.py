@@ -57,9 +57,10 @@ def between(name: str) -> str:
     return str(blocks[0])
 
 
-def assert_generated(name: str, lines: Iterable[str]) -> None:
-    """Compare the text between markers with the code, or replace it (``UPDATE_DOCS=1``)."""
-    expected = "\n".join(lines)
+def assert_generated(name: str, *rows: Iterable[object]) -> None:
+    """Compare the table between markers with the code, or replace it (``UPDATE_DOCS=1``)."""
+    header, *others = (f"| {' | '.join(map(str, row))} |" for row in rows)
+    expected = "\n".join((header, "|" + "---|" * len(tuple(rows[0])), *others))
     if os.environ.get("UPDATE_DOCS"):
         begin, end = f"<!-- {name}: ", f"<!-- end of {name} -->"
         (document,) = (document for document in DOCUMENTS if begin in text_of(document))
@@ -69,25 +70,15 @@ def assert_generated(name: str, lines: Iterable[str]) -> None:
     assert between(name) == expected
 
 
-def metric_rows(catalogue: Iterable[Row], header: str) -> Iterator[str]:
-    yield f"| name | type | {header} | meaning |"
-    yield "|---|---|---|---|"
+def metric_rows(catalogue: Iterable[Row], labels: str) -> Iterator[tuple[str, ...]]:
+    yield "name", "type", labels, "meaning"
     for row in catalogue:
-        labels = ", ".join(f"`{label}`" for label in row.labels)
-        yield f"| `{row.name}` | {row.type} | {labels} | {row.help} |"
+        yield f"`{row.name}`", row.type, ", ".join(f"`{label}`" for label in row.labels), row.help
 
 
 def test_the_tables_of_metrics_are_the_catalogue() -> None:
-    assert_generated("metrics", metric_rows(CATALOGUE, "labels besides `account`"))
-    assert_generated("process metrics", metric_rows(PROCESS_CATALOGUE, "labels"))
-
-
-@pytest.mark.parametrize("page", CURRENT)
-def test_every_metric_that_a_page_names_exists(page: str) -> None:
-    names = {row.name for row in (*CATALOGUE, *PROCESS_CATALOGUE)}
-    suffixes = [row.name + "_bucket" for row in CATALOGUE if row.type == "histogram"]
-    named = set(re.findall(r"(?<!:)\bdatarobot_[a-z_]+(?!:)\b", text_of(page))) - {"datarobot_exporter"}
-    assert named - names.union(suffixes) == set()
+    assert_generated("metrics", *metric_rows(CATALOGUE, "labels besides `account`"))
+    assert_generated("process metrics", *metric_rows(PROCESS_CATALOGUE, "labels"))
 
 
 def test_the_table_of_reasons_is_complete() -> None:
@@ -147,29 +138,21 @@ KEYS = list(configuration_keys(SCHEMA))
 
 def test_the_table_of_keys_is_that_of_the_settings() -> None:
     """Only the last column is written by hand; a new key has an empty one."""
-    rows = [line.split(" | ", 3) for line in between("configuration").splitlines()[2:]]
-    meaning = {row[0].strip("| `"): row[3] for row in rows}
-    assert_generated(
-        "configuration",
-        [
-            "| key | type | default | meaning |",
-            "|---|---|---|---|",
-            *(f"| `{key}` | {shape} | {default} | {meaning.get(key, '|')}" for key, shape, default in KEYS),
-        ],
-    )
-    assert [key for key, _, _ in KEYS if not meaning.get(key, "").endswith(". |")] == []
+    rows = [line.strip("| ").split(" | ", 3) for line in between("configuration").splitlines()[2:]]
+    meaning = {row[0].strip("`"): row[3] for row in rows}
+    found = [(f"`{key}`", shape, default, meaning.get(key, "")) for key, shape, default in KEYS]
+    assert_generated("configuration", ("key", "type", "default", "meaning"), *found)
+    assert [row for row in found if not row[3].endswith(".")] == []
 
 
 def test_the_keys_are_those_of_the_example() -> None:
     example = yaml.safe_load(full_example())
-
-    def present(key: str) -> bool:
+    example["accounts"] = example["accounts"][0]
+    for key, _, _ in KEYS:
         inside = example
-        for name in key.replace("[]", ".0").split("."):
-            inside = inside[int(name) if name.isdigit() else name]
-        return True
-
-    assert all(present(key) for key, _, _ in KEYS)
+        for name in key.replace("[]", "").split("."):
+            assert name in inside, key
+            inside = inside[name]
 
 
 def options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Option]]:
@@ -191,13 +174,6 @@ FOREIGN_FLAGS = {
 }
 
 
-@pytest.mark.parametrize("page", CURRENT)
-def test_every_flag_that_a_page_names_exists(page: str) -> None:
-    ours = {name for _, each in OPTIONS for name in each.opts}
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text_of(page)))
-    assert named - ours - FOREIGN_FLAGS - {"--help", "--version"} == set()
-
-
 def test_every_flag_reads_its_variable() -> None:
     """`DATAROBOT_EXPORTER_`, the commands, if any, and the flag; dots, dashes and spaces as `_`.
 
@@ -217,26 +193,16 @@ def test_the_table_of_flags_is_that_of_the_command_line() -> None:
             return option.show_default
         return option.default if option.show_default else "off" if option.is_flag else "none"
 
-    assert_generated(
-        "flags",
-        [
-            "| flag | default | meaning |",
-            "|---|---|---|",
-            *(
-                f"| `{f'{path} {each.opts[0]}'.strip()}` | {default(each)} | {each.help} |"
-                for path, each in OPTIONS
-            ),
-        ],
-    )
-
-
-def test_every_flag_has_a_sentence() -> None:
+    rows = [(f"`{f'{path} {each.opts[0]}'.strip()}`", default(each), each.help) for path, each in OPTIONS]
+    assert_generated("flags", ("flag", "default", "meaning"), *rows)
     assert [each.opts for _, each in OPTIONS if not (each.help or "").endswith(".")] == []
 
 
-def test_help_fits_on_one_screen_and_has_the_rule_of_variables_once() -> None:
-    text = cli.command_line.get_help(click.Context(cli.command_line, info_name="datarobot-exporter"))
-    assert text.count("DATAROBOT_EXPORTER_<FLAG>") == 1
+@pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
+def test_help_fits_on_one_screen_and_has_variables_once_and_the_exit_statuses(command: click.Command) -> None:
+    text = command.get_help(click.Context(command, info_name=command.name))
+    assert text.count("DATAROBOT_EXPORTER_<FLAG>") == (command is cli.command_line)
+    assert "  Exit status:\n" in text
     assert len(text.splitlines()) <= 50
 
 
@@ -247,12 +213,6 @@ def test_the_default_address_in_help_is_the_one_served_at() -> None:
     with Simulator({}, clock=time.time) as simulator:
         assert str(demo_config(simulator, {}).web.listen_address) == DEMO_ADDRESS
     assert f"Serves at {DEMO_ADDRESS} unless --web.listen-address is given" in (demo.help or "")
-
-
-@pytest.mark.parametrize("command", [cli.command_line, *tasks.commands.values()], ids=lambda each: each.name)
-def test_help_lists_the_exit_statuses(command: click.Command) -> None:
-    text = command.get_help(click.Context(command, info_name=command.name))
-    assert "  Exit status:\n" in text
 
 
 def test_the_table_of_fields_is_that_of_the_json() -> None:
@@ -266,16 +226,25 @@ EVENTS = set(re.findall(r'"([a-z_]+\.[a-z_]+)"', SOURCES))
 DOTTED_KEYS = {key.rpartition("[].")[2] for key, _, _ in KEYS}
 
 
+ROWS = (*CATALOGUE, *PROCESS_CATALOGUE)
+METRICS = {row.name for row in ROWS} | {f"{row.name}_bucket" for row in ROWS if row.type == "histogram"}
+FLAGS = {name for _, each in OPTIONS for name in each.opts} | {"--help", "--version"}
+
+
 @pytest.mark.parametrize("page", CURRENT)
-def test_every_log_event_and_key_that_a_page_names_exists(page: str) -> None:
-    """A dotted name is one if it starts like an event or a key, and is not the name of a file."""
+def test_every_metric_flag_event_and_key_that_a_page_names_exists(page: str) -> None:
+    """A dotted name is an event or a key if it starts like one, and is not the name of a file."""
+    text = text_of(page)
+    metrics = set(re.findall(r"(?<!:)\bdatarobot_[a-z_]+(?!:)\b", text)) - {"datarobot_exporter"}
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", text))
     beginnings = {name.partition(".")[0] for name in EVENTS | DOTTED_KEYS}
-    named = {
+    dotted = {
         name
-        for name in re.findall(r"`([a-z_]+\.[a-z_.]+)(?:: [^`]+)?`", text_of(page))
+        for name in re.findall(r"`([a-z_]+\.[a-z_.]+)(?:: [^`]+)?`", text)
         if name.partition(".")[0] in beginnings and not name.endswith((".yaml", ".md", ".py"))
     }
-    assert named - EVENTS - DOTTED_KEYS == set()
+    assert (metrics - METRICS, flags - FLAGS - FOREIGN_FLAGS, dotted - EVENTS - DOTTED_KEYS) == (set(),) * 3
+    assert len(text.splitlines()) <= (200 if page == "README.md" else 250)
 
 
 def test_troubleshooting_has_every_reason() -> None:
@@ -324,14 +293,7 @@ def test_links_within_the_repository_lead_somewhere(document: str) -> None:
 
 def test_the_index_has_every_page() -> None:
     linked = re.findall(r"\]\((\w[\w-]+\.md)\)", text_of("docs/README.md"))
-    assert sorted(linked) == sorted(
-        Path(page).name for page in PAGES if page not in {"README.md", "docs/README.md"}
-    )
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_short(page: str) -> None:
-    assert len(text_of(page).splitlines()) <= (200 if page == "README.md" else 250)
+    assert sorted(["README.md", *linked]) == sorted(Path(page).name for page in PAGES if page != "README.md")
 
 
 def test_prometheus_accepts_the_scrape_configuration(tmp_path: Path) -> None:

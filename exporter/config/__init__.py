@@ -10,25 +10,13 @@ from pydantic import Field
 
 from exporter.config.addresses import API_PATH, ListenAddress
 from exporter.config.authorization import Authorization, Context
-from exporter.config.config_errors import UNKNOWN, ConfigErrors, KeyPath, YamlMapping
+from exporter.config.config_errors import ConfigErrors, KeyPath
 from exporter.config.environment import NO_ACCOUNT, add_account
 from exporter.config.sections import Section
-from exporter.config.settings import (
-    DEFAULT_BY_TYPE,
-    ITEMS,
-    SECTIONS,
-    Account,
-    File,
-    Log,
-    Poll,
-    State,
-    Tasks,
-    TlsConfig,
-    Web,
-)
-from exporter.config.trust import TrustError, client_context
+from exporter.config.settings import DEFAULT_BY_TYPE, Account, File, Log, Poll, State, Tasks, Web
+from exporter.config.trust import TlsConfig, TrustError, client_context
 from exporter.config.units import quoted
-from exporter.config.validation import Validation
+from exporter.config.validation import validate
 from exporter.config.web_file import read_web_file
 from exporter.config.yaml_document import read_yaml
 from exporter.errors import ConfigError
@@ -70,17 +58,9 @@ DEFAULT_FILE: Final = Path("config.yaml")
 _FLAGS: Final = {"web.config_file": "--web.config.file"}
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 _EXPOSED: Final = (
-    "the token is in a file that others can read; use credentials_file, or let only the owner read the file"
+    "the token is in a file that others can read; use credentials_file, or let only the owner read it"
 )
 _MISSING: Final = "; name another by --config.file, or set DATAROBOT_API_TOKEN to run without a file"
-_ALIASES: Final = {
-    **dict.fromkeys(("token", "api_token", "api_key", "apikey", "bearer_token"), "credentials"),
-    **dict.fromkeys(("token_file", "api_token_file", "bearer_token_file"), "credentials_file"),
-    **dict.fromkeys(("url", "base_url", "host", "address"), "endpoint"),
-    "auth": "authorization",
-    "scrape_interval": "interval",
-    "scrape_timeout": "timeout",
-}
 
 
 class Config(Section):
@@ -123,16 +103,25 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         except ConfigError as error:
             errors.include(*error.errors)
     context = Context(Path() if path is None else path.parent, environ)
-    found = Validation(
-        errors, File, SECTIONS, items=ITEMS, aliases=_ALIASES, inherit=_inherited, context=context
-    ).result()
+    found = validate(File, _with_inherited(errors.root), errors, context)
+    _check_names(errors)
+    _check_web_file(errors, context.base)
     if none and not errors.concern_accounts():
         errors.add(("accounts",), NO_ACCOUNT)
-    web = _with_files_checked(found, errors, context)
-    errors.raise_any()
-    warnings = tuple(_warnings(errors, found.accounts, exposed=bool(mode & _READABLE_BY_OTHERS)))
+    for account in found.accounts if found else ():
+        try:
+            client_context(account.tls_config, environ)
+        except TrustError as error:
+            errors.include(str(error))
+    valid = errors.result(found)
+    warnings = tuple(_warnings(errors, valid.accounts, exposed=bool(mode & _READABLE_BY_OTHERS)))
     return Config(
-        accounts=found.accounts, state=found.state, web=web, log=found.log, warnings=warnings, source=source
+        accounts=valid.accounts,
+        state=valid.state,
+        web=valid.web,
+        log=valid.log,
+        warnings=warnings,
+        source=source,
     )
 
 
@@ -154,15 +143,15 @@ def _override(errors: ConfigErrors, overrides: Mapping[str, object]) -> None:
     """Replace values of the file by those of flags; a section that is not a mapping stays, to be refused."""
     for dotted, value in overrides.items():
         section, key = dotted.split(".")
-        if value is not None:
-            if errors.root.get(section) is None:
-                errors.root[section] = YamlMapping()
-            if isinstance(errors.root[section], YamlMapping):
-                errors.root[section][key] = value
-                errors.sources[section, key] = _FLAGS.get(dotted, f"--{dotted.replace('_', '-')}")
+        given = errors.root.get(section) or {}
+        if value is not None and isinstance(given, dict):
+            # The path of a flag starts from the working directory, as a shell completes it.
+            found = str(Path(str(value)).absolute()) if value and key == "config_file" else value
+            errors.root[section] = {**given, key: found}
+            errors.sources[section, key] = _FLAGS.get(dotted, f"--{dotted.replace('_', '-')}")
 
 
-def _inherited(data: Mapping[str | int, Any]) -> Mapping[str | int, Any]:
+def _with_inherited(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the data with the global sections merged into those of each account."""
     accounts = data.get("accounts")
     if not isinstance(accounts, list):
@@ -180,38 +169,26 @@ def _merged(base: Any, over: Any) -> Any:  # noqa: ANN401 any data
     return {**base, **{key: _merged(base.get(key), value) for key, value in (over or {}).items()}}
 
 
-def _with_files_checked(found: File, errors: ConfigErrors, context: Context) -> Web:
-    """Check the files that the configuration names; return the web section with a full path."""
-    directory = found.state.directory
-    if isinstance(directory, str) and Path(directory).exists() and not Path(directory).is_dir():
-        errors.add(
-            ("state", "directory"), f"{quoted(directory, whole=True)} is not a directory; expected one"
-        )
-    for index, account in enumerate(found.accounts):
-        wrong = {key for key, value in account.tls_config if value is UNKNOWN}
-        wrong |= {"cert_file", "key_file"} if wrong & {"cert_file", "key_file"} else set()
+def _check_names(errors: ConfigErrors) -> None:
+    """Add an error for each account with the name of an earlier one."""
+    accounts = errors.root.get("accounts")
+    first: dict[str, int] = {}
+    for index in range(len(accounts) if isinstance(accounts, list) else 0):
+        path = ("accounts", index, "name")
+        name = str(errors.get(path))
+        if first.setdefault(name, index) != index and errors.get(path) is not None:
+            taken = f"{quoted(name)} is the name of accounts[{first[name]}], too; expected another"
+            errors.add(path, taken)
+
+
+def _check_web_file(errors: ConfigErrors, base: Path) -> None:
+    """Add the errors of the web configuration file, if there is one."""
+    name = errors.get(("web", "config_file"))
+    if name and isinstance(name, str) and (base / name).exists():
         try:
-            client_context(account.tls_config.model_copy(update=dict.fromkeys(wrong)), context.environ)
-        except TrustError as error:
-            if error.key in TlsConfig.model_fields:
-                errors.add(("accounts", index, "tls_config", error.key), error.text)
-            else:
-                errors.include(f"{error.key}: {error.text}")
-    at, name = ("web", "config_file"), found.web.config_file
-    if not isinstance(name, str):
-        return found.web
-    # The path of a flag starts from the working directory, as a shell completes it.
-    file = Path(name) if at in errors.sources else context.base / name
-    if file.exists():
-        try:
-            read_web_file(file)
+            read_web_file(base / name)
         except ConfigError as error:
             errors.include(*error.errors)
-    else:
-        errors.add(
-            at, f"{quoted(str(file), whole=True)} does not exist; expected a web configuration file, or none"
-        )
-    return found.web.model_copy(update={"config_file": str(file)})
 
 
 def _warnings(errors: ConfigErrors, accounts: Sequence[Account], *, exposed: bool) -> Iterator[str]:

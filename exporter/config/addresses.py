@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from exporter.config.units import NO_QUOTES, FixableError, quoted
+from exporter.config.units import NO_QUOTES, quoted
 
 
 API_PATH: Final = "/api/v2"
@@ -21,9 +21,12 @@ _LINK: Final = "https://wiki.example.com/datarobot-exporter"
 _RESERVED_PATHS: Final = ("/config", "/api/v1/status", "/-/healthy", "/-/ready", "/-/reload")
 _PATH: Final = re.compile("/[A-Za-z0-9._~/-]*")
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[0-9]{1,5})")
-_LONGEST_WORD: Final = 12
 _HIGHEST_PORT: Final = 65_535
-_WITHOUT_SECRET: Final = re.compile("[^@?#]*")
+# A long word without a dot is hardly a host: a token may have got into the place of the URL.
+_HOST: Final = re.compile(
+    r"([A-Za-z0-9-]{1,12}|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
+)
+_WITHOUT_SECRET: Final = re.compile("[A-Za-z]+://[^@?#]*")
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,17 @@ class ListenAddress:
 def parse_listen_address(text: str) -> ListenAddress:
     """Read ``host:port``, ``[v6]:port`` or ``:port``."""
     if text.isdecimal():
-        raise FixableError(f"{quoted(text)} has no colon; expected {quoted(f':{text}')}", fix=f":{text}")
+        raise ValueError(f"{quoted(text)} has no colon; expected {quoted(f':{text}')}")
     match = _LISTEN.fullmatch(text)
     if match is None or int(match["port"]) > _HIGHEST_PORT:
         expected = "expected host:port, [v6]:port or :port, such as ':10072'"
         raise ValueError(f"{quoted(text)} is not a valid listen address; {expected}")
-    if match["v6"] is not None:
-        try:
-            ipaddress.IPv6Address(match["v6"])
-        except ValueError as error:
-            expected = "expected one such as '[::1]:10072'"
-            raise ValueError(f"{quoted(match['v6'])} is not a valid IPv6 address; {expected}") from error
-    return ListenAddress(host=match["v6"] or match["host"] or "", port=int(match["port"]))
+    try:
+        host = str(ipaddress.IPv6Address(match["v6"])) if match["v6"] else match["host"]
+    except ValueError as error:
+        expected = "expected one such as '[::1]:10072'"
+        raise ValueError(f"{quoted(match['v6'])} is not a valid IPv6 address; {expected}") from error
+    return ListenAddress(host=host, port=int(match["port"]))
 
 
 def parse_telemetry_path(text: str) -> str:
@@ -83,10 +85,6 @@ def parse_link(text: str) -> str:
 def parse_proxy_url(text: str) -> str:
     """Check the URL of an HTTP proxy, which may hold a user and password."""
     url = _split(text, example=_PROXY)
-    if url.scheme.startswith("socks"):
-        raise ValueError("SOCKS proxies are not supported; expected http or https")
-    if url.scheme not in {"http", "https"}:
-        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
     if url.path.strip("/") or "?" in text or "#" in text:
         raise ValueError(f"the URL of a proxy has no path, query or fragment; expected {quoted(_PROXY)}")
     return text
@@ -102,8 +100,6 @@ def without_user(text: str) -> str:
 def _base_url(text: str, *, example: str, no_user: str) -> str:
     """Return a URL of scheme, host and path alone, without slash at its end."""
     url = _split(text, example=example)
-    if url.scheme not in {"http", "https"}:
-        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
     if url.username is not None:
         raise ValueError(f"the URL holds a user or password; expected none: {no_user}")
     if "?" in text or "#" in text:
@@ -113,26 +109,21 @@ def _base_url(text: str, *, example: str, no_user: str) -> str:
 
 
 def _split(text: str, *, example: str) -> SplitResult:
-    """Split a URL that has a scheme and a host."""
-    named = quoted(text) if _WITHOUT_SECRET.fullmatch(text) else "the value"
-    expected = f"expected a URL such as {quoted(example)}"
+    """Split a URL of http or https with a host."""
     if len(text) > 1 and text[0] == text[-1] in "\"'":
-        raise FixableError(f"the URL has quotes around it; {NO_QUOTES}", fix=text[1:-1])
-    if not text.isprintable() or " " in text or "\\" in text:
-        raise ValueError(f"{named} holds a character that is not valid in a URL; {expected}")
-    if "://" not in text:
-        with_scheme = f"{example.partition('://')[0]}://{text}"
-        # A long word without dot and port is hardly a host: a token may have got into the place of the URL.
-        if named == "the value" or (len(text) > _LONGEST_WORD and not {".", ":"} & {*text}):
-            raise ValueError(f"the value has no scheme; {expected}")
-        if not text:
-            raise ValueError(f"{named} has no scheme; {expected}")
-        raise ValueError(f"{named} has no scheme; expected {quoted(with_scheme)}")
+        raise ValueError(f"the URL has quotes around it; {NO_QUOTES}")
+    if _HOST.fullmatch(text):
+        scheme = example.partition(":")[0]
+        raise ValueError(f"{quoted(text)} has no scheme; expected {quoted(f'{scheme}://{text}')}")
+    named = quoted(text) if _WITHOUT_SECRET.fullmatch(text) else "the value"
+    invalid = ValueError(f"{named} is not a valid URL; expected one such as {quoted(example)}")
     try:
         url = urlsplit(text)
         host, _port = url.hostname, url.port
     except ValueError as error:
-        raise ValueError(f"{named} has a host or port that cannot be read; {expected}") from error
-    if not host:
-        raise ValueError(f"{named} has no host; {expected}")
+        raise invalid from error
+    if not host or not text.isprintable() or {" ", "\\"} & {*text}:
+        raise invalid
+    if url.scheme not in {"http", "https"}:
+        raise ValueError(f"the scheme {quoted(url.scheme)} is not supported; expected http or https")
     return url

@@ -3,17 +3,31 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
 
-from exporter.config.config_errors import UNKNOWN, KeyPath
 from exporter.config.credentials import Credentials, FileCredentials, from_environment, literal
-from exporter.config.sections import Leaf, Section, choice, raise_all
+from exporter.config.sections import Leaf, Section, choice, invalid
 from exporter.errors import ConfigError
 
 
+if TYPE_CHECKING:
+    from exporter.config.config_errors import KeyPath
+
+
+TOKEN_KEYS: Final = ("token", "api_token", "api_key", "apikey", "bearer_token")
+"""What other programs call `credentials`."""
+
+TOKEN_FILE_KEYS: Final = ("token_file", "api_token_file", "bearer_token_file")
+"""What other programs call `credentials_file`."""
+
 _SOURCES: Final = ("credentials_file", "credentials_env", "credentials")
+_Variable = Annotated[
+    str,
+    Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$"),
+    Leaf("the name of an environment variable", secret=True),
+]
 
 
 class Context(NamedTuple):
@@ -26,18 +40,14 @@ class Context(NamedTuple):
 class AuthorizationSection(Section):
     """The API token: exactly one of credentials_file, credentials_env and credentials."""
 
-    example: ClassVar[str] = " such as '{type: Bearer, credentials_file: …}'"
+    hints: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(TOKEN_KEYS, "credentials"),
+        **dict.fromkeys(TOKEN_FILE_KEYS, "credentials_file"),
+    }
 
     type: Annotated[str, choice("Bearer", "Token", secret=True)] = "Bearer"
     credentials_file: Annotated[str, Field(min_length=1), Leaf("a path", secret=True)] | None = None
-    credentials_env: (
-        Annotated[
-            str,
-            Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$"),
-            Leaf("the name of an environment variable", secret=True),
-        ]
-        | None
-    ) = None
+    credentials_env: _Variable | None = None
     credentials: Annotated[str, Leaf("the token in quotes", secret=True)] | None = None
 
 
@@ -56,7 +66,7 @@ class Authorization:
 
 def _authorization(value: object, info: ValidationInfo) -> object:
     """Return the authorization of a section of the file, or as it is given in code."""
-    if isinstance(value, Authorization) or value is UNKNOWN:
+    if isinstance(value, Authorization):
         return value
     section = AuthorizationSection.model_validate(value, context=info.context)
     given = {key: text for key, text in section if key in _SOURCES and text is not None}
@@ -67,10 +77,11 @@ def _authorization(value: object, info: ValidationInfo) -> object:
     sources = []
     for key, text in given.items():
         try:
-            sources.append(text if text is UNKNOWN else _source(key, text, info.context))
+            sources.append(_source(key, text, info.context))
         except ConfigError as error:
             problems.append(((key,), ValueError(str(error))))
-    raise_all(problems)
+    if problems:
+        raise invalid(problems)
     return Authorization(type=section.type, credentials=sources[0])
 
 

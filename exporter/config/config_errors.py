@@ -2,37 +2,17 @@
 
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from exporter.config.units import quoted
 from exporter.errors import ConfigError
 
 
 KeyPath = tuple[str | int, ...]
 """The way from the file's root to a value: keys of mappings, indexes of lists."""
 
-UNKNOWN: Final[Any] = math.nan
-"""In place of a value that is wrong; every section and every `Leaf` accepts it."""
+Found = TypeVar("Found")
 
 _KEY: Final = re.compile("[A-Za-z0-9_. -]{1,64}")
-_LIKE_ANOTHER_TYPE: Final = re.compile("[-+]?[0-9]{1,18}|true|false|null", re.IGNORECASE)
-_KINDS: Final = {dict: "a mapping", list: "a list", str: "a string", bool: "true or false", int: "a number"}
-
-
-class YamlMapping(dict[Any, Any]):
-    """A mapping of a file, and the line of each key."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: dict[str | int, int] = {}
-
-
-class YamlList(list[Any]):
-    """A list of a file, and the line of each item."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: dict[str | int, int] = {}
 
 
 class ConfigErrors:
@@ -41,12 +21,14 @@ class ConfigErrors:
     Attributes:
         file: The file's name as the operator gave it; empty if there is none.
         root: The file's data.
+        lines: The line of each value; an alias has one, but what is inside is found at its anchor.
         sources: What set a value in place of the file, such as ``--log.level``.
     """
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self.root = YamlMapping()
+        self.root: dict[str, Any] = {}
+        self.lines: dict[KeyPath, int] = {}
         self.sources: dict[KeyPath, str] = {}
         self._found: dict[str, float] = {}
         self._paths: set[KeyPath] = set()
@@ -65,52 +47,38 @@ class ConfigErrors:
         """Return whether the accounts, or an unknown key that may be theirs, are wrong."""
         return any(path[:1] in {(), ("accounts",)} for path in self._paths)
 
+    def result(self, found: Found | None) -> Found:
+        """Return what was found if nothing is wrong; else raise all errors, in the order of the lines."""
+        if found is None or self._found:
+            raise ConfigError(sorted(self._found, key=self._found.__getitem__))
+        return found
+
     def where(self, path: KeyPath, *, line: int = 0) -> str:
         """Name a value: by file, line and key path, or by what set it in place of the file."""
         if path in self.sources:
             return self.sources[path]
         line = line or self.line(path)
-        return ": ".join(filter(None, (f"{self.file}:{line}" if line else self.file, spelled(path))))
-
-    def raise_any(self) -> None:
-        """Raise the errors, if there are any, in the order of the file's lines."""
-        if self._found:
-            raise ConfigError(sorted(self._found, key=self._found.__getitem__))
-
-    def line(self, path: KeyPath) -> int:
-        """Return the line of the value, or of the nearest one around it; 0 if unknown."""
-        found = 0
-        for length, part in enumerate(path):
-            found = getattr(self.get(path[:length]), "lines", {}).get(part, found)
-        return found
+        return ": ".join(filter(None, (f"{self.file}:{line}" if line else self.file, _spelled(path))))
 
     def get(self, path: KeyPath) -> Any:  # noqa: ANN401 any data
         """Return the value at a path; None if there is none."""
-        node: Any = self.root
-        for part in path:
-            if isinstance(node, list):
-                node = dict(enumerate(node))
-            node = node.get(part) if isinstance(node, dict) else None
-        return node
+        value: Any = self.root
+        try:
+            for part in path:
+                value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+        return value
+
+    def line(self, path: KeyPath) -> int:
+        """Return the line of the value, or of the nearest one around it; 0 if unknown."""
+        around = (path[:length] for length in range(len(path), 0, -1))
+        return next((self.lines[each] for each in around if each in self.lines), 0)
 
 
-def spelled(path: KeyPath) -> str:
+def _spelled(path: KeyPath) -> str:
     """Write a path as ``accounts[0].poll.interval``; keys that may be a secret are not shown."""
     parts = (
         f"[{part}]" if isinstance(part, int) else f".{part if _KEY.fullmatch(part) else '…'}" for part in path
     )
     return "".join(parts).removeprefix(".")
-
-
-def kind_of(value: object) -> str:
-    """Name the type of a value of the file."""
-    return next((name for kind, name in _KINDS.items() if isinstance(value, kind)), "null")
-
-
-def shown(value: object) -> str:
-    """Show a value of the file in a sentence."""
-    if isinstance(value, str) and not _LIKE_ANOTHER_TYPE.fullmatch(value):
-        return quoted(value)
-    if isinstance(value, str):
-        return f"the string {quoted(value)}"
-    return str(value).lower() if isinstance(value, bool | int) else kind_of(value)

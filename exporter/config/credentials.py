@@ -4,8 +4,10 @@ No token is ever part of a message, a log line or a repr.
 """
 
 import os
+import re
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,30 +20,28 @@ from exporter.errors import ConfigError
 TOKEN_UNREADABLE: Final = "token.unreadable"  # noqa: S105 a log event
 
 _LARGEST: Final = 64 * 1024
+_IN_QUOTES: Final = re.compile("""(["']).*\\1""", re.DOTALL)
+_URL: Final = re.compile("https?://")
+_VARIABLE: Final = re.compile(r"\$(\w+|\{.*\}|\(.*\))")
 _EXPECTED: Final = "expected the token alone"
+_OR_VARIABLE: Final = "or use credentials_env"
 _EXPECTED_FILE: Final = "expected a file that holds the token alone"
 
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
 class FixedCredentials:
     """A token that cannot change while the exporter runs.
 
-    Args:
-        token: The token; surrounding white space is dropped.
+    Attributes:
         key: The configuration's key for this kind of source.
         value: What ``/config`` shows for it.
-
-    Raises:
-        ConfigError: The token is empty, too large, or not a valid token.
     """
 
-    def __init__(self, token: str, *, key: str, value: str) -> None:
-        try:
-            self._token = _checked(token)
-        except _TokenError as error:
-            raise ConfigError([f"the token {error}"]) from error
-        self._written = (key, value)
+    _token: str = field(repr=False)
+    key: str
+    value: str
 
     def token(self) -> str:
         """Return the token; printable ASCII without white space, never empty."""
@@ -53,18 +53,7 @@ class FixedCredentials:
 
     def written(self) -> dict[str, str]:
         """Return the configuration's key and value of this source; a token itself as ``<secret>``."""
-        return dict([self._written])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, FixedCredentials):
-            return NotImplemented
-        return (self._token, self._written) == (other._token, other._written)
-
-    def __hash__(self) -> int:
-        return hash((self._token, self._written))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({': '.join(self._written)})"
+        return {self.key: self.value}
 
 
 class FileCredentials:
@@ -84,10 +73,7 @@ class FileCredentials:
     def __init__(self, path: Path, *, called: str | None = None) -> None:
         self._path = path
         self._logged: set[str] = set()
-        try:
-            self._last = _read(path)
-        except _TokenError as error:
-            raise ConfigError([f"{called or path} {error}"]) from error
+        self._last = _read(path, called or str(path))
 
     def token(self) -> str:
         """Return the token; the file is read again if it has changed."""
@@ -105,11 +91,12 @@ class FileCredentials:
         Each kind of failure is logged once until the next success.
         """
         try:
-            current = _read(self._path)
-        except _TokenError as error:
-            if error.kind not in self._logged:
-                self._logged.add(error.kind)
-                _log.warning(TOKEN_UNREADABLE, path=str(self._path), reason=error.kind)
+            current = _read(self._path, "the file")
+        except ConfigError as error:
+            reason = str(error)
+            if reason not in self._logged:
+                self._logged.add(reason)
+                _log.warning(TOKEN_UNREADABLE, path=str(self._path), reason=reason)
             return False
         changed = current.token != self._last.token
         self._last = current
@@ -121,13 +108,10 @@ class FileCredentials:
         return {"credentials_file": str(self._path)}
 
     def __eq__(self, other: object) -> bool:
-        return self._path == other._path if isinstance(other, FileCredentials) else NotImplemented
+        return isinstance(other, FileCredentials) and self._path == other._path
 
     def __hash__(self) -> int:
         return hash(self._path)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(credentials_file: {self._path})"
 
 
 Credentials = FixedCredentials | FileCredentials
@@ -143,7 +127,7 @@ def from_environment(name: str, environ: Mapping[str, str]) -> FixedCredentials:
     if name not in environ:
         called = f"the environment variable {name}" if name.isupper() else "the environment variable"
         raise ConfigError([f"{called} is not set; {_EXPECTED} in it"])
-    return FixedCredentials(environ[name], key="credentials_env", value=name)
+    return FixedCredentials(_checked(environ[name], "the token"), "credentials_env", name)
 
 
 def literal(token: str) -> FixedCredentials:
@@ -152,7 +136,7 @@ def literal(token: str) -> FixedCredentials:
     Raises:
         ConfigError: It is not a valid token.
     """
-    return FixedCredentials(token, key="credentials", value="<secret>")
+    return FixedCredentials(_checked(token, "the token"), "credentials", "<secret>")
 
 
 class _Content(NamedTuple):
@@ -160,37 +144,25 @@ class _Content(NamedTuple):
     token: str
 
 
-class _TokenError(Exception):
-    """There is no valid token; the text is a predicate that shows none of the content.
-
-    Attributes:
-        kind: Value of the log line's ``reason``.
-    """
-
-    def __init__(self, kind: str, predicate: str) -> None:
-        super().__init__(predicate)
-        self.kind = kind
-
-
 def _version(found: os.stat_result) -> tuple[int, int, int]:
     """Return what differs between two versions of a file."""
     return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _read(path: Path) -> _Content:
+def _read(path: Path, called: str) -> _Content:
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             # Read before the content: if the file changes meanwhile, the next check sees a difference.
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise _TokenError("not_a_file", f"is not a regular file; {_EXPECTED_FILE}")
+                raise ConfigError([f"{called} is not a regular file; {_EXPECTED_FILE}"])
             content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
-        raise _TokenError("missing", f"does not exist; {_EXPECTED_FILE}") from error
+        raise ConfigError([f"{called} does not exist; {_EXPECTED_FILE}"]) from error
     except OSError as error:
-        raise _TokenError("unreadable", f"cannot be read ({error.strerror}); {_EXPECTED_FILE}") from error
+        raise ConfigError([f"{called} cannot be read ({error.strerror}); {_EXPECTED_FILE}"]) from error
     # Bytes that are not UTF-8 become characters that are refused.
-    return _Content(_version(found), _checked(content.decode("utf-8-sig", errors="replace")))
+    return _Content(_version(found), _checked(content.decode("utf-8-sig", errors="replace"), called))
 
 
 def _open_without_waiting(name: str, flags: int) -> int:
@@ -198,19 +170,25 @@ def _open_without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK)
 
 
-def _checked(text: str) -> str:
-    """Strip a token and check that an HTTP header can hold it."""
+def _checked(text: str, called: str) -> str:
+    """Strip a token and check that an HTTP header can hold it; errors show none of it."""
     token = text.strip()
-    if len(text) > _LARGEST:
-        raise _TokenError("too_large", f"is larger than 64 KiB; {_EXPECTED}")
-    if not token:
-        raise _TokenError("empty", f"is empty; {_EXPECTED}")
-    if len(token) > 1 and token[0] == token[-1] in "\"'":
-        raise _TokenError("quotes", f"has quotes around it; {NO_QUOTES}")
-    if token.startswith(("http://", "https://")):
-        raise _TokenError("url", f"is a URL; {_EXPECTED}: are endpoint and token in each other's place?")
-    if any(character.isspace() for character in token):
-        raise _TokenError("white_space", f"holds white space in its middle; {_EXPECTED}, without 'Bearer'")
-    if not (token.isascii() and token.isprintable()):
-        raise _TokenError("not_ascii", f"holds more than printable ASCII characters; {_EXPECTED}")
+    checks = (
+        (len(text) > _LARGEST, f"is larger than 64 KiB; {_EXPECTED}"),
+        (not token, f"is empty; {_EXPECTED}"),
+        (_IN_QUOTES.fullmatch(token), f"has quotes around it; {NO_QUOTES}"),
+        (_URL.match(token), f"is a URL; {_EXPECTED}: are endpoint and token in each other's place?"),
+        (
+            _VARIABLE.fullmatch(token),
+            f"is a variable, which is not expanded here; {_EXPECTED}, {_OR_VARIABLE}",
+        ),
+        (len(token.split()) > 1, f"holds white space in its middle; {_EXPECTED}, without 'Bearer'"),
+        (
+            not (token.isascii() and token.isprintable()),
+            f"holds more than printable ASCII characters; {_EXPECTED}",
+        ),
+    )
+    for wrong, predicate in checks:
+        if wrong:
+            raise ConfigError([f"{called} {predicate}"])
     return token

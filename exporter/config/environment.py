@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 
 from exporter.config.config_errors import ConfigErrors
 from exporter.config.sections import Leaf, Section
-from exporter.config.settings import Endpoint
-from exporter.config.validation import Validation
+from exporter.config.validation import validate
+from exporter.config.values import Endpoint
 from exporter.config.yaml_document import read_yaml
 
 
@@ -22,7 +22,7 @@ _DEFAULT_ENDPOINT: Final = "https://app.datarobot.com/api/v2"
 _ACCOUNT: Final = ("accounts", 0)
 
 
-class _VendorFile(Section, extra="ignore"):
+class _VendorFile(Section):
     """The keys of ``drconfig.yaml`` that the exporter needs."""
 
     token: Annotated[str, Leaf("the API token in quotes", secret=True)]
@@ -52,8 +52,8 @@ def add_account(errors: ConfigErrors, environ: Mapping[str, str]) -> tuple[str, 
         return "", 0
     of_file = ConfigErrors(str(path))
     mode = read_yaml(path, of_file, missing=f"; {_FILE} names it")
-    found = Validation(of_file, _VendorFile, {}).result()
-    of_file.raise_any()
+    known = {key: value for key, value in of_file.root.items() if key in _VendorFile.model_fields}
+    found = of_file.result(validate(_VendorFile, known, of_file))
     errors.sources[*_ACCOUNT, "authorization", "credentials"] = of_file.where(("token",))
     errors.sources[*_ACCOUNT, "tls_config", "ca_file"] = of_file.where(("ssl_verify",))
     verify = found.ssl_verify

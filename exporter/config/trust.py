@@ -12,9 +12,12 @@ import stat
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
-from exporter.config.settings import TlsConfig
+from pydantic import ValidationInfo, model_validator
+
+from exporter.config.sections import Section, invalid
+from exporter.config.values import PemFile, Switch
 from exporter.errors import ExporterError
 
 
@@ -40,6 +43,46 @@ class TrustError(ExporterError):
         self.key = key
         self.text = text
         super().__init__(f"{key}: {text}")
+
+
+class TlsConfig(Section):
+    """How the API's server is verified, and how the exporter authenticates itself; paths of PEM files.
+
+    Attributes:
+        key_file: Without it, `cert_file` holds the key, too.
+    """
+
+    ca_file: PemFile | None = None
+    cert_file: PemFile | None = None
+    key_file: PemFile | None = None
+    insecure_skip_verify: Switch = False
+
+    @model_validator(mode="after")
+    def _is_usable(self, info: ValidationInfo) -> Self:
+        if self.key_file and not self.cert_file:
+            raise invalid(
+                [(("cert_file",), ValueError("is missing beside key_file; expected both, or neither"))]
+            )
+        if info.context:
+            check_files(self)
+        return self
+
+
+def check_files(tls: TlsConfig, *, ca_file: str = "ca_file") -> None:
+    """Read certificates and keys, and nothing of the system's.
+
+    Args:
+        tls: Names them.
+        ca_file: What the file calls `ca_file`.
+
+    Raises:
+        ValidationError: One of them cannot be used.
+    """
+    try:
+        client_context(tls.model_copy(update={"insecure_skip_verify": True}), {})
+    except TrustError as error:
+        key = ca_file if error.key == "ca_file" else error.key
+        raise invalid([((key,), ValueError(error.text))]) from error
 
 
 class _Source(NamedTuple):

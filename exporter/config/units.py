@@ -31,14 +31,6 @@ _SIZE: Final = re.compile(f"([0-9]{{1,19}})({'|'.join(_BYTES)})")
 _NO_UNIT: Final = re.compile("[1-9][0-9]{0,11}")
 
 
-class FixableError(ValueError):
-    """A value that is wrong, but whose meaning is clear: `fix` is how it should be written."""
-
-    def __init__(self, sentence: str, *, fix: str) -> None:
-        super().__init__(sentence)
-        self.fix = fix
-
-
 def parse_duration(text: str) -> float:
     """Return the seconds of a duration as Prometheus writes it.
 
@@ -121,5 +113,4 @@ def quoted(text: str, *, whole: bool = False) -> str:
 
 def _refuse_number(text: str, *, unit: str, example: str) -> None:
     if _NO_UNIT.fullmatch(text):
-        fix = f"{text}{unit}"
-        raise FixableError(f"{quoted(text)} has no unit; expected {example} such as {quoted(fix)}", fix=fix)
+        raise ValueError(f"{quoted(text)} has no unit; expected {example} such as {quoted(text + unit)}")

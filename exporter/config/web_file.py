@@ -5,60 +5,27 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from exporter.config.authorization import Context
-from exporter.config.config_errors import UNKNOWN, ConfigErrors, KeyPath
-from exporter.config.sections import Leaf, Section, nothing
-from exporter.config.settings import PemFile, TlsConfig
-from exporter.config.trust import TrustError, client_context
-from exporter.config.units import quoted
-from exporter.config.validation import Validation
+from exporter.config.config_errors import ConfigErrors, KeyPath
+from exporter.config.sections import Leaf, Section, choice, invalid, nothing
+from exporter.config.trust import TlsConfig, check_files
+from exporter.config.validation import validate
+from exporter.config.values import PemFile
 from exporter.config.yaml_document import read_yaml
 
 
-_TLS: Final = "tls_server_config"
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _CLIENT_AUTH: Final = {
     "NoClientCert": ssl.CERT_NONE,
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-_REFUSED: Final = {
-    **dict.fromkeys(("TLS10", "TLS11"), "it is broken"),
-    **dict.fromkeys(
-        ("RequestClientCert", "RequireClientCert", "RequireAnyClientCert"), "it verifies nothing"
-    ),
-}
-_UNSUPPORTED: Final[Mapping[KeyPath, str]] = {
-    (_TLS, "cert"): "use cert_file",
-    (_TLS, "key"): "use key_file",
-    (_TLS, "client_ca"): "use client_ca_file",
-    (_TLS, "client_allowed_sans"): "use a client_ca_file that signs only these clients",
-    (_TLS, "max_version"): "remove it: the newest version that both sides know is used",
-    (_TLS, "cipher_suites"): "remove it: OpenSSL's own choice is used",
-    (_TLS, "prefer_server_cipher_suites"): "remove it: OpenSSL's own choice is used",
-    (_TLS, "curve_preferences"): "remove it: OpenSSL's own choice is used",
-    ("http_server_config", "http2"): "remove it: HTTP/1.1 is served",
-    ("rate_limit",): "remove it: connections are limited anyway",
-}
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _BCRYPT: Final = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-
-
-def _choice(*choices: str) -> Leaf:
-    expected = f"{', '.join(choices[:-1])} or {choices[-1]}".removeprefix(" or ")
-
-    def parse(text: str) -> str:
-        if text in _REFUSED:
-            raise ValueError(f"{quoted(text)} is not supported, as {_REFUSED[text]}; expected {expected}")
-        if text not in choices:
-            raise ValueError(f"{quoted(text)} is not valid; expected {expected}")
-        return text
-
-    return Leaf(expected, parse)
 
 
 def _parse_header(text: str) -> str:
@@ -76,11 +43,11 @@ def _parse_hash(text: str) -> str:
 
 _UNSET = BeforeValidator(lambda value: None if value == "" else value)
 _Path = Annotated[PemFile | None, _UNSET]
-_Version = Annotated[Annotated[str, _choice(*_VERSIONS)] | None, _UNSET]
-_ClientAuth = Annotated[Annotated[str, _choice(*_CLIENT_AUTH)] | None, _UNSET]
+_Version = Annotated[Annotated[str, choice(*_VERSIONS)] | None, _UNSET]
+_ClientAuth = Annotated[Annotated[str, choice(*_CLIENT_AUTH)] | None, _UNSET]
 _Header = Annotated[Annotated[str, Leaf("text", _parse_header)] | None, _UNSET]
-_Frame = Annotated[Annotated[str, _choice("deny", "sameorigin")] | None, _UNSET]
-_Sniffing = Annotated[Annotated[str, _choice("nosniff")] | None, _UNSET]
+_Frame = Annotated[Annotated[str, choice("deny", "sameorigin")] | None, _UNSET]
+_Sniffing = Annotated[Annotated[str, choice("nosniff")] | None, _UNSET]
 _Hash = Annotated[str, Leaf("a bcrypt hash", _parse_hash, secret=True)]
 
 
@@ -93,11 +60,52 @@ class TlsServer(Section):
         min_version: TLS12 or TLS13.
     """
 
+    hints: ClassVar[Mapping[str, str]] = {
+        **{key: f"{key}_file" for key in ("cert", "key", "client_ca")},
+        "client_allowed_sans": "a client_ca_file that signs only these clients",
+        "max_version": "none, the newest that both sides know is used",
+        **dict.fromkeys(
+            ("cipher_suites", "prefer_server_cipher_suites", "curve_preferences"),
+            "none, those of OpenSSL are used",
+        ),
+    }
+
     cert_file: _Path = None
     key_file: _Path = None
     client_auth_type: _ClientAuth = None
     client_ca_file: _Path = None
     min_version: _Version = None
+
+    @model_validator(mode="after")
+    def _is_usable(self, info: ValidationInfo) -> Self:
+        # As in the toolkit, min_version alone leaves plain HTTP.
+        if not info.context or not self.is_enabled:
+            return self
+        problems = list(self._conflicts())
+        if problems:
+            raise invalid(problems)
+        files = TlsConfig(cert_file=self.cert_file, key_file=self.key_file, ca_file=self.client_ca_file)
+        check_files(files, ca_file="client_ca_file")
+        return self
+
+    def _conflicts(self) -> Iterator[tuple[KeyPath, ValueError]]:
+        for key in ("cert_file", "key_file"):
+            if not getattr(self, key):
+                yield (key,), ValueError("is missing; expected the path of a PEM file")
+        verifies = self.client_auth_type not in {None, "NoClientCert"}
+        if verifies and not self.client_ca_file:
+            yield (
+                ("client_auth_type",),
+                ValueError(f"'{self.client_auth_type}' needs client_ca_file; expected both, or neither"),
+            )
+        if self.client_ca_file and not verifies:
+            expected = "expected 'client_auth_type: RequireAndVerifyClientCert' beside it"
+            yield ("client_ca_file",), ValueError(f"no client is verified with it; {expected}")
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether TLS is served at all."""
+        return any(value for key, value in self if key != "min_version")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -120,34 +128,6 @@ class TlsServer(Section):
         context.verify_mode = _CLIENT_AUTH[self.client_auth_type or "NoClientCert"]
         return context
 
-    def errors(self) -> Iterator[tuple[str, str]]:
-        """Yield keys, and what is wrong with them or with the files they name."""
-        given = {key for key, value in self if value is not None}
-        for key in ("cert_file", "key_file"):
-            if key not in given:
-                yield key, f"{key} is missing; expected the path of a PEM file"
-        verifies = self.client_auth_type not in {None, "NoClientCert", UNKNOWN}
-        if verifies and "client_ca_file" not in given:
-            yield (
-                "client_auth_type",
-                f"'{self.client_auth_type}' needs client_ca_file; expected both, or neither",
-            )
-        if self.client_auth_type in {None, "NoClientCert"} and "client_ca_file" in given:
-            expected = "expected 'client_auth_type: RequireAndVerifyClientCert' beside it"
-            yield "client_ca_file", f"no client is verified with it; {expected}"
-        if {"cert_file", "key_file"} <= given and UNKNOWN not in {self.cert_file, self.key_file}:
-            yield from _unusable(cert_file=self.cert_file, key_file=self.key_file)
-        if self.client_ca_file and self.client_ca_file is not UNKNOWN:
-            yield from _unusable(ca_file=self.client_ca_file)
-
-
-def _unusable(**files: str | None) -> Iterator[tuple[str, str]]:
-    """Yield the key of a file that TLS cannot use, if there is one, and why not."""
-    try:
-        client_context(TlsConfig(insecure_skip_verify=True, **files), {})
-    except TrustError as error:
-        yield error.key.replace("ca_file", "client_ca_file"), error.text
-
 
 class _Headers(Section):
     csp: _Header = Field(default=None, alias="Content-Security-Policy")
@@ -158,20 +138,17 @@ class _Headers(Section):
 
 
 class _HttpServerConfig(Section):
+    hints: ClassVar[Mapping[str, str]] = {"http2": "none, HTTP/1.1 is served"}
+
     headers: _Headers = _Headers()
 
 
 class _WebFile(Section):
+    hints: ClassVar[Mapping[str, str]] = {"rate_limit": "none, connections are limited anyway"}
+
     tls_server_config: TlsServer = TlsServer()
     http_server_config: _HttpServerConfig = _HttpServerConfig()
     basic_auth_users: Annotated[Mapping[str, _Hash], nothing({}, dict[str, str])] = {}
-
-
-_SECTIONS: Final[Mapping[str | int, type[Section]]] = {
-    _TLS: TlsServer,
-    "http_server_config": _HttpServerConfig,
-    "headers": _Headers,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,14 +178,7 @@ def read_web_file(path: Path) -> WebFile:
     """
     errors = ConfigErrors(str(path))
     read_yaml(path, errors, only_text=True)
-    context = Context(path.parent, {})
-    found = Validation(errors, _WebFile, _SECTIONS, unsupported=_UNSUPPORTED, context=context).result()
+    found = errors.result(validate(_WebFile, errors.root, errors, Context(path.parent, {})))
     tls = found.tls_server_config
-    # As in the toolkit, min_version alone leaves plain HTTP.
-    enabled = any(value for key, value in tls if key != "min_version")
-    for key, sentence in tls.errors() if enabled else ():
-        at = (_TLS, key) if getattr(tls, key) is not None else (_TLS,)
-        errors.add(at, sentence)
-    errors.raise_any()
     headers = found.http_server_config.headers.model_dump(by_alias=True, exclude_none=True)
-    return WebFile(tls=tls if enabled else None, headers=headers, users=found.basic_auth_users)
+    return WebFile(tls=tls if tls.is_enabled else None, headers=headers, users=found.basic_auth_users)

@@ -9,36 +9,31 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import yaml
 
-from exporter.config.config_errors import UNKNOWN, ConfigErrors, KeyPath, YamlList, YamlMapping
+from exporter.config.config_errors import ConfigErrors, KeyPath
 from exporter.errors import ConfigError
 
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
-_MAX_DEPTH: Final = 50
 _MAX_VALUES: Final = 100_000
-_TOO_DEEP: Final = f"nested too deeply; expected at most {_MAX_DEPTH} levels"
 
 _PLAIN: Final = "plain"
+_MERGE: Final = "tag:yaml.org,2002:merge"
 _TEXT: Final = "tag:yaml.org,2002:str"
-_TAGS: Final[dict[type[yaml.Node], str]] = {
-    yaml.ScalarNode: _TEXT,
-    yaml.SequenceNode: "tag:yaml.org,2002:seq",
-    yaml.MappingNode: "tag:yaml.org,2002:map",
-}
-_KNOWN_TAGS: Final = {_PLAIN, *_TAGS.values()}
+_LIST: Final = "tag:yaml.org,2002:seq"
+_MAPPING: Final = "tag:yaml.org,2002:map"
+_TAGS: Final = {yaml.ScalarNode: _TEXT, yaml.SequenceNode: _LIST, yaml.MappingNode: _MAPPING}
 _WHOLE_NUMBER: Final = re.compile("[-+]?(0|[1-9][0-9]{0,17})")
-_NULLS: Final = ("", "~", "null", "Null", "NULL")
-_BOOLEANS: Final = {
+_WORDS: Final = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_NULLS: Final = ("", "~", "null", "Null", "NULL")
 _NOT_TEXT: Final = re.compile("[\0\ud800-\udfff]")
-_IN_QUOTES: Final = re.compile("'([^']*)'")
-_LONGEST_SYMBOL: Final = 2
+_IN_QUOTES: Final = re.compile("'([^']{0,2}|<[^']*)'|'[^']*'")
 _INDENTATION: Final = re.compile("<block end>|mapping values are not allowed|cannot start any token")
 
 
@@ -47,7 +42,7 @@ def read_yaml(path: Path, errors: ConfigErrors, *, only_text: bool = False, miss
 
     Args:
         path: The file.
-        errors: Takes the data, and what is wrong but leaves the rest readable.
+        errors: Takes the data with its lines, and keys that are given twice.
         only_text: Whether numbers, true and false stay text, as Go reads them into strings.
         missing: What to do if the file does not exist.
 
@@ -60,16 +55,19 @@ def read_yaml(path: Path, errors: ConfigErrors, *, only_text: bool = False, miss
     file = errors.file
     text, mode = _read_text(path, file, missing)
     try:
-        root = _Loader(text).get_single_node()
+        data = _Loader(text, errors, only_text=only_text).get_single_data()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise ConfigError([f"{file}:{line}: YAML: a control character is not allowed here"]) from error
     except yaml.MarkedYAMLError as error:
         raise ConfigError([f"{file}{_problem(error)}"]) from error
-    data = _Expansion(errors, only_text=only_text).value(root, (), 1) if root else None
-    if not isinstance(data, YamlMapping | None):
+    except RecursionError as error:
+        raise ConfigError([f"{file}: YAML: nested too deeply"]) from error
+    if not isinstance(data, dict | None):
         raise ConfigError([f"{file}: expected a mapping with keys such as accounts, poll, tasks"])
-    errors.root = YamlMapping() if data is None else data
+    if _is_too_large(data):
+        raise ConfigError([f"{file}: the file holds too many values; expected at most {_MAX_VALUES}"])
+    errors.root = data or {}
     return mode
 
 
@@ -92,113 +90,100 @@ def _read_text(path: Path, file: str, missing: str) -> tuple[str, int]:
         raise ConfigError([f"{file}:{line}: the file is not UTF-8 text"]) from error
 
 
-class _Loader(yaml.BaseLoader):
-    """Builds nodes, and marks plain scalars (which may be numbers) apart from quoted ones."""
+class _Loader(yaml.SafeLoader):
+    """Builds the data, and marks plain scalars (which may be numbers) apart from quoted ones."""
 
-    _depth = 0
+    yaml_constructors: ClassVar[dict[Any, Any]] = {None: yaml.SafeLoader.construct_undefined}
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        # PyYAML recurses here.
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            mark = parent.start_mark if parent else None
-            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=mark)
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
+    def __init__(self, text: str, errors: ConfigErrors, *, only_text: bool) -> None:
+        super().__init__(text)
+        self._errors, self._only_text = errors, only_text
+        self._path: KeyPath = ()
+        self._merged = 0
 
-    def resolve(self, kind: type[yaml.Node], _value: str, implicit: tuple[bool, bool]) -> str:
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
         if kind is yaml.ScalarNode and implicit[0]:
-            return _PLAIN
+            return _MERGE if value == "<<" else _PLAIN
         return _TAGS[kind]
 
+    def _inner(self, key: str | int, node: yaml.Node, line: int) -> object:
+        """Return the value of a key or index."""
+        outside, self._path = self._path, (*self._path, key)
+        self._errors.lines[self._path] = line
+        value = self.construct_object(node, deep=True)
+        self._path = outside
+        return value
 
-class _Expansion:
-    """Turns nodes into plain data, aliases into copies."""
+    def _text(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode) or _NOT_TEXT.search(node.value):
+            raise yaml.MarkedYAMLError(problem="expected text without NULs", problem_mark=node.start_mark)
+        return str(node.value)
 
-    def __init__(self, errors: ConfigErrors, *, only_text: bool) -> None:
-        self._errors = errors
-        self._only_text = only_text
-        self._values = 0
-
-    def value(self, node: yaml.Node, path: KeyPath, line: int) -> Any:  # noqa: ANN401
-        self._values += 1
-        if self._values > _MAX_VALUES:
-            expected = f"expected at most {_MAX_VALUES}"
-            raise ConfigError([f"{self._errors.file}: the file holds too many values; {expected}"])
-        if len(path) > _MAX_DEPTH:  # an alias inside its own anchor
-            raise ConfigError([f"{self._errors.file}:{line}: an alias is {_TOO_DEEP}"])
-        if node.tag not in _KNOWN_TAGS:
-            self._errors.add(path, "YAML tags (!) are not supported; expected none", line=line)
-            return UNKNOWN
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            found = YamlList()
-            for index, item in enumerate(node.value):
-                found.lines[index] = item.start_mark.line + 1
-                found.append(self.value(item, (*path, index), found.lines[index]))
-            return found
-        return self._scalar(node, path, line)
-
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> YamlMapping:
-        found, inherited = YamlMapping(), list[YamlMapping]()
-        for key_node, value_node in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
-            if not isinstance(key, str) or _NOT_TEXT.search(key):
-                self._errors.add(path, "a key is not plain text; expected one word", line=line)
-            elif key == "<<" and key_node.tag == _PLAIN:
-                inherited += self._merged(value_node, path, line)
-            elif key in found:
-                first = found.lines[key]
-                self._errors.add(
-                    (*path, key), f"is given twice, first in line {first}; expected once", line=line
-                )
-            else:
-                found.lines[key] = line
-                found[key] = self.value(value_node, (*path, key), line)
-        for mapping in inherited:
-            for key in [key for key in mapping if key not in found]:
-                found[key], found.lines[key] = mapping[key], mapping.lines[key]
-        return found
-
-    def _merged(self, node: yaml.Node, path: KeyPath, line: int) -> list[YamlMapping]:
-        """Return the mappings of a merge key; the first that has a key wins."""
-        value = self.value(node, (*path, "<<"), line)
-        mappings = value if isinstance(value, YamlList) else [value]
-        if all(isinstance(mapping, YamlMapping) for mapping in mappings):
-            return list(mappings)
-        self._errors.add(path, "the merge key '<<' expects a mapping, or a list of mappings", line=line)
-        return []
-
-    def _scalar(self, node: yaml.Node, path: KeyPath, line: int) -> object:
-        text = str(node.value)
-        if _NOT_TEXT.search(text):
-            self._errors.add(path, "holds a NUL or half a surrogate pair; expected text", line=line)
-            return UNKNOWN
-        if node.tag == _TEXT:
-            return text
+    def _plain(self, node: yaml.ScalarNode) -> object:
+        text = self._text(node)
         if text in _NULLS:
             return None
         if self._only_text:
             return text
-        return _BOOLEANS.get(text, int(text) if _WHOLE_NUMBER.fullmatch(text) else text)
+        return _WORDS.get(text, int(text) if _WHOLE_NUMBER.fullmatch(text) else text)
+
+    def _list(self, node: yaml.SequenceNode) -> list[object]:
+        return [self._inner(index, item, item.start_mark.line + 1) for index, item in enumerate(node.value)]
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, object]:
+        found, merged, first = dict[str, object](), dict[str, object](), dict[str, int]()
+        for key_node, value in node.value:
+            key, line = self._text(key_node), key_node.start_mark.line + 1
+            if key_node.tag == _MERGE:
+                for mapping in self._mappings(self._inner(key, value, line), key_node):
+                    merged = {**mapping, **merged}
+            elif key in first:
+                sentence = f"is given twice, first in line {first[key]}; expected once"
+                self._errors.add((*self._path, key), sentence, line=line)
+            else:
+                first[key] = line
+                found[key] = self._inner(key, value, line)
+        return {**merged, **found}
+
+    def _mappings(self, value: object, key: yaml.Node) -> list[Any]:
+        """Return the mappings of a merge key; the first that has a key wins."""
+        mappings = value if isinstance(value, list) else [value]
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            problem = "the merge key '<<' expects a mapping, or a list of mappings"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        self._merged += sum(map(len, mappings))
+        if self._merged > _MAX_VALUES:
+            raise yaml.MarkedYAMLError(problem="too many merged keys", problem_mark=key.start_mark)
+        return mappings
+
+
+_Loader.add_constructor(_PLAIN, _Loader._plain)  # noqa: SLF001 as PyYAML's own constructors
+_Loader.add_constructor(_TEXT, _Loader._text)  # noqa: SLF001
+_Loader.add_constructor(_LIST, _Loader._list)  # noqa: SLF001
+_Loader.add_constructor(_MAPPING, _Loader._mapping)  # noqa: SLF001
+
+
+def _is_too_large(data: object) -> bool:
+    """Return whether there are more values than allowed, in aliases as often as these are used."""
+    rest, count = [data], 0
+    while rest and count <= _MAX_VALUES:
+        value = rest.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            rest.extend(value.values() if isinstance(value, dict) else value)
+    return count > _MAX_VALUES
 
 
 def _problem(error: yaml.MarkedYAMLError) -> str:
     """Return what PyYAML found and where, without the names it quotes: one may be part of a token."""
     text = ", ".join(filter(None, (error.context, error.problem)))
     mark = error.problem_mark
-    place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
     if mark and _INDENTATION.search(text):
         text = f"check the indentation of line {mark.line + 1}"
         if "not allowed" in str(error.problem):
             text += ", or put the value in quotes: it holds a colon and a space"
         if "\\t" in str(error.problem):
             text += ": it holds a tab; expected spaces"
-    return f"{place}: YAML: {_IN_QUOTES.sub(_without_name, text)}"
-
-
-def _without_name(match: re.Match[str]) -> str:
-    quoted = match[1]
-    return match[0] if len(quoted) <= _LONGEST_SYMBOL or quoted.startswith("<") else "'…'"
+    place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+    shown = _IN_QUOTES.sub(lambda quoted: "'…'" if quoted[1] is None else quoted[0], text)
+    return f"{place}: YAML: {shown}"

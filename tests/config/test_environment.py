@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from serving import Certificates
 
-from exporter.config import Config, TlsConfig, load
+from exporter.config import Config, Log, Poll, State, Tasks, TlsConfig, Web, load, redacted
 from exporter.errors import ConfigError
 
 
 TOKEN = "NjA-fake-token:1+/="
+VARIABLES = {"DATAROBOT_API_TOKEN": TOKEN}
+APP = "https://app.datarobot.com/api/v2"
 
 Write = Callable[[str], Path]
 
@@ -42,54 +44,73 @@ def given(config: Config) -> tuple[str, str, str, TlsConfig]:
 
 
 @pytest.mark.parametrize(
-    ("environ", "endpoint", "source"),
-    [
-        (
-            {"DATAROBOT_API_TOKEN": TOKEN},
-            "https://app.datarobot.com/api/v2",
-            "environment variable DATAROBOT_API_TOKEN",
-        ),
-        (
-            {"DATAROBOT_API_TOKEN": TOKEN, "DATAROBOT_ENDPOINT": "https://h/api/v2"},
-            "https://h/api/v2",
-            "environment variables DATAROBOT_ENDPOINT, DATAROBOT_API_TOKEN",
-        ),
-    ],
+    "text", [None, "", "# nothing\n", "accounts:\npoll:\ntasks:\n  stuck_after:\nstate: ~\n"]
 )
-def test_the_variables_are_named_as_the_source(
-    environ: Mapping[str, str], endpoint: str, source: str, write: Write, tmp_path: Path
+def test_without_accounts_there_is_one_with_all_defaults(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml" if text is not None else None
+    if path and text is not None:
+        path.write_text(text)
+    config = load(path, VARIABLES, {})
+    (account,) = config.accounts
+    assert given(config) == ("default", APP, TOKEN, TlsConfig())
+    assert (account.poll, account.tasks, account.authorization.type) == (Poll(), Tasks(), "Bearer")
+    assert (config.state, config.web, config.log, config.warnings) == (State(), Web(), Log(), ())
+    shown = {"type": "Bearer", "credentials_env": "DATAROBOT_API_TOKEN"}
+    assert redacted(config)["accounts"][0]["authorization"] == shown
+
+
+def test_the_variables_come_before_the_vendors_file_and_global_sections_apply(
+    write: Write, tmp_path: Path
 ) -> None:
-    """And come before the vendor client's file."""
     write("token: another\n")
-    config = load(None, {**environ, "HOME": str(tmp_path)}, {})
-    assert given(config) == ("default", endpoint, TOKEN, TlsConfig())
-    assert config.source == source
+    file = tmp_path / "config.yaml"
+    file.write_text("poll: {interval: 1m}\ntasks: {stuck_after: {RUNNING: 2h}}\n")
+    environ = {**VARIABLES, "HOME": str(tmp_path)}
+    assert load(None, environ, {}).source == "environment variable DATAROBOT_API_TOKEN"
+    config = load(file, {**environ, "DATAROBOT_ENDPOINT": "https://h/api/v2/"}, {})
+    assert config.source == "environment variables DATAROBOT_ENDPOINT, DATAROBOT_API_TOKEN"
+    assert given(config) == ("default", "https://h/api/v2", TOKEN, TlsConfig())
+    assert config.accounts[0].poll.interval == 60
+    assert config.accounts[0].tasks.stuck_after == {"INITIALIZED": 600, "RUNNING": 7_200}
+
+
+def test_errors_in_the_environment_name_the_variables() -> None:
+    endpoint, token = errors({"DATAROBOT_API_TOKEN": "Bearer x", "DATAROBOT_ENDPOINT": "h"})
+    assert endpoint == "DATAROBOT_ENDPOINT: 'h' has no scheme; expected 'https://h'"
+    assert token.startswith("DATAROBOT_API_TOKEN: the token holds white space in its middle; expected the ")
+
+
+@pytest.mark.parametrize("environ", [{}, {"DATAROBOT_API_TOKEN": ""}, {"DATAROBOT_ENDPOINT": "https://h"}])
+def test_without_any_account_both_ways_to_name_one_are_shown(environ: Mapping[str, str]) -> None:
+    (error,) = errors(environ)
+    assert error == (
+        "accounts: no account is configured; expected accounts in the configuration file, or the environment "
+        "variables DATAROBOT_API_TOKEN and, unless it is app.datarobot.com, DATAROBOT_ENDPOINT"
+    )
 
 
 @pytest.mark.parametrize("variable", ["HOME", "DATAROBOT_CONFIG_FILE"])
 def test_the_file_of_the_vendors_client_is_read(variable: str, write: Write, tmp_path: Path) -> None:
     path = write(f"token: {TOKEN}\nendpoint: https://h/api/v2/\nmax_retries: 3\nssl_verify: false\n")
-    config = load(None, {variable: str(tmp_path if variable == "HOME" else path)}, {})
+    environ = {variable: str(tmp_path if variable == "HOME" else path)}
+    config = load(None, environ, {})
     assert given(config) == ("default", "https://h/api/v2", TOKEN, TlsConfig(insecure_skip_verify=True))
     assert (config.source, config.warnings) == (str(path), ())
+    path.chmod(0o644)
+    (warning,) = load(None, environ, {}).warnings
+    assert warning.startswith(f"{path}:1: token: the token is in a file that others can read; ")
 
 
 def test_an_authority_in_the_file_of_the_vendors_client_is_trusted(write: Write, tmp_path: Path) -> None:
     authority = Certificates(tmp_path).authority
     path = write(f"token: {TOKEN}\nssl_verify: {authority}\n")
     config = load(None, {"HOME": str(tmp_path)}, {})
-    assert given(config)[1] == "https://app.datarobot.com/api/v2"
-    assert given(config)[3] == TlsConfig(ca_file=authority)
+    assert given(config) == ("default", APP, TOKEN, TlsConfig(ca_file=authority))
     path = write(f"token: {TOKEN}\nssl_verify: {tmp_path / 'none.pem'}\n")
     (error,) = errors({"HOME": str(tmp_path)})
-    assert error == f"{path}:2: ssl_verify: '{tmp_path / 'none.pem'}' does not exist; expected a PEM file"
-
-
-def test_a_file_of_the_vendors_client_that_others_can_read_is_a_warning(write: Write, tmp_path: Path) -> None:
-    path = write(f"token: {TOKEN}\n")
-    path.chmod(0o644)
-    (warning,) = load(None, {"HOME": str(tmp_path)}, {}).warnings
-    assert warning.startswith(f"{path}:1: token: the token is in a file that others can read; ")
+    assert (
+        error == f"{path}:2: ssl_verify: '{tmp_path / 'none.pem'}' does not exist; expected an existing file"
+    )
 
 
 def test_errors_in_the_file_of_the_vendors_client_name_it(write: Write, tmp_path: Path) -> None:
@@ -100,7 +121,7 @@ def test_errors_in_the_file_of_the_vendors_client_name_it(write: Write, tmp_path
         f"{config}:1: log.level: 'loud' is not valid; expected debug, info, warning or error",
         f"{path}:1: endpoint: 'h' has no scheme; expected 'https://h'",
         f"{path}:2: ssl_verify: 5 is not valid; expected true, false or the path of a PEM file",
-        f"{path}: token is missing; expected the API token in quotes",
+        f"{path}: token: is missing; expected the API token in quotes",
     )
     write(f"token: '\"{TOKEN}\"'\n")
     (error,) = errors({"HOME": str(tmp_path)})
