@@ -9,8 +9,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 import pytest
@@ -29,29 +31,47 @@ from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-class Setup(NamedTuple):
-    """A workspace, and a simulated DataRobot without activity.
+class Setup:
+    """A workspace, an address for the exporter, and a simulated DataRobot without activity.
 
     Attributes:
         task: The id in the examples of docs/command-line.md.
     """
 
-    workspace: Workspace
-    simulator: Simulator
-    task: str
+    def __init__(self, directory: Path) -> None:
+        now = time.time()
+        names = ("production", "research", "staging")
+        accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
+        (self.task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
+        accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=self.task)
+        self.simulator = Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time)
+        self.simulator_address = self.simulator.origin.removeprefix("http://")
+        self.address = f"127.0.0.1:{free_port()}"
+        self.listen = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": self.address}
+        self._directory = directory
 
-    @property
-    def api(self) -> dict[str, str]:
-        """Return the environment of an exporter for one of its accounts."""
-        return {
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Return the workspace; it is made when it is first used."""
+        return Workspace(self._directory, {})
+
+    def metrics(self) -> str:
+        """Return the exporter's metrics; nothing before it listens."""
+        with suppress(requests.ConnectionError):
+            return requests.get(f"http://{self.address}/metrics", timeout=DEADLINE_SECONDS).text
+        return ""
+
+    @contextmanager
+    def exporter(self) -> Iterator[None]:
+        """Run an exporter for one of the accounts until it has polled."""
+        environ = {
             "DATAROBOT_ENDPOINT": self.simulator.url,
             "DATAROBOT_API_TOKEN": simulated_token("production"),
+            **self.listen,
         }
-
-    @property
-    def address(self) -> str:
-        """Return host and port of the simulator."""
-        return self.simulator.origin.removeprefix("http://")
+        with RunningExporter([], cwd=self.workspace.root, environ=environ) as running:
+            eventually(lambda: running.get("/-/ready").ok)
+            yield
 
     def configure(self) -> None:
         """Write the README's configuration of several accounts, for the simulator's."""
@@ -74,18 +94,13 @@ class Setup(NamedTuple):
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
-    now = time.time()
-    names = ("production", "research", "staging")
-    accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
-    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
-    accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=task)
-    with Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time) as simulator:
-        yield Setup(Workspace(tmp_path, {}), simulator, task)
+    setup = Setup(tmp_path)
+    with setup.simulator:
+        yield setup
 
 
 Check = Callable[[Block, Setup], None]
 CHECKS: Final[dict[tuple[str, str], Check]] = {}
-NOT_RUN: Final[dict[tuple[str, str], str]] = {}
 
 
 def runs(document: str, beginning: str) -> Callable[[Check], Check]:
@@ -100,7 +115,7 @@ def runs(document: str, beginning: str) -> Callable[[Check], Check]:
 
 def cannot_run(document: str, beginning: str, why: str) -> Callable[[Check], Check]:
     """Register a check that does not run the block, but verifies the files and names in it."""
-    NOT_RUN[document, beginning] = why
+    assert why
     return runs(document, beginning)
 
 
@@ -115,18 +130,7 @@ def check_of(block: Block) -> list[Check]:
 HELM: Final = "deploy/helm/datarobot-exporter/README.md"
 COMPOSE: Final = "deploy/compose/README.md"
 SYSTEMD: Final = "deploy/systemd/README.md"
-OFFLINE: Final = "pip install --quiet --no-deps --no-index --no-build-isolation"
-
-
-def metrics(port: int) -> str:
-    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS).text
-
-
-def polled_by_demo(port: int) -> bool:
-    try:
-        return metrics(port).count("datarobot_up{") == len(DEMO_ACCOUNTS)
-    except requests.ConnectionError:
-        return False
+INSTALL: Final = "python3 -m venv /opt/datarobot-exporter\n/opt/datarobot-exporter/bin/pip install .\n"
 
 
 def compose(line: str) -> None:
@@ -164,32 +168,20 @@ def render(block: Block, setup: Setup) -> list[dict[str, Any]]:
     return documents
 
 
-def install_below(workspace: Workspace, commands: str) -> None:
-    """Install offline, below another root; the program is where the systemd unit starts it."""
-    commands = changed(commands, {"/opt/": f"{workspace.root}/opt/", "pip install .": f"{OFFLINE} ."})
-    (site,) = (path for path in sys.path if path.endswith("site-packages"))
-    workspace.run(commands, seconds=120, PYTHONPATH=site)
-    unit = (ROOT / "deploy/systemd/datarobot-exporter.service").read_text()
-    (started,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
-    assert (workspace.root / started.removeprefix("/")).exists()
-
-
 # Blocks that are run.
 
 
 @runs("README.md", "make demo")
 def demo(block: Block, setup: Setup) -> None:
-    port = free_port()
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with setup.workspace.running(block.text, until="Press Ctrl-C to stop.", **address):
-        eventually(lambda: polled_by_demo(port))
+    with setup.workspace.running(block.text, until="Press Ctrl-C to stop.", **setup.listen):
+        eventually(lambda: setup.metrics().count("datarobot_up{") == len(DEMO_ACCOUNTS))
 
 
 @runs("docs/command-line.md", "datarobot-exporter demo --write-config demo.yaml")
 def list_tasks_of_the_demo(block: Block, setup: Setup) -> None:
     """The demo prints these commands; its simulator has a free port here."""
     listen = f"127.0.0.1:{free_port()}"
-    flags = ["demo", "--listen", listen, "--web.listen-address=127.0.0.1:0"]
+    flags = ["demo", "--listen", listen, f"--web.listen-address={setup.address}"]
     with RunningExporter(flags, cwd=setup.workspace.root) as running:
         eventually(lambda: any(line.startswith("Press") for line in running.printed))
         _, use = block.text.replace("datarobot-exporter ", "").splitlines()
@@ -205,15 +197,13 @@ def install_and_run(block: Block, setup: Setup) -> None:
         block.text,
         {
             "~/": f"{setup.workspace.root}/home/",
-            "pip install .": f"{OFFLINE} .",
+            "pip install .": "pip install --quiet --no-deps --no-index --no-build-isolation .",
             "https://app.datarobot.com/api/v2": setup.simulator.url,
             "…": simulated_token("production"),
         },
     )
-    port = free_port()
-    environ = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}", "PYTHONPATH": site}
-    with setup.workspace.running(commands, until="event=exporter.started", **environ):
-        eventually(lambda: 'datarobot_up{account="default"} 1.0' in metrics(port))
+    with setup.workspace.running(commands, until="event=exporter.started", PYTHONPATH=site, **setup.listen):
+        eventually(lambda: 'datarobot_up{account="default"} 1.0' in setup.metrics())
         assert (setup.workspace.root / "home/datarobot-exporter/bin/datarobot-exporter").exists()
 
 
@@ -228,23 +218,24 @@ def check_accounts(block: Block, setup: Setup) -> None:
 
 @runs("README.md", "python3 -m venv /opt/datarobot-exporter")
 def install_as_a_service(block: Block, setup: Setup) -> None:
-    """Offline, below another root, and without systemd: the program is where the unit starts it."""
-    workspace = setup.workspace
-    (workspace.root / "token").write_text("obviously-fake-token\n")
-    (workspace.root / "etc/systemd/system").mkdir(parents=True)
-    changes = {"/etc/": f"{workspace.root}/etc/", "systemctl ": "true "}
-    install_below(workspace, changed(block.text, changes))
-    unit = (workspace.root / "etc/systemd/system/datarobot-exporter.service").read_text()
-    assert (workspace.root / "etc/datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
-    (configured,) = re.findall(r"^Environment=DATAROBOT_EXPORTER_CONFIG_FILE=(\S+)", unit, re.MULTILINE)
-    assert (workspace.root / configured.removeprefix("/")).exists()
+    """Below another root, without systemd, and without pip, which `install_and_run` runs."""
+    root = setup.workspace.root
+    (root / "token").write_text("obviously-fake-token\n")
+    (root / "etc/systemd/system").mkdir(parents=True)
+    assert block.text.startswith(INSTALL)
+    commands = changed(block.text.removeprefix(INSTALL), {"/etc/": f"{root}/etc/", "systemctl ": "true "})
+    setup.workspace.run(commands)
+    unit = (root / "etc/systemd/system/datarobot-exporter.service").read_text()
+    assert "\nExecStart=/opt/datarobot-exporter/bin/datarobot-exporter" in unit
+    assert (root / "etc/datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
+    (configured,) = re.findall(r"^Environment=DATAROBOT_EXPORTER_CONFIG_FILE=/(\S+)", unit, re.MULTILINE)
+    assert (root / configured).exists()
 
 
 @runs("README.md", "datarobot-exporter --config.file config.yaml --config.check")
 def check_once_and_run(block: Block, setup: Setup) -> None:
     setup.configure()
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
+    with setup.workspace.running(block.text, until="event=exporter.started", **setup.listen) as output:
         assert "config.yaml: configuration is valid (2 accounts)" in output()
         assert 'datarobot_up{account="research"} 1.0' in output()
 
@@ -252,11 +243,9 @@ def check_once_and_run(block: Block, setup: Setup) -> None:
 @runs("docs/deployment.md", "datarobot-exporter --config.file config.yaml --shard.total")
 def run_a_shard(block: Block, setup: Setup) -> None:
     setup.configure()
-    port = free_port()
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
+    with setup.workspace.running(block.text, until="event=exporter.started", **setup.listen) as output:
         assert "shard_index=0 shard_total=3" in output()
-        assert "datarobot_exporter_build_info" in metrics(port)
+        assert "datarobot_exporter_build_info" in setup.metrics()
 
 
 @runs("docs/command-line.md", "datarobot-exporter tasks list --stuck")
@@ -275,10 +264,8 @@ def ask_for_tasks(block: Block, setup: Setup) -> None:
 def get_the_status(block: Block, setup: Setup) -> None:
     program("curl")
     program("jq")
-    flags = ["--web.listen-address=127.0.0.1:0"]
-    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: exporter.get("/-/ready").ok)
-        output = setup.workspace.run(changed(block.text, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
+    with setup.exporter():
+        output = setup.workspace.run(changed(block.text, {"localhost:10072": setup.address}))
     assert output == "default\n"
 
 
@@ -302,7 +289,7 @@ def simulate(block: Block, setup: Setup) -> None:
 @runs("docs/command-line.md", "curl -s localhost:10073/simulator/faults")
 def command_the_simulator(block: Block, setup: Setup) -> None:
     program("curl")
-    output = setup.workspace.run(changed(block.text, {"localhost:10073": setup.address}))
+    output = setup.workspace.run(changed(block.text, {"localhost:10073": setup.simulator_address}))
     assert '"message"' not in output
     assert json.loads(re.findall(r"\{.*\}", output)[-1][output.index('{"production"') :])
 
@@ -310,7 +297,7 @@ def command_the_simulator(block: Block, setup: Setup) -> None:
 @runs(COMPOSE, "curl -X POST localhost:10073/simulator/faults")
 def break_and_repair(block: Block, setup: Setup) -> None:
     program("curl")
-    inject, clear = changed(block.text, {"localhost:10073": setup.address}).splitlines()
+    inject, clear = changed(block.text, {"localhost:10073": setup.simulator_address}).splitlines()
     headers = {"Authorization": f"Bearer {simulated_token('staging')}"}
 
     def status() -> int:
@@ -376,11 +363,6 @@ def show_the_task_of_an_exemplar(block: Block, setup: Setup) -> None:
     assert "RUNNING" in output
 
 
-@runs(SYSTEMD, "python3 -m venv /opt/datarobot-exporter")
-def install_for_systemd(block: Block, setup: Setup) -> None:
-    install_below(setup.workspace, block.text)
-
-
 @runs(SYSTEMD, "install -d -m 755 /etc/datarobot-exporter")
 def configure_for_systemd(block: Block, setup: Setup) -> None:
     """Below another root, and without an editor."""
@@ -401,10 +383,8 @@ def see_that_it_works(block: Block, setup: Setup) -> None:
     (asks,) = (line for line in block.text.splitlines() if line.startswith("curl "))
     others = [line for line in block.text.splitlines() if line != asks]
     assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
-    flags = ["--web.listen-address=127.0.0.1:0"]
-    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: "datarobot_up{" in metrics(exporter.port))
-        output = setup.workspace.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
+    with setup.exporter():
+        output = setup.workspace.run(changed(asks, {"localhost:10072": setup.address}))
     assert 'datarobot_up{account="default"} 1.0' in output
 
 
@@ -458,27 +438,13 @@ def build_and_push_image(block: Block, _setup: Setup) -> None:
 
 
 @cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web", "needs a cluster")
-def create_web_secrets(block: Block, _setup: Setup) -> None:
-    """The Secrets have the names and keys that the values refer to."""
-    (shown,) = (block.text for block in blocks(HELM, "yaml") if block.first == "webConfig:")
-    wanted = yaml.safe_load(shown)
-    authority = wanted["serviceMonitor"]["tlsConfig"]["ca"]["secret"]
-    assert wanted["webConfig"]["existingSecret"] == authority["name"]
-    assert f" generic {authority['name']} " in block.text
-    assert f"--from-file={authority['key']}\n" in block.text
-    for part, source in (("username", "literal"), ("password", "file")):
-        reference = wanted["serviceMonitor"]["basicAuth"][part]
-        assert f" generic {reference['name']} " in block.text
-        assert f"--from-{source}={reference['key']}" in block.text
-
-
 @cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-tokens", "needs a cluster")
-def create_secret(block: Block, _setup: Setup) -> None:
-    """The Secret has the name and keys that the values refer to."""
-    shown = values(HELM)
-    assert f" generic {shown['credentials']['existingSecret']} " in block.text
-    keys = re.findall(r"--from-file=(\w+)=", block.text)
-    assert keys == [account["name"] for account in shown["config"]["accounts"]]
+def create_secrets(block: Block, _setup: Setup) -> None:
+    """The Secrets have the names and keys that the values refer to."""
+    shown = "".join(each.text for each in blocks(HELM, "yaml"))
+    used = re.findall(r"(?:generic |--from-file=|--from-literal=)([\w.-]+)", block.text)
+    for name in set(used) - {"web-config.yml", "tls.crt", "tls.key"}:
+        assert re.search(rf": {re.escape(name)}\b", shown), name
 
 
 @cannot_run(
@@ -496,11 +462,13 @@ def render_accounts(block: Block, setup: Setup) -> None:
     assert container["image"].startswith("registry.example.com/datarobot-exporter:")
 
 
-@cannot_run(
-    SYSTEMD, "install -m 644 deploy/systemd/datarobot-exporter.service", "needs systemd as the first process"
-)
+@cannot_run(SYSTEMD, "python3 -m venv", "`install_and_run` does the same")
+def install_for_systemd(block: Block, _setup: Setup) -> None:
+    assert block.text == INSTALL
+
+
+@cannot_run(SYSTEMD, "install -m 644", "needs systemd; `deploy/test_systemd.py` verifies the unit")
 def enable_service(block: Block, _setup: Setup) -> None:
-    """The unit exists and can be enabled; `deploy/test_systemd.py` verifies it."""
     copied = ROOT / block.first.split()[3]
     assert "\nWantedBy=" in copied.read_text()
     assert f"systemctl enable --now {copied.stem}\n" in block.text
@@ -521,7 +489,6 @@ def test_every_check_has_its_block() -> None:
     found = [check for block in SHOWN for check in check_of(block)]
     assert len(found) == len(CHECKS)
     assert set(found) == set(CHECKS.values())
-    assert all(NOT_RUN.values())
 
 
 def test_no_command_hides_in_a_block_of_another_language() -> None:
