@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -31,19 +31,17 @@ from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-class Setup:
-    """A workspace, an address for the exporter, and a simulated DataRobot without activity.
+(TASK,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
 
-    Attributes:
-        task: The id in the examples of docs/command-line.md.
-    """
+
+class Setup:
+    """A workspace, an address for the exporter, and a simulated DataRobot without activity."""
 
     def __init__(self, directory: Path) -> None:
         now = time.time()
         names = ("production", "research", "staging")
         accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
-        (self.task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
-        accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=self.task)
+        accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=TASK)
         self.simulator = Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time)
         self.simulator_address = self.simulator.origin.removeprefix("http://")
         self.address = f"127.0.0.1:{free_port()}"
@@ -63,13 +61,8 @@ class Setup:
 
     @contextmanager
     def exporter(self) -> Iterator[None]:
-        """Run an exporter for one of the accounts until it has polled."""
-        environ = {
-            "DATAROBOT_ENDPOINT": self.simulator.url,
-            "DATAROBOT_API_TOKEN": simulated_token("production"),
-            **self.listen,
-        }
-        with RunningExporter([], cwd=self.workspace.root, environ=environ) as running:
+        """Run an exporter until it has polled."""
+        with RunningExporter([], cwd=self.workspace.root, environ=self.listen) as running:
             eventually(lambda: running.get("/-/ready").ok)
             yield
 
@@ -119,12 +112,12 @@ def cannot_run(document: str, beginning: str, why: str) -> Callable[[Check], Che
     return runs(document, beginning)
 
 
+def is_shown(block: Block, document: str, beginning: str) -> bool:
+    return document == block.document and block.first.startswith(beginning)
+
+
 def check_of(block: Block) -> list[Check]:
-    return [
-        check
-        for (document, beginning), check in CHECKS.items()
-        if document == block.document and block.first.startswith(beginning)
-    ]
+    return [check for place, check in CHECKS.items() if is_shown(block, *place)]
 
 
 HELM: Final = "deploy/helm/datarobot-exporter/README.md"
@@ -150,25 +143,43 @@ def values(document: str) -> dict[str, Any]:
     return dict(yaml.safe_load(shown))
 
 
-def render(block: Block, setup: Setup) -> list[dict[str, Any]]:
-    """Return the manifests of `helm install`, rendered by `helm template`; `helm test` has a hook."""
-    program("helm")
-    (setup.workspace.root / "values.yaml").write_text(json.dumps(values(block.document)))
-    commands = changed(
-        block.text,
-        {
-            "helm -n monitoring install": "helm -n monitoring template --kube-version=1.30.0",
-            "helm -n monitoring test datarobot-exporter": "helm lint -f values.yaml "
-            "deploy/helm/datarobot-exporter >&2",
-        },
-    )
-    rendered = setup.workspace.run(f"{{\n{commands}}} 2>lint.log")
-    documents = [document for document in yaml.safe_load_all(rendered) if document]
-    assert any("test" in one["metadata"].get("annotations", {}).get("helm.sh/hook", "") for one in documents)
-    return documents
-
-
 # Blocks that are run.
+
+ACCOUNTS: Final = [r"^production +yes +yes +1 +\d+ms$", r"^research +yes +yes +0 +\d+ms$"]
+PRINTED: Final[dict[tuple[str, str], list[str]]] = {
+    ("docs/getting-started.md", "datarobot-exporter --config.check"): ACCOUNTS,
+    ("docs/command-line.md", "datarobot-exporter accounts check"): ACCOUNTS,
+    ("docs/command-line.md", "datarobot-exporter tasks list --stuck"): [
+        rf"^production  {TASK}  Dataset",
+        rf"^{TASK}$",
+        r"^stuck +yes, limit 1h$",
+        rf"^{TASK}: deleted from production\n\Z",
+    ],
+    ("docs/command-line.md", "curl -s localhost:10073/simulator/faults"): [r'\{"production":\{"now":'],
+    ("docs/dashboards.md", "datarobot-exporter tasks show ID"): [rf"^id +{TASK}$"],
+    ("docs/status-page.md", "curl -s http://localhost:10072/api/v1/status"): [r"\Aproduction\n\Z"],
+    (SYSTEMD, "systemctl status datarobot-exporter"): [r'^datarobot_up\{account="production"\} 1.0$'],
+}
+"""What the commands print, by document and beginning."""
+
+
+def print_what_is_expected(block: Block, setup: Setup) -> None:
+    """With `--yes`, as nobody answers the question here, and without systemd."""
+    for name in ("curl", "jq"):
+        program(name)
+    setup.configure()
+    text = block.text.replace("tasks delete ", "tasks delete --yes ").replace(" ID", f" {TASK}")
+    text = re.sub(r"^(systemctl|journalctl) ", "true ", text, flags=re.MULTILINE)
+    text = text.replace("localhost:10072", setup.address).replace("localhost:10073", setup.simulator_address)
+    with setup.exporter() if setup.address in text else nullcontext():
+        output = setup.workspace.run(text)
+    assert '"message"' not in output
+    ((_, expected),) = [each for each in PRINTED.items() if is_shown(block, *each[0])]
+    for pattern in expected:
+        assert re.search(pattern, output, re.MULTILINE), output
+
+
+CHECKS |= dict.fromkeys(PRINTED, print_what_is_expected)
 
 
 @runs("README.md", "make demo")
@@ -207,15 +218,6 @@ def install_and_run(block: Block, setup: Setup) -> None:
         assert (setup.workspace.root / "home/datarobot-exporter/bin/datarobot-exporter").exists()
 
 
-@runs("docs/getting-started.md", "datarobot-exporter --config.check")
-@runs("docs/command-line.md", "datarobot-exporter accounts check")
-def check_accounts(block: Block, setup: Setup) -> None:
-    setup.configure()
-    output = setup.workspace.run(block.text)
-    assert re.search(r"^production +yes +yes +1 +\d+ms$", output, re.MULTILINE)
-    assert re.search(r"^research +yes +yes +0 +\d+ms$", output, re.MULTILINE)
-
-
 @runs("README.md", "python3 -m venv /opt/datarobot-exporter")
 def install_as_a_service(block: Block, setup: Setup) -> None:
     """Below another root, without systemd, and without pip, which `install_and_run` runs."""
@@ -248,27 +250,6 @@ def run_a_shard(block: Block, setup: Setup) -> None:
         assert "datarobot_exporter_build_info" in setup.metrics()
 
 
-@runs("docs/command-line.md", "datarobot-exporter tasks list --stuck")
-def ask_for_tasks(block: Block, setup: Setup) -> None:
-    """With `--yes`, as nobody answers the question here."""
-    program("jq")
-    setup.configure()
-    output = setup.workspace.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
-    assert f"production  {setup.task}  Dataset" in output
-    assert f"\n{setup.task}\n" in output
-    assert re.search(r"^stuck +yes, limit 1h$", output, re.MULTILINE)
-    assert "deleted" in output.splitlines()[-1]
-
-
-@runs("docs/status-page.md", "curl -s http://localhost:10072/api/v1/status")
-def get_the_status(block: Block, setup: Setup) -> None:
-    program("curl")
-    program("jq")
-    with setup.exporter():
-        output = setup.workspace.run(changed(block.text, {"localhost:10072": setup.address}))
-    assert output == "default\n"
-
-
 @runs("docs/command-line.md", 'eval "$(datarobot-exporter completion bash)"')
 def complete(block: Block, setup: Setup) -> None:
     """In bash; of the other shells, which may be missing, only the script is generated."""
@@ -284,14 +265,6 @@ def simulate(block: Block, setup: Setup) -> None:
     commands = changed(block.text, {"127.0.0.1:10073": f"127.0.0.1:{free_port()}"})
     with setup.workspace.running(commands, until="credentials: simulated-staging"):
         pass
-
-
-@runs("docs/command-line.md", "curl -s localhost:10073/simulator/faults")
-def command_the_simulator(block: Block, setup: Setup) -> None:
-    program("curl")
-    output = setup.workspace.run(changed(block.text, {"localhost:10073": setup.simulator_address}))
-    assert '"message"' not in output
-    assert json.loads(re.findall(r"\{.*\}", output)[-1][output.index('{"production"') :])
 
 
 @runs(COMPOSE, "curl -X POST localhost:10073/simulator/faults")
@@ -319,10 +292,8 @@ def put_the_token(block: Block, setup: Setup) -> None:
     assert token.read_text() == "obviously-fake-token\n"
     assert token.stat().st_mode & 0o777 == 0o644
     assert token.parent.stat().st_mode & 0o077 == 0
-    named = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["secrets"]["datarobot-token"][
-        "file"
-    ]
-    assert named == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
+    secrets = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["secrets"]
+    assert secrets["datarobot-token"]["file"] == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
 
 
 @runs("CONTRIBUTING.md", "promtool check rules")
@@ -355,44 +326,21 @@ def link_dashboards(block: Block, setup: Setup) -> None:
         assert "wiki.internal/runbooks/DataRobot" in (setup.workspace.root / "linked" / path.name).read_text()
 
 
-@runs("docs/dashboards.md", "datarobot-exporter tasks show ID")
-def show_the_task_of_an_exemplar(block: Block, setup: Setup) -> None:
-    setup.configure()
-    output = setup.workspace.run(changed(block.text, {"ID": setup.task}))
-    assert setup.task in output
-    assert "RUNNING" in output
-
-
 @runs(SYSTEMD, "install -d -m 755 /etc/datarobot-exporter")
 def configure_for_systemd(block: Block, setup: Setup) -> None:
     """Below another root, and without an editor."""
     etc = setup.workspace.root / "etc"
     setup.workspace.run(changed(block.text, {"/etc/": f"{etc}/", "editor ": "ls "}))
     assert (etc / "datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
-    assert {path.name for path in (etc / "datarobot-exporter").iterdir()} == {
-        "config.yaml",
-        "environment",
-        "token",
-    }
-
-
-@runs(SYSTEMD, "systemctl status datarobot-exporter")
-def see_that_it_works(block: Block, setup: Setup) -> None:
-    """Only `curl`; the other lines need systemd."""
-    program("curl")
-    (asks,) = (line for line in block.text.splitlines() if line.startswith("curl "))
-    others = [line for line in block.text.splitlines() if line != asks]
-    assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
-    with setup.exporter():
-        output = setup.workspace.run(changed(asks, {"localhost:10072": setup.address}))
-    assert 'datarobot_up{account="default"} 1.0' in output
+    installed = sorted(path.name for path in (etc / "datarobot-exporter").iterdir())
+    assert installed == ["config.yaml", "environment", "token"]
 
 
 # Blocks that cannot be run: the reason, and what is verified instead.
 
 
-@cannot_run("README.md", "docker compose -f", "needs a Docker daemon, and images from a registry")
-@cannot_run(COMPOSE, "docker compose -f", "needs a Docker daemon, and images from a registry")
+@cannot_run("README.md", "docker compose -f", "needs a Docker daemon and a registry")
+@cannot_run(COMPOSE, "docker compose -f", "needs a Docker daemon and a registry")
 def start_containers(block: Block, _setup: Setup) -> None:
     compose(block.text)
 
@@ -402,18 +350,14 @@ def dry_run_tests(block: Block, setup: Setup) -> None:
     assert "-m pytest -n auto" in setup.workspace.run(changed(block.text, {"make": "make --dry-run"}))
 
 
-@cannot_run(
-    "docs/getting-started.md", "sudo apt-get install", "installs on this machine, and stops its services"
-)
+@cannot_run("docs/getting-started.md", "sudo apt-get install", "installs on this machine")
 def install_packages(block: Block, _setup: Setup) -> None:
     """The packages are among those that `.ci/run` installs."""
     (listed,) = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
     assert set(block.first.split()[3:]) < set(listed.split())
 
 
-@cannot_run(
-    "README.md", "docker build -t datarobot-exporter .", "needs a Docker daemon, and images from a registry"
-)
+@cannot_run("README.md", "docker build -t datarobot-exporter .", "needs a Docker daemon and a registry")
 def build_and_run_image(block: Block, _setup: Setup) -> None:
     """The image exposes this port and reads its configuration from this path."""
     dockerfile = (ROOT / "Dockerfile").read_text()
@@ -447,19 +391,28 @@ def create_secrets(block: Block, _setup: Setup) -> None:
         assert re.search(rf": {re.escape(name)}\b", shown), name
 
 
-@cannot_run(
-    "README.md", "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not"
-)
-def render_with_monitoring(block: Block, setup: Setup) -> None:
-    kinds = {document["kind"] for document in render(block, setup)}
-    assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= kinds
-
-
-@cannot_run(HELM, "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not")
-def render_accounts(block: Block, setup: Setup) -> None:
-    (deployment,) = (one for one in render(block, setup) if one["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"].startswith("registry.example.com/datarobot-exporter:")
+@cannot_run("README.md", "helm -n monitoring install", "needs a cluster")
+@cannot_run(HELM, "helm -n monitoring install", "needs a cluster")
+def render(block: Block, setup: Setup) -> None:
+    """`helm template` renders the same; `helm test` has a hook."""
+    program("helm")
+    (setup.workspace.root / "values.yaml").write_text(json.dumps(values(block.document)))
+    test = "helm -n monitoring test datarobot-exporter"
+    commands = changed(
+        block.text,
+        {
+            "helm -n monitoring install": "helm -n monitoring template --kube-version=1.30.0",
+            test: "helm lint -f values.yaml deploy/helm/datarobot-exporter >&2",
+        },
+    )
+    rendered = setup.workspace.run(f"{{\n{commands}}} 2>lint.log")
+    documents = {each["kind"]: each for each in yaml.safe_load_all(rendered) if each}
+    assert "helm.sh/hook: test" in rendered
+    if block.document == HELM:
+        (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+        assert container["image"].startswith("registry.example.com/datarobot-exporter:")
+    else:
+        assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= documents.keys()
 
 
 @cannot_run(SYSTEMD, "python3 -m venv", "`install_and_run` does the same")
