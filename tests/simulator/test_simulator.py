@@ -127,20 +127,12 @@ def test_links_between_pages(client: Client) -> None:
     ]
 
 
-def test_max_limit(account: SimulatedAccount) -> None:
-    with Simulator({"t": account}, clock=lambda: NOW, max_limit=2) as simulator:
-        client = Client(simulator)
-        assert [client.page(0, limit)["count"] for limit in (0, 1, 100)] == [2, 1, 2]
-        assert client.list_all(0) == list("abcde")
-
-
 @pytest.mark.parametrize(
     ("query", "wrong"),
     [
         ("", ["offset", "limit"]),
         ("?offset=0", ["limit"]),
         ("?limit=1&offset=-1", ["offset"]),
-        ("?limit=1.5&offset=0", ["limit"]),
         ("?limit=%D9%A1&offset=0", ["limit"]),
         ("?limit=" + "9" * 5000 + "&offset=", ["offset", "limit"]),
     ],
@@ -200,7 +192,6 @@ def test_tokens(client: Client, authorization: str | None, code: int) -> None:
         ("GET", "/api/v2/statusx", 404, None),
         # Other methods.
         ("POST", "/api/v2/status/", 405, "GET"),
-        ("DELETE", "/api/v2/version/", 405, "GET"),
         ("PATCH", "/api/v2/status/a/", 405, "GET, DELETE"),
         ("HEAD", "/api/v2/status/a/", 405, "GET, DELETE"),
     ],
@@ -212,9 +203,8 @@ def test_what_is_not_an_operation(
     assert (reply.status_code, reply.headers.get("Location", reply.headers.get("Allow"))) == (code, header)
 
 
-def test_the_version_and_the_date_of_the_clock(client: Client) -> None:
-    reply = client.call("/api/v2/version/")
-    assert (reply.json()["versionString"], time_of(reply.headers["Date"])) == ("2.49.0", NOW)
+def test_the_version(client: Client) -> None:
+    assert client.call("/api/v2/version/").json()["versionString"] == "2.49.0"
 
 
 def test_the_account_follows_the_clock() -> None:
@@ -387,11 +377,6 @@ def test_a_gzip_bomb_is_small(client: Client) -> None:
 # Faults that change the response
 
 
-def test_a_slow_response_is_correct(client: Client) -> None:
-    client.inject(Fault(kind="slow", seconds=0.001))
-    assert client.call(RECORD).json()["statusId"] == "a"
-
-
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -424,17 +409,20 @@ def test_wrong_links(client: Client, kind: Any, location: str | None, first: str
     assert links == [link and link.format(url=client.simulator.url) for link in (first, last)]
 
 
-@pytest.mark.parametrize(("rows", "listed"), [(1, "abbccdde"), (-1, "abde"), (9, "abbccdde")])
-def test_a_shifting_list_has_duplicates_or_gaps(client: Client, rows: int, listed: str) -> None:
-    client.inject(Fault(kind="shifting_list", rows=rows))
-    assert client.list_all(2) == list(listed)
-    assert client.list_all(0) == list("abcde")
-
-
-def test_a_capped_limit(client: Client) -> None:
-    client.inject(Fault(kind="capped_limit", rows=2))
-    assert client.page(0, 100)["count"] == 2
-    assert client.list_all(100) == list("abcde")
+@pytest.mark.parametrize(
+    ("fault", "two", "all_"),
+    [
+        (Fault(kind="shifting_list", rows=1), "abbccdde", "abcde"),
+        (Fault(kind="shifting_list", rows=-1), "abde", "abcde"),
+        (Fault(kind="shifting_list", rows=9), "abbccdde", "abcde"),
+        (Fault(kind="capped_limit", rows=2), "abcde", "abcde"),
+    ],
+)
+def test_pages_that_shift_or_are_capped(client: Client, fault: Fault, two: str, all_: str) -> None:
+    client.inject(fault)
+    assert client.list_all(2) == list(two)
+    assert client.list_all(0) == list(all_)
+    assert client.page(0, 100)["count"] == (2 if fault.kind == "capped_limit" else 5)
 
 
 @pytest.mark.parametrize(
@@ -451,6 +439,7 @@ def test_a_capped_limit(client: Client) -> None:
         (Fault(kind="created_offset"), {"created": "2025-06-15T17:05:40+02:00"}),
         (Fault(kind="created_naive"), {"created": "2025-06-15T15:05:40"}),
         (Fault(kind="created_bad"), {"created": "yesterday"}),
+        (Fault(kind="slow", seconds=0.001), {}),
     ],
 )
 def test_altered_records(client: Client, fault: Fault, expected: dict[str, object]) -> None:
@@ -558,12 +547,6 @@ def test_close_ends_all_connections_at_once(account: SimulatedAccount, fault: Fa
     assert set(threading.enumerate()) <= before
 
 
-def test_close_without_start(account: SimulatedAccount) -> None:
-    simulator = Simulator({"t": account}, clock=lambda: NOW)
-    simulator.close()
-    simulator.close()
-
-
 def test_an_address_in_use_raises_os_error(client: Client) -> None:
     port = int(client.simulator.origin.rpartition(":")[2])
     with pytest.raises(OSError, match="in use"):
@@ -572,9 +555,13 @@ def test_an_address_in_use_raises_os_error(client: Client) -> None:
 
 def test_a_single_account_on_all_addresses(account: SimulatedAccount) -> None:
     """The URL is on loopback, and commands need no account."""
-    with Simulator({"t": account}, clock=lambda: NOW, address=("0.0.0.0", 0)) as simulator:
+    address = ("0.0.0.0", 0)
+    with Simulator({"t": account}, clock=lambda: NOW, address=address, max_limit=2) as simulator:
         assert simulator.url.startswith("http://127.0.0.1:")
-        assert Client(simulator).control("POST", "tasks", do="finish", id="a").json() == {"id": "a"}
+        client = Client(simulator)
+        assert [client.page(0, limit)["count"] for limit in (0, 1, 100)] == [2, 1, 2]
+        assert client.control("POST", "tasks", do="finish", id="a").json() == {"id": "a"}
+    simulator.close()
 
 
 def test_tls(account: SimulatedAccount, tmp_path: Path) -> None:
