@@ -282,7 +282,7 @@ def test_invalid_arguments(run: CommandLine, arguments: str, status: int, messag
 )
 def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(run: CommandLine, command: str) -> None:
     """It does not load the configuration."""
-    status, text, _ = run("--config.file", "missing.yaml", *command.split(), "-h", COLUMNS="80")
+    status, text, _ = run("--config.file", "missing.yaml", *command.split(), "--help", COLUMNS="80")
     assert status == 0
     assert len(text.splitlines()) <= 50
     assert max(map(len, text.splitlines())) <= 80
@@ -302,7 +302,7 @@ def test_what_has_to_be_fast_imports_little(tmp_path: Path) -> None:
         "run()\n"
         "del os.environ['_DATAROBOT_EXPORTER_COMPLETE']\n"
         "run('--version')\n"
-        "run('--help')\n"
+        "run('-h')\n"
         "run('tasks', 'list', '--help')\n"
         "run('completion', 'fish')\n"
         "run('health', '--url', 'http://127.0.0.1:1')\n"

@@ -7,7 +7,7 @@ import bcrypt
 import pytest
 import trustme
 import yaml
-from command_line import CommandLine
+from command_line import CommandLine, Finished
 from running import free_port
 from serving import Certificates, FakeExporter, served, write_web_file
 from starlette.applications import Starlette
@@ -21,8 +21,8 @@ from exporter.web.server import make_app
 class Run(CommandLine):
     """The program in an empty directory, with an account in its environment."""
 
-    def health(self, *flags: str, before: tuple[str, ...] = (), **environ: str) -> tuple[int, str, str]:
-        return self(*before, "health", *flags, DATAROBOT_API_TOKEN="obviously-fake-token", **environ)
+    def health(self, *flags: str, before: str = "", **environ: str) -> Finished:
+        return self(*before.split(), "health", *flags, DATAROBOT_API_TOKEN="obviously-fake-token", **environ)
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def test_the_address_is_that_of_flag_variable_or_file(run: Run) -> None:
         assert (status, err) == (0, "")
         assert out.startswith(f"http://{address}: Healthy: ")
         Path("config.yaml").rename("other.yaml")
-        assert run.health(before=("--config.file=other.yaml",))[0] == 0
+        assert run.health(before="--config.file=other.yaml")[0] == 0
         configure(listen_address=nobody)
         assert run.health(**variable)[0] == 0
-        assert run.health(before=(f"--web.listen-address={address}",))[0] == 0
-        found = run.health(before=(f"--web.listen-address={nobody}",), **variable)
+        assert run.health(before=f"--web.listen-address={address}")[0] == 0
+        found = run.health(before=f"--web.listen-address={nobody}", **variable)
         assert found == (1, "", f"http://{nobody}: cannot connect: Connection refused\n")
 
 
@@ -58,7 +58,7 @@ def test_the_address_is_that_of_flag_variable_or_file(run: Run) -> None:
     ("listen", "asked"), [(":1", "127.0.0.1:1"), ("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1")]
 )
 def test_of_all_interfaces_loopback_is_asked(run: Run, listen: str, asked: str) -> None:
-    status, _, err = run.health(before=(f"--web.listen-address={listen}",))
+    status, _, err = run.health(before=f"--web.listen-address={listen}")
     assert status == 1
     assert err.startswith(f"http://{asked}: cannot connect: ")
 
@@ -67,7 +67,7 @@ def test_urls_can_be_given(run: Run) -> None:
     """Several of them, without a valid configuration; one that fails is enough to fail."""
     with served() as one, served() as other:
         urls = [f"--url=http://localhost:{one}/", f"--url=http://127.0.0.1:{other}"]
-        status, out, _ = run.health(*urls, before=("--config.file=missing.yaml",))
+        status, out, _ = run.health(*urls, before="--config.file=missing.yaml")
         failed = run.health(*urls, "--url=http://127.0.0.1:1")
     assert status == 0
     assert [line.partition(" ")[0] for line in out.splitlines()] == [

@@ -352,11 +352,7 @@ def test_slow_bytes(client: Client, kind: Any, start: bytes, drop: bytes) -> Non
 
 @pytest.mark.parametrize(
     ("kind", "error"),
-    [
-        ("bad_json", json.JSONDecodeError),
-        ("invalid_utf8", UnicodeDecodeError),
-        ("deep_json", RecursionError),
-    ],
+    [("bad_json", json.JSONDecodeError), ("invalid_utf8", UnicodeDecodeError), ("deep_json", RecursionError)],
 )
 def test_invalid_bodies(client: Client, kind: Any, error: type[Exception]) -> None:
     client.inject(Fault(kind=kind))
@@ -526,8 +522,7 @@ def test_invalid_requests(
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [Fault(kind="hang"), Fault(kind="slow", seconds=1e6), Fault(kind="drip_body", seconds=1e6), None],
+    "fault", [Fault(kind="hang"), Fault(kind="slow", seconds=1e6), Fault(kind="drip_body", seconds=1e6), None]
 )
 def test_close_ends_all_connections_at_once(account: SimulatedAccount, fault: Fault | None) -> None:
     before = set(threading.enumerate())
