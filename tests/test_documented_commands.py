@@ -4,7 +4,6 @@ A block without a check fails, and so does a check without a block. Those of `do
 a test of their own, `integration/test_walk_through.py`.
 """
 
-import json
 import re
 import sys
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import pytest
@@ -24,7 +23,6 @@ from documents import DOCUMENTS, ROOT, Block, Workspace, blocks, changed
 from running import RunningExporter, free_port
 
 from exporter.cli import command_line
-from exporter.config import DEFAULT_FILE
 from exporter.simulator.demo import DEMO_ACCOUNTS, simulated_token
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
@@ -106,12 +104,6 @@ def runs(document: str, beginning: str) -> Callable[[Check], Check]:
     return register
 
 
-def cannot_run(document: str, beginning: str, why: str) -> Callable[[Check], Check]:
-    """Register a check that does not run the block, but verifies the files and names in it."""
-    assert why
-    return runs(document, beginning)
-
-
 def is_shown(block: Block, document: str, beginning: str) -> bool:
     return document == block.document and block.first.startswith(beginning)
 
@@ -124,23 +116,6 @@ HELM: Final = "deploy/helm/datarobot-exporter/README.md"
 COMPOSE: Final = "deploy/compose/README.md"
 SYSTEMD: Final = "deploy/systemd/README.md"
 INSTALL: Final = "python3 -m venv /opt/datarobot-exporter\n/opt/datarobot-exporter/bin/pip install .\n"
-
-
-def compose(line: str) -> None:
-    """Verify that the file, profile and images of a `docker compose` command exist."""
-    found = re.fullmatch(r"docker compose -f (\S+) --profile (\w+) up --build\n?", line)
-    assert found is not None
-    file = yaml.safe_load((ROOT / found[1]).read_text())
-    started = [one for one in file["services"].values() if found[2] in one.get("profiles", [])]
-    assert started
-    for service in started:
-        assert (ROOT / found[1]).parent.joinpath(service["build"]["context"], "Dockerfile").exists()
-
-
-def values(document: str) -> dict[str, Any]:
-    """Return the values.yaml that a document shows."""
-    (shown,) = (block.text for block in blocks(document, "yaml") if block.first == "# values.yaml")
-    return dict(yaml.safe_load(shown))
 
 
 # Blocks that are run.
@@ -286,7 +261,6 @@ def break_and_repair(block: Block, setup: Setup) -> None:
 @runs(COMPOSE, "(umask 077 && mkdir -p deploy/compose/secrets)")
 def put_the_token(block: Block, setup: Setup) -> None:
     """Without the last line, which starts containers."""
-    compose(block.text.splitlines()[-1])
     setup.workspace.run(block.without("docker compose"), given="obviously-fake-token\n")
     token = setup.workspace.root / "deploy/compose/secrets/datarobot-token"
     assert token.read_text() == "obviously-fake-token\n"
@@ -336,67 +310,18 @@ def configure_for_systemd(block: Block, setup: Setup) -> None:
     assert installed == ["config.yaml", "environment", "token"]
 
 
-# Blocks that cannot be run: the reason, and what is verified instead.
-
-
-@cannot_run("README.md", "docker compose -f", "needs a Docker daemon and a registry")
-@cannot_run(COMPOSE, "docker compose -f", "needs a Docker daemon and a registry")
-def start_containers(block: Block, _setup: Setup) -> None:
-    compose(block.text)
-
-
-@cannot_run("README.md", "make test", "would run itself")
+@runs("README.md", "make test")
 def dry_run_tests(block: Block, setup: Setup) -> None:
     assert "-m pytest -n auto" in setup.workspace.run(changed(block.text, {"make": "make --dry-run"}))
 
 
-@cannot_run("docs/getting-started.md", "sudo apt-get install", "installs on this machine")
-def install_packages(block: Block, _setup: Setup) -> None:
-    """The packages are among those that `.ci/run` installs."""
-    (listed,) = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
-    assert set(block.first.split()[3:]) < set(listed.split())
-
-
-@cannot_run("README.md", "docker build -t datarobot-exporter .", "needs a Docker daemon and a registry")
-def build_and_run_image(block: Block, _setup: Setup) -> None:
-    """The image exposes this port and reads its configuration from this path."""
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    assert 'ENTRYPOINT ["datarobot-exporter"]' in dockerfile
-    assert set(re.findall(r"-p (\d+):(\d+)", block.text)) == {("10072", "10072")}
-    assert "\nEXPOSE 10072\n" in dockerfile
-    (place,) = re.findall(r"-v \./config\.yaml:(\S+):ro", block.text)
-    (directory,) = re.findall(r"^WORKDIR (\S+)\n(?=USER)", dockerfile, re.MULTILINE)
-    assert place == f"{directory}/{DEFAULT_FILE}"
-    (token,) = re.findall(r"-v \./token:(\S+):ro", block.text)
-    assert any(f"credentials_file: {token}" in shown.text for shown in blocks("README.md", "yaml"))
-
-
-@cannot_run(HELM, "docker build -t registry.example.com", "needs a Docker daemon and a registry")
-def build_and_push_image(block: Block, _setup: Setup) -> None:
-    (pushed,) = re.findall(r"^docker push (\S+)$", block.text, re.MULTILINE)
-    assert pushed in block.first
-    repository, _, tag = pushed.rpartition(":")
-    assert repository == values(HELM)["image"]["repository"]
-    chart = yaml.safe_load((ROOT / "deploy/helm/datarobot-exporter/Chart.yaml").read_text())
-    assert tag == chart["appVersion"]
-
-
-@cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web", "needs a cluster")
-@cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-tokens", "needs a cluster")
-def create_secrets(block: Block, _setup: Setup) -> None:
-    """The Secrets have the names and keys that the values refer to."""
-    shown = "".join(each.text for each in blocks(HELM, "yaml"))
-    used = re.findall(r"(?:generic |--from-file=|--from-literal=)([\w.-]+)", block.text)
-    for name in set(used) - {"web-config.yml", "tls.crt", "tls.key"}:
-        assert re.search(rf": {re.escape(name)}\b", shown), name
-
-
-@cannot_run("README.md", "helm -n monitoring install", "needs a cluster")
-@cannot_run(HELM, "helm -n monitoring install", "needs a cluster")
+@runs("README.md", "helm -n monitoring install")
+@runs(HELM, "helm -n monitoring install")
 def render(block: Block, setup: Setup) -> None:
-    """`helm template` renders the same; `helm test` has a hook."""
+    """`helm template` renders the same without a cluster; `helm test` has a hook."""
     program("helm")
-    (setup.workspace.root / "values.yaml").write_text(json.dumps(values(block.document)))
+    (shown,) = (each.text for each in blocks(block.document, "yaml") if each.first == "# values.yaml")
+    (setup.workspace.root / "values.yaml").write_text(shown)
     test = "helm -n monitoring test datarobot-exporter"
     commands = changed(
         block.text,
@@ -415,17 +340,65 @@ def render(block: Block, setup: Setup) -> None:
         assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= documents.keys()
 
 
-@cannot_run(SYSTEMD, "python3 -m venv", "`install_and_run` does the same")
-def install_for_systemd(block: Block, _setup: Setup) -> None:
-    assert block.text == INSTALL
+# Blocks that cannot be run: the reason, and the names in them that must be in another file.
+
+COMPOSED: Final = [(r"--profile (\w+)", "deploy/compose/compose.yaml", "profiles: [{}]")]
+NOT_RUN: Final[dict[tuple[str, str], tuple[str, list[tuple[str, str, str]]]]] = {
+    ("README.md", "docker compose -f"): ("needs a Docker daemon", COMPOSED),
+    (COMPOSE, "docker compose -f"): ("needs a Docker daemon", COMPOSED),
+    ("README.md", "docker build -t datarobot-exporter ."): (
+        "needs a Docker daemon",
+        [
+            (r"-p 10072:(\d+)", "Dockerfile", "\nEXPOSE {}\n"),
+            (r":(\S+)/config\.yaml:ro", "Dockerfile", "\nWORKDIR {}\nUSER "),
+            (r"-v \./token:(\S+):ro", "README.md", "credentials_file: {}"),
+            (r" (datarobot-exporter)$", "Dockerfile", 'ENTRYPOINT ["{}"]'),
+        ],
+    ),
+    (HELM, "docker build -t registry.example.com"): (
+        "needs a registry",
+        [
+            (r"(registry\S+):", HELM, "\n  repository: {}\n"),
+            (r"registry\S+:(\S+)", "deploy/helm/datarobot-exporter/Chart.yaml", '\nappVersion: "{}"\n'),
+        ],
+    ),
+    (HELM, "kubectl -n monitoring create secret generic datarobot-tokens"): (
+        "needs a cluster",
+        [(r"generic (\S+)", HELM, "existingSecret: {}\n"), (r"from-file=(\w+)=", HELM, "- name: {}\n")],
+    ),
+    (HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web"): (
+        "needs a cluster",
+        [
+            (r"generic (\S+)", HELM, "{{name: {}, key: "),
+            (r"generic (\S+web)", HELM, "existingSecret: {}\n"),
+            (r"from-file=(ca.crt|password)|from-literal=(username)=", HELM, ", key: {}}}"),
+        ],
+    ),
+    ("docs/getting-started.md", "sudo apt-get install"): (
+        "installs on this machine",
+        [(r"(?<!sudo) (?!install|disable|--)(\S+)", ".ci/run", " {}")],
+    ),
+    (SYSTEMD, "python3 -m venv /opt"): ("`install_and_run` does", [(r"(?s)(.*)", "README.md", "{}")]),
+    (SYSTEMD, "install -m 644 deploy/systemd/datarobot-exporter.service"): (
+        "needs systemd; `deploy/test_systemd.py` verifies the unit",
+        [(r"enable --now (\S+)", "README.md", "deploy/systemd/{}.service /etc/systemd/system/")],
+    ),
+}
 
 
-@cannot_run(SYSTEMD, "install -m 644", "needs systemd; `deploy/test_systemd.py` verifies the unit")
-def enable_service(block: Block, _setup: Setup) -> None:
-    copied = ROOT / block.first.split()[3]
-    assert "\nWantedBy=" in copied.read_text()
-    assert f"systemctl enable --now {copied.stem}\n" in block.text
+def names_exist(block: Block, _setup: Setup) -> None:
+    ((_, (reason, names)),) = [each for each in NOT_RUN.items() if is_shown(block, *each[0])]
+    assert reason
+    for pattern, file, text in names:
+        found = [match[match.lastindex or 0] for match in re.finditer(pattern, block.text, re.MULTILINE)]
+        assert found, pattern
+        for name in found:
+            assert text.format(name) in (ROOT / file).read_text(), name
+    for path in re.findall(r"(?<= )deploy/[\w./-]+", block.text):
+        assert (ROOT / path).exists(), path
 
+
+CHECKS |= dict.fromkeys(NOT_RUN, names_exist)
 
 SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walk_through]
 
