@@ -154,7 +154,7 @@ def print_what_is_expected(block: Block, setup: Setup) -> None:
         assert re.search(pattern, output, re.MULTILINE), output
 
 
-CHECKS |= dict.fromkeys(PRINTED, print_what_is_expected)
+CHECKS.update(dict.fromkeys(PRINTED, print_what_is_expected))
 
 
 @runs("README.md", "make demo")
@@ -266,8 +266,10 @@ def put_the_token(block: Block, setup: Setup) -> None:
     assert token.read_text() == "obviously-fake-token\n"
     assert token.stat().st_mode & 0o777 == 0o644
     assert token.parent.stat().st_mode & 0o077 == 0
-    secrets = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["secrets"]
-    assert secrets["datarobot-token"]["file"] == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
+    composed = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
+    file = composed["secrets"]["datarobot-token"]["file"]
+    assert file == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
+    assert ["account"] in [service.get("profiles") for service in composed["services"].values()]
 
 
 @runs("CONTRIBUTING.md", "promtool check rules")
@@ -398,7 +400,7 @@ def names_exist(block: Block, _setup: Setup) -> None:
         assert (ROOT / path).exists(), path
 
 
-CHECKS |= dict.fromkeys(NOT_RUN, names_exist)
+CHECKS.update(dict.fromkeys(NOT_RUN, names_exist))
 
 SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walk_through]
 
