@@ -1,17 +1,12 @@
-"""Shell completion of commands, flags and values in bash, zsh and fish."""
+"""Shell completion of commands, flags and values, as bash asks for it.
 
-import os
-import subprocess
-import sys
+`test_documented_commands` runs the scripts of all shells.
+"""
+
 from pathlib import Path
 
 import pytest
 from command_line import CommandLine
-from conftest import DEADLINE_SECONDS, program
-from pseudo_terminal import without_settings
-
-
-VARIABLE = "_DATAROBOT_EXPORTER_COMPLETE"
 
 
 @pytest.fixture
@@ -21,6 +16,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         for name in ("production", "preview", "staging")
     )
     (tmp_path / "good.yaml").write_text(f"accounts: [{accounts}]\n")
+    (tmp_path / "variable.yaml").write_text(f"accounts: [{accounts.replace('staging', 'preprod')}]\n")
     (tmp_path / "broken.yaml").write_text("accounts: [\n")
     monkeypatch.chdir(tmp_path)
     return CommandLine(monkeypatch, capsys)
@@ -36,6 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         ("tasks list --status err", "error"),
         ("tasks list --type custommodelb", "CustomModelBlueprintBuild"),
         ("--config.file good.yaml tasks list --account p", "production preview"),
+        ("tasks list --account pre", "preview preprod"),
         ("tasks delete --config.file good.yaml --account s", "staging"),
         ("--config.file broken.yaml tasks list --account p", ""),
         ("--config.file missing.yaml tasks list --account p", ""),
@@ -48,43 +45,7 @@ def test_what_is_offered(run: CommandLine, line: str, offered: str) -> None:
     """With an invalid configuration there are no account names, and nothing is printed into the line."""
     words = f"datarobot-exporter {line}"
     position = str(len(words.split()) - (not words.endswith(" ")))
-    status, out, err = run(**{VARIABLE: "bash_complete"}, COMP_WORDS=words, COMP_CWORD=position)
+    asked = {"_DATAROBOT_EXPORTER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": position}
+    status, out, err = run(**asked, DATAROBOT_EXPORTER_CONFIG_FILE="variable.yaml")
     assert (status, err) == (0, "")
     assert [found.partition(",")[2] for found in out.split()] == offered.split()
-
-
-def test_zsh_and_fish(run: CommandLine) -> None:
-    """The script registers itself, and its completion request is answered."""
-    line = "datarobot-exporter tasks list --st"
-    for shell, position, registers in (
-        ("zsh", "3", "compdef"),
-        ("fish", "--st", "complete --no-files --command datarobot-exporter"),
-    ):
-        assert registers in run("completion", shell).out
-        out = run(**{VARIABLE: f"{shell}_complete"}, COMP_WORDS=line, COMP_CWORD=position).out
-        assert ["--status" in out, "--stuck" in out, "--limit" in out] == [True, True, False]
-
-
-@pytest.mark.usefixtures("run")
-def test_bash_with_the_file_in_a_variable() -> None:
-    script = (
-        'eval "$(datarobot-exporter completion bash)"\n'
-        "COMP_WORDS=(datarobot-exporter tasks list --account s)\n"
-        "COMP_CWORD=4\n"
-        "complete -p datarobot-exporter >/dev/null\n"
-        "_datarobot_exporter_completion datarobot-exporter\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"\n'
-    )
-    done = subprocess.run(
-        [program("bash"), "-c", script],
-        env={
-            **without_settings(os.environ),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DATAROBOT_EXPORTER_CONFIG_FILE": "good.yaml",
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=DEADLINE_SECONDS,
-    )
-    assert (done.stdout, done.stderr) == ("staging\n", "")
