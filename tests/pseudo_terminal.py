@@ -76,8 +76,8 @@ def standard_streams(monkeypatch: pytest.MonkeyPatch, **environ: str) -> Iterato
     """Connect this process to a terminal, with these variables. Its screen is complete at the end."""
     with (
         Terminal() as terminal,
-        os.fdopen(os.dup(terminal.slave)) as stdin,
-        os.fdopen(os.dup(terminal.slave), "w") as stdout,
+        os.fdopen(os.dup(terminal.slave), encoding="utf-8") as stdin,
+        os.fdopen(os.dup(terminal.slave), "w", encoding="utf-8") as stdout,
         monkeypatch.context() as patch,
     ):
         patch.setattr(sys, "stdin", stdin)

@@ -1,7 +1,6 @@
 """Output on a terminal and to a pipe."""
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 
@@ -79,15 +78,6 @@ def test_unencodable_characters_are_escaped(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "stdout", stream)
     write(["Größe → 大\n"])
     assert stream.buffer.getvalue() == b"Gr\xf6\xdfe \\u2192 \\u5927\n"
-
-
-def test_output_after_a_broken_pipe_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-        write(["one\n"])
-        write(["two\n"])
 
 
 @pytest.mark.parametrize(("term", "clear"), [("xterm", "\r\x1b[K"), ("dumb", None)])

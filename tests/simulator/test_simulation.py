@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator.journal import FINISHED, Truth, normalize_status
+from exporter.simulator.journal import FINISHED, normalize_status
 from exporter.simulator.profiles import EMPTY, PROFILES, STEADY, Profile, Workload
 from exporter.simulator.simulation import SimulatedAccount
 
@@ -109,11 +109,6 @@ def test_a_profile_starts_with_tasks_and_changes_within_seconds(name: str) -> No
     assert min(before.oldest.values()) < START - 600
 
 
-def test_the_empty_profile_submits_nothing(account: SimulatedAccount) -> None:
-    now = START + 1e6
-    assert account.truth(now) == Truth(now=now, tasks={}, oldest={}, submitted={}, finished={}, outcomes=())
-
-
 @pytest.mark.parametrize(("initialized", "running"), [(1, 0), (0, 1)])
 def test_the_number_of_stuck_tasks_is_limited(initialized: float, running: float) -> None:
     """Except for those that have been finished, which do not expire."""
@@ -167,12 +162,6 @@ def test_the_events_of_a_submitted_task(account: SimulatedAccount) -> None:
         *[("ERROR", False)] * 2,
         (None, False),
     ]
-
-
-def test_removing_a_record_removes_it_from_the_listing(account: SimulatedAccount) -> None:
-    account.submit(runs_for=0, record_for=5)
-    account.advance(START + 5)
-    assert len(account) == 0
 
 
 def test_by_default_a_submitted_task_never_changes(account: SimulatedAccount) -> None:
