@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -28,48 +29,57 @@ TOKEN = "obviously-fake-token"
 FREE_PORT = "--web.listen-address=127.0.0.1:0"
 
 
-@pytest.fixture
-def account() -> SimulatedAccount:
-    return SimulatedAccount("simulated", start=time.time(), profile=EMPTY)
+class Run(CommandLine):
+    """The program in an empty directory, and a simulated account.
+
+    Attributes:
+        config: Path of the default configuration file, which does not exist yet.
+        environ: Variables of the account.
+    """
+
+    def __init__(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        super().__init__(monkeypatch, capsys)
+        monkeypatch.chdir(directory)
+        self.config = directory / "config.yaml"
+        self.account = SimulatedAccount("simulated", start=time.time(), profile=EMPTY)
+        self.simulator = Simulator({TOKEN: self.account}, clock=time.time)
+        self.environ = {"DATAROBOT_ENDPOINT": self.simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
+
+    def exporter(self, *flags: str, **environ: str) -> RunningExporter:
+        """Start an exporter of the account as a process."""
+        environ = {**self.environ, **environ}
+        return RunningExporter([FREE_PORT, *flags], cwd=self.config.parent, environ=environ)
+
+    def script(self, command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script of the shell to its end."""
+        return subprocess.run(
+            ["/bin/sh", "-c", command],
+            env={**without_settings(os.environ), **self.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_SECONDS,
+        )
 
 
 @pytest.fixture
-def simulator(account: SimulatedAccount) -> Iterator[Simulator]:
-    with Simulator({TOKEN: account}, clock=time.time) as running:
-        yield running
-
-
-@pytest.fixture
-def environ(simulator: Simulator) -> dict[str, str]:
-    """Variables of the simulated account."""
-    return {"DATAROBOT_ENDPOINT": simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    """The path of the default configuration file, which does not exist yet."""
-    return tmp_path / "config.yaml"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    """Run the program in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-    return CommandLine(monkeypatch, capsys)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    run = Run(tmp_path, monkeypatch, capsys)
+    with run.simulator:
+        yield run
 
 
 # The running exporter, as a process
 
 
-def test_settings_from_the_environment_a_file_and_flags(
-    account: SimulatedAccount, config: Path, environ: dict[str, str]
-) -> None:
+def test_settings_from_the_environment_a_file_and_flags(run: Run) -> None:
     """A flag overrides the file, and so does a variable."""
-    config.write_text("web: {listen_address: '127.0.0.1:1', telemetry_path: /from-file}\n")
-    environ["DATAROBOT_EXPORTER_WEB_TELEMETRY_PATH"] = "/from-variable"
-    flags = [FREE_PORT, "--web.disable-exporter-metrics"]
-    account.submit("Dataset", status="RUNNING")
-    with RunningExporter(flags, cwd=config.parent, environ=environ) as it:
+    run.config.write_text("web: {listen_address: '127.0.0.1:1', telemetry_path: /from-file}\n")
+    variable = {"DATAROBOT_EXPORTER_WEB_TELEMETRY_PATH": "/from-variable"}
+    run.account.submit("Dataset", status="RUNNING")
+    with run.exporter("--web.disable-exporter-metrics", **variable) as it:
         eventually(lambda: it.get("/-/ready").ok)
         text = it.get("/from-variable").text
         assert 'datarobot_tasks{account="default",status="RUNNING",task_type="Dataset"} 1.0\n' in text
@@ -84,25 +94,21 @@ def test_settings_from_the_environment_a_file_and_flags(
     assert "Traceback" not in it.log
 
 
-def test_a_hanging_poll_does_not_delay_the_exit(
-    simulator: Simulator, environ: dict[str, str], tmp_path: Path
-) -> None:
-    simulator.inject(Fault(kind="hang"))
-    with RunningExporter([FREE_PORT], cwd=tmp_path, environ=environ) as it:
-        eventually(lambda: simulator.requests)
+def test_a_hanging_poll_does_not_delay_the_exit(run: Run) -> None:
+    run.simulator.inject(Fault(kind="hang"))
+    with run.exporter() as it:
+        eventually(lambda: run.simulator.requests)
         assert it.get("/-/ready").status_code == 503
         it.signal(signal.SIGINT)
         assert it.wait() == 0
 
 
-def test_a_second_signal_stops_at_once(
-    account: SimulatedAccount, config: Path, environ: dict[str, str]
-) -> None:
+def test_a_second_signal_stops_at_once(run: Run) -> None:
     """The second signal does not wait for a response that the client does not read."""
     for number in range(3000):
-        account.submit(f"Type{number}", status="RUNNING")
-    config.write_text("tasks: {max_types: 5000}\n")
-    with RunningExporter([FREE_PORT], cwd=config.parent, environ=environ) as it:
+        run.account.submit(f"Type{number}", status="RUNNING")
+    run.config.write_text("tasks: {max_types: 5000}\n")
+    with run.exporter() as it:
         eventually(lambda: it.get("/-/ready").ok)
         with socket.create_connection(("127.0.0.1", it.port)) as unread:
             unread.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -113,33 +119,24 @@ def test_a_second_signal_stops_at_once(
             assert it.wait() == 128 + signal.SIGTERM
 
 
-def test_two_exporters_do_not_share_a_state_directory(
-    run: CommandLine, config: Path, environ: dict[str, str]
-) -> None:
+def test_two_exporters_do_not_share_a_state_directory(run: Run) -> None:
     """A single poll uses no state, so it can run at the same time as the daemon."""
-    config.write_text("state: {directory: state}\n")
-    with RunningExporter([FREE_PORT], cwd=config.parent, environ=environ) as it:
-        eventually(config.with_name("state").joinpath("default.db").exists)
+    run.config.write_text("state: {directory: state}\n")
+    with run.exporter() as it:
+        eventually(run.config.with_name("state").joinpath("default.db").exists)
         used = "error: state.directory: state is used by another exporter; expected a directory for each\n"
-        assert run(FREE_PORT, **environ) == (2, "", used)
-        assert run("--once", **environ).status == 0
+        assert run(FREE_PORT, **run.environ) == (2, "", used)
+        assert run("--once", **run.environ).status == 0
         it.signal(signal.SIGTERM)
         assert it.wait() == 0
 
 
-def test_a_log_on_a_full_disk_is_no_failure(environ: dict[str, str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"{sys.executable} -m exporter --once --log.level debug 2>/dev/full"],
-        env={**without_settings(os.environ), **environ},
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        check=False,
-        timeout=DEADLINE_SECONDS,
-    )
+def test_a_log_on_a_full_disk_is_no_failure(run: Run) -> None:
+    done = run.script(f"{sys.executable} -m exporter --once --log.level debug 2>/dev/full")
     assert done.returncode == 0
 
 
-def test_a_crashed_web_server_exits_with_1(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_crashed_web_server_exits_with_1(run: Run) -> None:
     """An exporter that no longer serves metrics must not keep running."""
     script = (
         "import uvicorn, sys, exporter.cli\n"
@@ -148,52 +145,36 @@ def test_a_crashed_web_server_exits_with_1(environ: dict[str, str], tmp_path: Pa
         f"sys.argv[1:] = ['{FREE_PORT}']\n"
         "exporter.cli.main()\n"
     )
-    done = run_script(script, cwd=tmp_path, environ=environ)
+    done = run.script(shlex.join([sys.executable, "-c", script]))
     assert done.returncode == 1
     assert "event=web.crashed" in done.stderr
     assert done.stderr.endswith("the endpoint stopped serving; its own log line says why\n")
 
 
-def run_script(script: str, *, cwd: Path, environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        env={**without_settings(os.environ), **environ},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE_SECONDS,
-    )
-
-
 # A single poll
 
 
-def test_once_prints_the_metrics(
-    run: CommandLine, account: SimulatedAccount, environ: dict[str, str]
-) -> None:
-    account.submit("Dataset", status="RUNNING")
-    status, out, _ = run("--once", **environ)
+def test_once_prints_the_metrics(run: Run) -> None:
+    run.account.submit("Dataset", status="RUNNING")
+    status, out, _ = run("--once", **run.environ)
     assert status == 0
     assert 'datarobot_tasks{account="default",status="RUNNING",task_type="Dataset"} 1.0\n' in out
     assert 'datarobot_up{account="default"} 1.0\n' in out
     assert "python_info{" in out
 
 
-def test_once_exits_with_1_if_a_poll_failed(
-    run: CommandLine, simulator: Simulator, environ: dict[str, str]
-) -> None:
-    simulator.inject(Fault(kind="forbidden"))
-    status, out, err = run("--once", **environ)
+def test_once_exits_with_1_if_a_poll_failed(run: Run) -> None:
+    run.simulator.inject(Fault(kind="forbidden"))
+    status, out, err = run("--once", **run.environ)
     assert status == 1
     assert 'datarobot_up{account="default"} 0.0\n' in out
     assert re.search("event=poll.failed .*reason=forbidden", err)
 
 
-def test_configuration_warnings_are_logged(run: CommandLine, config: Path, simulator: Simulator) -> None:
-    account = f"{{name: one, endpoint: '{simulator.url}', authorization: {{credentials: {TOKEN}}}}}"
-    config.write_text(f"accounts: [{account}]\nlog: {{format: json}}\n")
-    config.chmod(0o644)
+def test_configuration_warnings_are_logged(run: Run) -> None:
+    account = f"{{name: one, endpoint: '{run.simulator.url}', authorization: {{credentials: {TOKEN}}}}}"
+    run.config.write_text(f"accounts: [{account}]\nlog: {{format: json}}\n")
+    run.config.chmod(0o644)
     status, _, err = run("--once")
     assert status == 0
     assert [json.loads(line)["event"] for line in err.splitlines()] == ["config.warning", "poll.summary"]
@@ -202,15 +183,15 @@ def test_configuration_warnings_are_logged(run: CommandLine, config: Path, simul
 # The configuration is validated
 
 
-def test_schema_is_printed_whatever_the_configuration(run: CommandLine, config: Path) -> None:
-    config.write_text("nonsense")
+def test_schema_is_printed_whatever_the_configuration(run: Run) -> None:
+    run.config.write_text("nonsense")
     status, out, err = run("--config.schema")
     assert (status, err) == (0, "")
     assert json.loads(out) == json_schema()
 
 
-def test_check_of_a_valid_configuration(run: CommandLine, config: Path) -> None:
-    some = config.with_name("some.yaml")
+def test_check_of_a_valid_configuration(run: Run) -> None:
+    some = run.config.with_name("some.yaml")
     some.write_text(
         f"accounts: [{{name: one, endpoint: http://h/api/v2, authorization: {{credentials: {TOKEN}}}}}]\n"
     )
@@ -221,7 +202,7 @@ def test_check_of_a_valid_configuration(run: CommandLine, config: Path) -> None:
     assert err.startswith("warning: some.yaml")
 
 
-def test_unknown_variables_are_warned_of(run: CommandLine) -> None:
+def test_unknown_variables_are_warned_of(run: Run) -> None:
     """But those that Kubernetes sets for a Service whose name begins like the exporter's."""
     names = [
         *("LOG_LEVL", "NOTHING_LIKE_IT", "LOG_FORMAT", "TASKS_LIST_STATUS", "SERVICE_HOST", "PORT"),
@@ -237,8 +218,8 @@ def test_unknown_variables_are_warned_of(run: CommandLine) -> None:
     assert unknown == "warning: DATAROBOT_EXPORTER_NOTHING_LIKE_IT: no flag reads this variable"
 
 
-def test_all_configuration_errors_are_reported(run: CommandLine, config: Path) -> None:
-    config.write_text("poll: {interval: 30}\nlog: {level: loud}\nwep: {}\n")
+def test_all_configuration_errors_are_reported(run: Run) -> None:
+    run.config.write_text("poll: {interval: 30}\nlog: {level: loud}\nwep: {}\n")
     status, _, err = run(DATAROBOT_API_TOKEN=TOKEN)
     assert status == 2
     lines = err.splitlines()
@@ -267,7 +248,7 @@ def test_all_configuration_errors_are_reported(run: CommandLine, config: Path) -
         ("demo --write-config no/where", 2, "cannot write no/where: No such file or directory"),
     ],
 )
-def test_invalid_arguments(run: CommandLine, arguments: str, status: int, message: str) -> None:
+def test_invalid_arguments(run: Run, arguments: str, status: int, message: str) -> None:
     found = run(*arguments.split(), **({"DATAROBOT_API_TOKEN": TOKEN} if arguments else {}))
     assert found.status == status
     assert message in found.err
@@ -279,7 +260,7 @@ def test_invalid_arguments(run: CommandLine, arguments: str, status: int, messag
 @pytest.mark.parametrize(
     "command", ["", "tasks list", "tasks show", "tasks delete", "accounts check", "simulate"]
 )
-def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(run: CommandLine, command: str) -> None:
+def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(run: Run, command: str) -> None:
     """It does not load the configuration."""
     status, text, _ = run("--config.file", "missing.yaml", *command.split(), "--help", COLUMNS="80")
     assert status == 0
@@ -289,7 +270,7 @@ def test_help_fits_on_one_screen_and_has_the_rule_for_variables_once(run: Comman
     assert "env var" not in text
 
 
-def test_what_has_to_be_fast_imports_little(tmp_path: Path) -> None:
+def test_what_has_to_be_fast_imports_little(run: Run) -> None:
     """Only `health` without a URL loads the configuration, to find the address."""
     script = (
         "import os, sys\n"
@@ -308,7 +289,7 @@ def test_what_has_to_be_fast_imports_little(tmp_path: Path) -> None:
         "run('--web.listen-address', '127.0.0.1:1', 'health')\n"
     )
     words = {"COMP_WORDS": "x tasks li", "COMP_CWORD": "li", "_DATAROBOT_EXPORTER_COMPLETE": "fish_complete"}
-    done = run_script(script, cwd=tmp_path, environ={**words, "DATAROBOT_API_TOKEN": TOKEN})
+    done = run.script(shlex.join([sys.executable, "-c", script]), **words)
     assert done.stdout.startswith("plain,list\tList tasks, oldest first.\ndatarobot-exporter, version ")
     finished = [line.split() for line in done.stderr.splitlines() if line.startswith("STATUS ")]
     assert [status for _, status, *_ in finished] == ["0", "0", "0", "0", "0", "1", "1"]
