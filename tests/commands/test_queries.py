@@ -290,14 +290,6 @@ def test_only_the_named_accounts_get_requests(run: Run) -> None:
     assert {seen.account for seen in run.simulator.requests} == {"two"}
 
 
-@pytest.mark.parametrize("command", ["list", "show x", "delete --yes x"])
-def test_an_account_that_is_not_configured_exits_with_2(run: Run, command: str) -> None:
-    status, out, err = run("tasks", *command.split(), "--account", "thre\x1b[1m")
-    assert (status, out) == (2, "")
-    assert r"--account: thre\x1b[1m is not configured; expected one of one, two" in err
-    assert run.simulator.requests == ()
-
-
 def test_configuration_warnings_are_printed(run: Run) -> None:
     run.change_config("credentials_file: one", f"credentials: {TOKEN}")
     (run.directory / "config.yaml").chmod(0o644)
@@ -339,11 +331,6 @@ def test_an_account_from_the_environment(run: Run) -> None:
     run.one.submit("Dataset", status_id="there")
     environ = {"DATAROBOT_ENDPOINT": run.simulator.url, "DATAROBOT_API_TOKEN": TOKEN}
     assert ids(run("tasks", "list", "--log.level", "debug", **environ).out) == ["there"]
-
-
-def test_what_follows_two_dashes_is_no_flag(run: Run) -> None:
-    found = run("tasks", "show", "--", "--config.file")
-    assert found.err == "--config.file: not found in one, two\n"
 
 
 @pytest.mark.parametrize(
@@ -448,6 +435,55 @@ def test_the_product_location_is_shown_and_not_requested(run: Run, number: int) 
     assert {seen.operation for seen in run.simulator.requests} == {"get"}
 
 
+NOT_CONFIGURED = r".*--account: z\\x1b is not configured; expected one of one, two.*"
+UNAUTHORIZED = "account two: unauthorized: [^\n]*\n"
+
+
+@pytest.mark.parametrize(
+    ("faulty", "command", "status", "out", "err"),
+    [
+        ("", "show x", 1, "", "x: not found in one, two\n"),
+        ("", "show x -o json", 1, "[]\n", "x: not found in one, two\n"),
+        ("", "show .. --account one", 1, "", "..: not found in one\n"),
+        ("", "show -- --config.file", 1, "", "--config.file: not found in one, two\n"),
+        ("", "show \x1b[2J", 1, "", r"\\x1b\[2J: not found in one, two\n"),
+        ("two", "show x", 1, "", f"{UNAUTHORIZED}x: not found in one\n"),
+        ("two", "show x --account two", 1, "", f"{UNAUTHORIZED}x: not found\n"),
+        ("two", "list -o json", 1, None, UNAUTHORIZED),
+        ("two", "show a", 0, None, UNAUTHORIZED),
+        ("two", "delete --yes both --account two", 1, "", f"{UNAUTHORIZED}both: not found\n"),
+        ("", "delete --yes x", 1, "", "x: not found in one, two\n"),
+        ("", "delete --yes x a", 1, "a: deleted from one\n", "x: not found in one, two\n.*"),
+        ("", "delete --yes both", 2, "", ".*both exists in one and two; choose one with --account.*"),
+        ("", "delete --yes both --account two", 0, "both: deleted from two\n", ".*"),
+        ("", "delete a", 2, "", ".*Error: --yes is required without a terminal.*"),
+        ("", "list --account z\x1b", 2, "", NOT_CONFIGURED),
+        ("", "show x --account z\x1b", 2, "", NOT_CONFIGURED),
+        ("", "delete --yes x --account z\x1b", 2, "", NOT_CONFIGURED),
+    ],
+)
+def test_ids_and_accounts_that_are_missing_or_ambiguous(
+    run: Run, faulty: str, command: str, status: int, out: str | None, err: str
+) -> None:
+    """No variable stands for `--yes`."""
+    for account, name in ((run.one, "a"), (run.one, "both"), (run.two, "both")):
+        account.submit("Dataset", status_id=name)
+    if faulty:
+        run.simulator.inject(Fault(kind="unauthorized", account=faulty))
+    found = run("tasks", *command.split(" "), DATAROBOT_EXPORTER_TASKS_DELETE_YES="1")
+    assert found.status == status
+    assert out in {None, found.out}
+    assert re.fullmatch(err, found.err, re.DOTALL)
+    assert run.one.get("both") is not None
+    assert (run.one.get("a") is None) is ("a: deleted" in found.out)
+    assert (run.two.get("both") is None) is ("both: deleted" in found.out)
+
+
+def test_a_closed_standard_input_is_no_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("tasks", "delete", "a").status == 2
+
+
 def test_an_id_in_two_accounts_is_shown_twice(run: Run) -> None:
     for account in (run.one, run.two):
         account.submit("Dataset", status_id="a")
@@ -455,24 +491,6 @@ def test_an_id_in_two_accounts_is_shown_twice(run: Run) -> None:
     assert status == 0
     assert re.findall(r"^account +(\w+)$", out, re.MULTILINE) == ["one", "two"]
     assert len(run.objects("show", "a")) == 2
-
-
-@pytest.mark.parametrize(("unknown", "shown"), [("..", ".."), ("\x1b[2J", r"\x1b[2J")])
-def test_an_unknown_id_exits_with_1(run: Run, unknown: str, shown: str) -> None:
-    assert run("tasks", "show", unknown) == (1, "", f"{shown}: not found in one, two\n")
-    assert run("tasks", "show", unknown, "--output", "json")[:2] == (1, "[]\n")
-
-
-def test_a_failed_account_is_reported(run: Run) -> None:
-    run.one.submit("Dataset", status_id="a")
-    run.simulator.inject(Fault(kind="unauthorized", account="two"))
-    status, out, err = run("tasks", "show", "a")
-    assert (status, details(out)["account"]) == (0, "one")
-    assert err.startswith("account two: unauthorized: ")
-    for flags, end in (([], "b: not found in one\n"), (["--account", "two"], "b: not found\n")):
-        status, _, err = run("tasks", "show", "b", *flags)
-        assert status == 1
-        assert err.splitlines(keepends=True)[1:] == [end]
 
 
 # `tasks delete`
@@ -488,38 +506,6 @@ def test_records_are_shown_and_each_deletion_is_reported(run: Run) -> None:
     assert DELETION_WARNING in err
     assert [run.one.get("a/1"), run.two.get("b")] == [None, None]
     assert run.one.get("kept") is not None
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_yes_is_required_without_a_terminal(
-    run: Run, monkeypatch: pytest.MonkeyPatch, *, closed: bool
-) -> None:
-    """No variable stands for it."""
-    if closed:
-        monkeypatch.setattr(sys, "stdin", None)
-    run.one.submit("Dataset", status_id="a")
-    status, out, err = run("tasks", "delete", "a", DATAROBOT_EXPORTER_TASKS_DELETE_YES="1")
-    assert (status, out) == (2, "")
-    assert "--yes" in err
-    assert run.simulator.requests == ()
-
-
-def test_missing_ids_fail_and_the_others_are_deleted(run: Run) -> None:
-    run.one.submit("Dataset", status_id="a")
-    status, out, err = run("tasks", "delete", "--yes", "missing", "a")
-    assert (status, out) == (1, "a: deleted from one\n")
-    assert err.startswith("missing: not found in one, two\n")
-    assert run("tasks", "delete", "--yes", "missing") == (1, "", "missing: not found in one, two\n")
-
-
-def test_an_id_in_two_accounts_requires_an_account(run: Run) -> None:
-    for account in (run.one, run.two):
-        account.submit("Dataset", status_id="a")
-    status, out, err = run("tasks", "delete", "--yes", "a")
-    assert (status, out) == (2, "")
-    assert "a exists in one and two; choose one with --account" in err
-    assert run("tasks", "delete", "--yes", "--account", "two", "a")[:2] == (0, "a: deleted from two\n")
-    assert run.one.get("a") is not None
 
 
 @pytest.mark.parametrize(
@@ -542,15 +528,6 @@ def test_a_failure_of_a_deletion(run: Run, kind: Any, message: str, requests: in
     assert status == 1
     assert [line.partition(message)[0] for line in out.splitlines()] == ["a: ", "b: "]
     assert sum(seen.operation == "delete" for seen in run.simulator.requests) == requests
-
-
-def test_a_failed_lookup_deletes_nothing(run: Run) -> None:
-    run.one.submit("Dataset", status_id="a")
-    run.simulator.inject(Fault(kind="server_error", operation="get"))
-    status, out, err = run("tasks", "delete", "--yes", "a")
-    assert (status, out) == (1, "")
-    assert err.splitlines()[-1] == "a: not found"
-    assert run.one.get("a") is not None
 
 
 # On a terminal
