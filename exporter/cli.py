@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from exporter.commands.accounts import accounts
 from exporter.commands.completion import completion
 from exporter.commands.demo import demo, simulate
-from exporter.commands.flags import RootGroup, flag, setting_flag, with_flags
+from exporter.commands.flags import RootGroup, flag, name_variables, setting_flag, with_flags
 from exporter.commands.health import health
 from exporter.commands.tasks import tasks
 from exporter.errors import ConfigError, ExporterError
@@ -80,13 +80,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         show_default="0 with one shard",
         help="Index of this shard from 0, or a StatefulSet pod name.",
     ),
-    flag(
-        "shard.total",
-        "shard_total",
-        metavar="TOTAL",
-        show_default="1",
-        help="Number of shards.",
-    ),
+    flag("shard.total", "shard_total", metavar="TOTAL", show_default="1", help="Number of shards."),
     setting_flag(
         "web.listen-address",
         "web.listen_address",
@@ -102,16 +96,10 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         help="Path of the metrics.",
     ),
     setting_flag(
-        "web.config.file",
-        "web.config_file",
-        metavar="PATH",
-        help="Web configuration file (TLS, basic auth).",
+        "web.config.file", "web.config_file", metavar="PATH", help="Web configuration file (TLS, basic auth)."
     ),
     setting_flag(
-        "web.enable-lifecycle",
-        "web.enable_lifecycle",
-        is_flag=True,
-        help="Enable reload by POST /-/reload.",
+        "web.enable-lifecycle", "web.enable_lifecycle", is_flag=True, help="Enable reload by POST /-/reload."
     ),
     flag(
         "web.disable-exporter-metrics",
@@ -215,22 +203,15 @@ def _poll_once(daemon: "Daemon") -> bool:
 
 for command in (accounts, completion, demo, health, simulate, tasks):
     command_line.add_command(command)
+_VARIABLES: Final = set(name_variables(command_line))
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each variable with the exporter's prefix that no flag reads."""
-    known = set(_variables(command_line))
-    for name in sorted(environ):
-        if name.startswith("DATAROBOT_EXPORTER_") and name not in known and not _OF_KUBERNETES.search(name):
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    for name in sorted(environ.keys() - _VARIABLES):
+        if name.startswith("DATAROBOT_EXPORTER_") and not _OF_KUBERNETES.search(name):
+            close = difflib.get_close_matches(name, _VARIABLES, n=1, cutoff=0.8)
             yield f"{name}: no flag reads this variable" + (f"; did you mean {close[0]}?" if close else "")
-
-
-def _variables(command: click.Command) -> Iterator[str]:
-    for parameter in command.params:
-        yield from parameter.envvar.split() if isinstance(parameter.envvar, str) else ()
-    for below in command.commands.values() if isinstance(command, click.Group) else ():
-        yield from _variables(below)
 
 
 def main() -> None:

@@ -74,12 +74,7 @@ def changed(text: str, changes: Mapping[str, str]) -> str:
 
 
 class Workspace:
-    """A copy of the repository with the exporter installed, and bash.
-
-    Args:
-        directory: Parent of the copy.
-        environ: Added to the environment, from which `DATAROBOT_*` variables are removed.
-    """
+    """A copy of the repository below a directory, with the exporter installed, and bash."""
 
     def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
         self.root = directory / "datarobot-exporter"
@@ -110,49 +105,35 @@ class Workspace:
         seconds: float = DEADLINE_SECONDS,
         **environ: str,
     ) -> str:
-        """Run commands until one fails, then end every process that they left running.
+        """Run commands, end every process that they left running, and return their output.
 
         Args:
-            script: The commands.
+            script: The commands; all must succeed.
             cwd: Relative to the copy.
             given: Standard input.
-            seconds: Timeout.
+            seconds: Time limit.
             environ: Added to the environment.
-
-        Returns:
-            Their output.
-
-        Raises:
-            AssertionError: A command failed, or they took too long.
         """
         process = self._start(script, cwd, environ)
         try:
             output, _ = process.communicate(given, timeout=seconds)
         except subprocess.TimeoutExpired as error:
-            _end_all(process)
-            written = error.output or b""
-            raise AssertionError(f"not done in time:\n{written.decode(errors='replace')}") from error
+            raise AssertionError(f"not done in time:\n{error.output!r}") from error
         finally:
             _end_all(process)
         assert process.returncode == 0, f"{script}\nended with {process.returncode}:\n{output}"
         return output
 
     @contextmanager
-    def running(
-        self, script: str, *, until: str, cwd: str = ".", **environ: str
-    ) -> Iterator[Callable[[], str]]:
-        """Run commands, the last of which runs until SIGTERM.
+    def running(self, script: str, *, until: str, **environ: str) -> Iterator[Callable[[], str]]:
+        """Run commands, the last of which runs until SIGTERM; yield a function that returns the output.
 
         Args:
             script: The commands.
             until: Output to wait for.
-            cwd: Relative to the copy.
             environ: Added to the environment.
-
-        Yields:
-            A function that returns the output so far.
         """
-        process = self._start(script, cwd, environ)
+        process = self._start(script, ".", environ)
         lines: list[str] = []
         assert process.stdout is not None
         reader = threading.Thread(target=lines.extend, args=(process.stdout,))

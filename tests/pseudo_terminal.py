@@ -1,4 +1,4 @@
-"""The exporter on a pseudo-terminal as its controlling terminal."""
+"""Pseudo-terminals, and the exporter on one as its controlling terminal."""
 
 import os
 import pty
@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+import pytest
 from conftest import DEADLINE_SECONDS, eventually
 
 
@@ -20,57 +22,33 @@ _START = (
     "os.open(os.ttyname(0), os.O_RDWR)\n"
     "runpy.run_module('exporter', run_name='__main__', alter_sys=True)\n"
 )
+_SETTINGS = {"TERM": "xterm", "COLUMNS": "140"}
 
 
-class TerminalSession:
-    """`python -m exporter` on a terminal.
+class Terminal:
+    """A terminal. A thread reads it, since its small buffer would block the writer.
 
-    Args:
-        arguments: Flags and commands.
-        cwd: Working directory.
-        environ: Additional environment variables; inherited `DATAROBOT_*` and color settings are removed.
+    Attributes:
+        slave: File descriptor of the program's side.
     """
 
-    def __init__(
-        self, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str] | None = None
-    ) -> None:
-        color_settings = {"NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "COLORTERM"}
-        clean = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(("DATAROBOT_", "TTY_")) and key not in color_settings
-        }
-        self._master, slave = pty.openpty()
+    def __init__(self) -> None:
+        self._master, self.slave = pty.openpty()
         self._read = bytearray()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, *arguments],
-            env={**clean, "TERM": "xterm", "COLUMNS": "140", **(environ or {})},
-            cwd=cwd,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
         self._reader = threading.Thread(target=self._follow)
         self._reader.start()
 
     def _follow(self) -> None:
         # EIO: the other end is closed.
-        while True:
-            try:
-                chunk = os.read(self._master, 65536)
-            except OSError:
-                return
-            self._read += chunk
+        with suppress(OSError):
+            while chunk := os.read(self._master, 65536):
+                self._read += chunk
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait(DEADLINE_SECONDS)
+        os.close(self.slave)
         self._reader.join(DEADLINE_SECONDS)
         os.close(self._master)
 
@@ -92,8 +70,61 @@ class TerminalSession:
         """Wait for output."""
         eventually(lambda: text in self.text)
 
+
+@contextmanager
+def standard_streams(monkeypatch: pytest.MonkeyPatch, **environ: str) -> Iterator[Terminal]:
+    """Connect this process to a terminal, with these variables. Its screen is complete at the end."""
+    with (
+        Terminal() as terminal,
+        os.fdopen(os.dup(terminal.slave), encoding="utf-8") as stdin,
+        os.fdopen(os.dup(terminal.slave), "w", encoding="utf-8") as stdout,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", stdin)
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", stdout)
+        for name in os.environ.keys() - without_settings(os.environ).keys():
+            patch.delenv(name)
+        for name, value in {**_SETTINGS, **environ}.items():
+            patch.setenv(name, value)
+        yield terminal
+
+
+class TerminalSession(Terminal):
+    """`python -m exporter` on a terminal.
+
+    Args:
+        arguments: Flags and commands.
+        cwd: Working directory.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, cwd: Path) -> None:
+        super().__init__()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, *arguments],
+            env={**without_settings(os.environ), **_SETTINGS},
+            cwd=cwd,
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
+            start_new_session=True,
+        )
+        os.close(self.slave)
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.wait()
+        os.close(self._master)
+
     def wait(self) -> int:
         """Wait for the exit and return the status."""
         status = self.process.wait(DEADLINE_SECONDS)
         self._reader.join(DEADLINE_SECONDS)
         return status
+
+
+def without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without settings of the exporter and of the terminal."""
+    settings = re.compile(r"DATAROBOT_|TTY_|(NO_COLOR|FORCE_COLOR|TERM|COLUMNS|LINES|COLORTERM)$")
+    return {name: value for name, value in environ.items() if not settings.match(name)}

@@ -4,13 +4,14 @@ A block without a check fails, and so does a check without a block. Those of `do
 a test of their own, `integration/test_walk_through.py`.
 """
 
-import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import click
 import pytest
@@ -22,36 +23,46 @@ from documents import DOCUMENTS, ROOT, Block, Workspace, blocks, changed
 from running import RunningExporter, free_port
 
 from exporter.cli import command_line
-from exporter.config import DEFAULT_FILE
 from exporter.simulator.demo import DEMO_ACCOUNTS, simulated_token
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-class Setup(NamedTuple):
-    """A workspace, and a simulated DataRobot without activity.
+(TASK,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
 
-    Attributes:
-        task: The id in the examples of docs/command-line.md.
-    """
 
-    workspace: Workspace
-    simulator: Simulator
-    task: str
+class Setup:
+    """A workspace, an address for the exporter, and a simulated DataRobot without activity."""
 
-    @property
-    def api(self) -> dict[str, str]:
-        """Return the environment of an exporter for one of its accounts."""
-        return {
-            "DATAROBOT_ENDPOINT": self.simulator.url,
-            "DATAROBOT_API_TOKEN": simulated_token("production"),
-        }
+    def __init__(self, directory: Path) -> None:
+        now = time.time()
+        names = ("production", "research", "staging")
+        accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
+        accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=TASK)
+        self.simulator = Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time)
+        self.simulator_address = self.simulator.origin.removeprefix("http://")
+        self.address = f"127.0.0.1:{free_port()}"
+        self.listen = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": self.address}
+        self._directory = directory
 
-    @property
-    def address(self) -> str:
-        """Return host and port of the simulator."""
-        return self.simulator.origin.removeprefix("http://")
+    @cached_property
+    def workspace(self) -> Workspace:
+        """Return the workspace; it is made when it is first used."""
+        return Workspace(self._directory, {})
+
+    def metrics(self) -> str:
+        """Return the exporter's metrics; nothing before it listens."""
+        with suppress(requests.ConnectionError):
+            return requests.get(f"http://{self.address}/metrics", timeout=DEADLINE_SECONDS).text
+        return ""
+
+    @contextmanager
+    def exporter(self) -> Iterator[None]:
+        """Run an exporter until it has polled."""
+        with RunningExporter([], cwd=self.workspace.root, environ=self.listen) as running:
+            eventually(lambda: running.get("/-/ready").ok)
+            yield
 
     def configure(self) -> None:
         """Write the README's configuration of several accounts, for the simulator's."""
@@ -74,18 +85,13 @@ class Setup(NamedTuple):
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Iterator[Setup]:
-    now = time.time()
-    names = ("production", "research", "staging")
-    accounts = {name: SimulatedAccount(name, start=now, profile=EMPTY) for name in names}
-    (task,) = set(re.findall(r"tasks show (\S+-\S+)\n", (ROOT / "docs/command-line.md").read_text()))
-    accounts["production"].submit("Dataset", status="RUNNING", created=now - 36_000, status_id=task)
-    with Simulator({simulated_token(name): accounts[name] for name in names}, clock=time.time) as simulator:
-        yield Setup(Workspace(tmp_path, {}), simulator, task)
+    setup = Setup(tmp_path)
+    with setup.simulator:
+        yield setup
 
 
 Check = Callable[[Block, Setup], None]
 CHECKS: Final[dict[tuple[str, str], Check]] = {}
-NOT_RUN: Final[dict[tuple[str, str], str]] = {}
 
 
 def runs(document: str, beginning: str) -> Callable[[Check], Check]:
@@ -98,98 +104,70 @@ def runs(document: str, beginning: str) -> Callable[[Check], Check]:
     return register
 
 
-def cannot_run(document: str, beginning: str, why: str) -> Callable[[Check], Check]:
-    """Register a check that does not run the block, but verifies the files and names in it."""
-    NOT_RUN[document, beginning] = why
-    return runs(document, beginning)
+def is_shown(block: Block, document: str, beginning: str) -> bool:
+    return document == block.document and block.first.startswith(beginning)
 
 
 def check_of(block: Block) -> list[Check]:
-    return [
-        check
-        for (document, beginning), check in CHECKS.items()
-        if document == block.document and block.first.startswith(beginning)
-    ]
+    return [check for place, check in CHECKS.items() if is_shown(block, *place)]
 
 
 HELM: Final = "deploy/helm/datarobot-exporter/README.md"
 COMPOSE: Final = "deploy/compose/README.md"
 SYSTEMD: Final = "deploy/systemd/README.md"
-OFFLINE: Final = "pip install --quiet --no-deps --no-index --no-build-isolation"
-
-
-def metrics(port: int) -> str:
-    return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SECONDS).text
-
-
-def polled_by_demo(port: int) -> bool:
-    try:
-        return metrics(port).count("datarobot_up{") == len(DEMO_ACCOUNTS)
-    except requests.ConnectionError:
-        return False
-
-
-def compose(line: str) -> None:
-    """Verify that the file, profile and images of a `docker compose` command exist."""
-    found = re.fullmatch(r"docker compose -f (\S+) --profile (\w+) up --build\n?", line)
-    assert found is not None
-    file = yaml.safe_load((ROOT / found[1]).read_text())
-    started = [one for one in file["services"].values() if found[2] in one.get("profiles", [])]
-    assert started
-    for service in started:
-        assert (ROOT / found[1]).parent.joinpath(service["build"]["context"], "Dockerfile").exists()
-
-
-def values(document: str) -> dict[str, Any]:
-    """Return the values.yaml that a document shows."""
-    (shown,) = (block.text for block in blocks(document, "yaml") if block.first == "# values.yaml")
-    return dict(yaml.safe_load(shown))
-
-
-def render(block: Block, setup: Setup) -> list[dict[str, Any]]:
-    """Return the manifests of `helm install`, rendered by `helm template`; `helm test` has a hook."""
-    program("helm")
-    (setup.workspace.root / "values.yaml").write_text(json.dumps(values(block.document)))
-    commands = changed(
-        block.text,
-        {
-            "helm -n monitoring install": "helm -n monitoring template --kube-version=1.30.0",
-            "helm -n monitoring test datarobot-exporter": "helm lint -f values.yaml "
-            "deploy/helm/datarobot-exporter >&2",
-        },
-    )
-    rendered = setup.workspace.run(f"{{\n{commands}}} 2>lint.log")
-    documents = [document for document in yaml.safe_load_all(rendered) if document]
-    assert any("test" in one["metadata"].get("annotations", {}).get("helm.sh/hook", "") for one in documents)
-    return documents
-
-
-def install_below(workspace: Workspace, commands: str) -> None:
-    """Install offline, below another root; the program is where the systemd unit starts it."""
-    commands = changed(commands, {"/opt/": f"{workspace.root}/opt/", "pip install .": f"{OFFLINE} ."})
-    (site,) = (path for path in sys.path if path.endswith("site-packages"))
-    workspace.run(commands, seconds=120, PYTHONPATH=site)
-    unit = (ROOT / "deploy/systemd/datarobot-exporter.service").read_text()
-    (started,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
-    assert (workspace.root / started.removeprefix("/")).exists()
+INSTALL: Final = "python3 -m venv /opt/datarobot-exporter\n/opt/datarobot-exporter/bin/pip install .\n"
 
 
 # Blocks that are run.
 
+ACCOUNTS: Final = [r"^production +yes +yes +1 +\d+ms$", r"^research +yes +yes +0 +\d+ms$"]
+PRINTED: Final[dict[tuple[str, str], list[str]]] = {
+    ("docs/getting-started.md", "datarobot-exporter --config.check"): ACCOUNTS,
+    ("docs/command-line.md", "datarobot-exporter accounts check"): ACCOUNTS,
+    ("docs/command-line.md", "datarobot-exporter tasks list --stuck"): [
+        rf"^production  {TASK}  Dataset",
+        rf"^{TASK}$",
+        r"^stuck +yes, limit 1h$",
+        rf"^{TASK}: deleted from production\n\Z",
+    ],
+    ("docs/command-line.md", "curl -s localhost:10073/simulator/faults"): [r'\{"production":\{"now":'],
+    ("docs/dashboards.md", "datarobot-exporter tasks show ID"): [rf"^id +{TASK}$"],
+    ("docs/status-page.md", "curl -s http://localhost:10072/api/v1/status"): [r"\Aproduction\n\Z"],
+    (SYSTEMD, "systemctl status datarobot-exporter"): [r'^datarobot_up\{account="production"\} 1.0$'],
+}
+"""What the commands print, by document and beginning."""
+
+
+def print_what_is_expected(block: Block, setup: Setup) -> None:
+    """With `--yes`, as nobody answers the question here, and without systemd."""
+    for name in ("curl", "jq"):
+        program(name)
+    setup.configure()
+    text = block.text.replace("tasks delete ", "tasks delete --yes ").replace(" ID", f" {TASK}")
+    text = re.sub(r"^(systemctl|journalctl) ", "true ", text, flags=re.MULTILINE)
+    text = text.replace("localhost:10072", setup.address).replace("localhost:10073", setup.simulator_address)
+    with setup.exporter() if setup.address in text else nullcontext():
+        output = setup.workspace.run(text)
+    assert '"message"' not in output
+    ((_, expected),) = [each for each in PRINTED.items() if is_shown(block, *each[0])]
+    for pattern in expected:
+        assert re.search(pattern, output, re.MULTILINE), output
+
+
+CHECKS.update(dict.fromkeys(PRINTED, print_what_is_expected))
+
 
 @runs("README.md", "make demo")
 def demo(block: Block, setup: Setup) -> None:
-    port = free_port()
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with setup.workspace.running(block.text, until="Press Ctrl-C to stop.", **address):
-        eventually(lambda: polled_by_demo(port))
+    with setup.workspace.running(block.text, until="Press Ctrl-C to stop.", **setup.listen):
+        eventually(lambda: setup.metrics().count("datarobot_up{") == len(DEMO_ACCOUNTS))
 
 
 @runs("docs/command-line.md", "datarobot-exporter demo --write-config demo.yaml")
 def list_tasks_of_the_demo(block: Block, setup: Setup) -> None:
     """The demo prints these commands; its simulator has a free port here."""
     listen = f"127.0.0.1:{free_port()}"
-    flags = ["demo", "--listen", listen, "--web.listen-address=127.0.0.1:0"]
+    flags = ["demo", "--listen", listen, f"--web.listen-address={setup.address}"]
     with RunningExporter(flags, cwd=setup.workspace.root) as running:
         eventually(lambda: any(line.startswith("Press") for line in running.printed))
         _, use = block.text.replace("datarobot-exporter ", "").splitlines()
@@ -205,46 +183,36 @@ def install_and_run(block: Block, setup: Setup) -> None:
         block.text,
         {
             "~/": f"{setup.workspace.root}/home/",
-            "pip install .": f"{OFFLINE} .",
+            "pip install .": "pip install --quiet --no-deps --no-index --no-build-isolation .",
             "https://app.datarobot.com/api/v2": setup.simulator.url,
             "…": simulated_token("production"),
         },
     )
-    port = free_port()
-    environ = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}", "PYTHONPATH": site}
-    with setup.workspace.running(commands, until="event=exporter.started", **environ):
-        eventually(lambda: 'datarobot_up{account="default"} 1.0' in metrics(port))
+    with setup.workspace.running(commands, until="event=exporter.started", PYTHONPATH=site, **setup.listen):
+        eventually(lambda: 'datarobot_up{account="default"} 1.0' in setup.metrics())
         assert (setup.workspace.root / "home/datarobot-exporter/bin/datarobot-exporter").exists()
-
-
-@runs("docs/getting-started.md", "datarobot-exporter --config.check")
-@runs("docs/command-line.md", "datarobot-exporter accounts check")
-def check_accounts(block: Block, setup: Setup) -> None:
-    setup.configure()
-    output = setup.workspace.run(block.text)
-    assert re.search(r"^production +yes +yes +1 +\d+ms$", output, re.MULTILINE)
-    assert re.search(r"^research +yes +yes +0 +\d+ms$", output, re.MULTILINE)
 
 
 @runs("README.md", "python3 -m venv /opt/datarobot-exporter")
 def install_as_a_service(block: Block, setup: Setup) -> None:
-    """Offline, below another root, and without systemd: the program is where the unit starts it."""
-    workspace = setup.workspace
-    (workspace.root / "token").write_text("obviously-fake-token\n")
-    (workspace.root / "etc/systemd/system").mkdir(parents=True)
-    changes = {"/etc/": f"{workspace.root}/etc/", "systemctl ": "true "}
-    install_below(workspace, changed(block.text, changes))
-    unit = (workspace.root / "etc/systemd/system/datarobot-exporter.service").read_text()
-    assert (workspace.root / "etc/datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
-    (configured,) = re.findall(r"^Environment=DATAROBOT_EXPORTER_CONFIG_FILE=(\S+)", unit, re.MULTILINE)
-    assert (workspace.root / configured.removeprefix("/")).exists()
+    """Below another root, without systemd, and without pip, which `install_and_run` runs."""
+    root = setup.workspace.root
+    (root / "token").write_text("obviously-fake-token\n")
+    (root / "etc/systemd/system").mkdir(parents=True)
+    assert block.text.startswith(INSTALL)
+    commands = changed(block.text.removeprefix(INSTALL), {"/etc/": f"{root}/etc/", "systemctl ": "true "})
+    setup.workspace.run(commands)
+    unit = (root / "etc/systemd/system/datarobot-exporter.service").read_text()
+    assert "\nExecStart=/opt/datarobot-exporter/bin/datarobot-exporter" in unit
+    assert (root / "etc/datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
+    (configured,) = re.findall(r"^Environment=DATAROBOT_EXPORTER_CONFIG_FILE=/(\S+)", unit, re.MULTILINE)
+    assert (root / configured).exists()
 
 
 @runs("README.md", "datarobot-exporter --config.file config.yaml --config.check")
 def check_once_and_run(block: Block, setup: Setup) -> None:
     setup.configure()
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{free_port()}"}
-    with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
+    with setup.workspace.running(block.text, until="event=exporter.started", **setup.listen) as output:
         assert "config.yaml: configuration is valid (2 accounts)" in output()
         assert 'datarobot_up{account="research"} 1.0' in output()
 
@@ -252,34 +220,9 @@ def check_once_and_run(block: Block, setup: Setup) -> None:
 @runs("docs/deployment.md", "datarobot-exporter --config.file config.yaml --shard.total")
 def run_a_shard(block: Block, setup: Setup) -> None:
     setup.configure()
-    port = free_port()
-    address = {"DATAROBOT_EXPORTER_WEB_LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with setup.workspace.running(block.text, until="event=exporter.started", **address) as output:
+    with setup.workspace.running(block.text, until="event=exporter.started", **setup.listen) as output:
         assert "shard_index=0 shard_total=3" in output()
-        assert "datarobot_exporter_build_info" in metrics(port)
-
-
-@runs("docs/command-line.md", "datarobot-exporter tasks list --stuck")
-def ask_for_tasks(block: Block, setup: Setup) -> None:
-    """With `--yes`, as nobody answers the question here."""
-    program("jq")
-    setup.configure()
-    output = setup.workspace.run(changed(block.text, {"tasks delete ": "tasks delete --yes "}))
-    assert f"production  {setup.task}  Dataset" in output
-    assert f"\n{setup.task}\n" in output
-    assert re.search(r"^stuck +yes, limit 1h$", output, re.MULTILINE)
-    assert "deleted" in output.splitlines()[-1]
-
-
-@runs("docs/status-page.md", "curl -s http://localhost:10072/api/v1/status")
-def get_the_status(block: Block, setup: Setup) -> None:
-    program("curl")
-    program("jq")
-    flags = ["--web.listen-address=127.0.0.1:0"]
-    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: exporter.get("/-/ready").ok)
-        output = setup.workspace.run(changed(block.text, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
-    assert output == "default\n"
+        assert "datarobot_exporter_build_info" in setup.metrics()
 
 
 @runs("docs/command-line.md", 'eval "$(datarobot-exporter completion bash)"')
@@ -299,18 +242,10 @@ def simulate(block: Block, setup: Setup) -> None:
         pass
 
 
-@runs("docs/command-line.md", "curl -s localhost:10073/simulator/faults")
-def command_the_simulator(block: Block, setup: Setup) -> None:
-    program("curl")
-    output = setup.workspace.run(changed(block.text, {"localhost:10073": setup.address}))
-    assert '"message"' not in output
-    assert json.loads(re.findall(r"\{.*\}", output)[-1][output.index('{"production"') :])
-
-
 @runs(COMPOSE, "curl -X POST localhost:10073/simulator/faults")
 def break_and_repair(block: Block, setup: Setup) -> None:
     program("curl")
-    inject, clear = changed(block.text, {"localhost:10073": setup.address}).splitlines()
+    inject, clear = changed(block.text, {"localhost:10073": setup.simulator_address}).splitlines()
     headers = {"Authorization": f"Bearer {simulated_token('staging')}"}
 
     def status() -> int:
@@ -326,16 +261,15 @@ def break_and_repair(block: Block, setup: Setup) -> None:
 @runs(COMPOSE, "(umask 077 && mkdir -p deploy/compose/secrets)")
 def put_the_token(block: Block, setup: Setup) -> None:
     """Without the last line, which starts containers."""
-    compose(block.text.splitlines()[-1])
     setup.workspace.run(block.without("docker compose"), given="obviously-fake-token\n")
     token = setup.workspace.root / "deploy/compose/secrets/datarobot-token"
     assert token.read_text() == "obviously-fake-token\n"
     assert token.stat().st_mode & 0o777 == 0o644
     assert token.parent.stat().st_mode & 0o077 == 0
-    named = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())["secrets"]["datarobot-token"][
-        "file"
-    ]
-    assert named == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
+    composed = yaml.safe_load((ROOT / "deploy/compose/compose.yaml").read_text())
+    file = composed["secrets"]["datarobot-token"]["file"]
+    assert file == "${DATAROBOT_TOKEN_FILE:-./secrets/datarobot-token}"
+    assert ["account"] in [service.get("profiles") for service in composed["services"].values()]
 
 
 @runs("CONTRIBUTING.md", "promtool check rules")
@@ -368,143 +302,105 @@ def link_dashboards(block: Block, setup: Setup) -> None:
         assert "wiki.internal/runbooks/DataRobot" in (setup.workspace.root / "linked" / path.name).read_text()
 
 
-@runs("docs/dashboards.md", "datarobot-exporter tasks show ID")
-def show_the_task_of_an_exemplar(block: Block, setup: Setup) -> None:
-    setup.configure()
-    output = setup.workspace.run(changed(block.text, {"ID": setup.task}))
-    assert setup.task in output
-    assert "RUNNING" in output
-
-
-@runs(SYSTEMD, "python3 -m venv /opt/datarobot-exporter")
-def install_for_systemd(block: Block, setup: Setup) -> None:
-    install_below(setup.workspace, block.text)
-
-
 @runs(SYSTEMD, "install -d -m 755 /etc/datarobot-exporter")
 def configure_for_systemd(block: Block, setup: Setup) -> None:
     """Below another root, and without an editor."""
     etc = setup.workspace.root / "etc"
     setup.workspace.run(changed(block.text, {"/etc/": f"{etc}/", "editor ": "ls "}))
     assert (etc / "datarobot-exporter/token").stat().st_mode & 0o777 == 0o600
-    assert {path.name for path in (etc / "datarobot-exporter").iterdir()} == {
-        "config.yaml",
-        "environment",
-        "token",
-    }
+    installed = sorted(path.name for path in (etc / "datarobot-exporter").iterdir())
+    assert installed == ["config.yaml", "environment", "token"]
 
 
-@runs(SYSTEMD, "systemctl status datarobot-exporter")
-def see_that_it_works(block: Block, setup: Setup) -> None:
-    """Only `curl`; the other lines need systemd."""
-    program("curl")
-    (asks,) = (line for line in block.text.splitlines() if line.startswith("curl "))
-    others = [line for line in block.text.splitlines() if line != asks]
-    assert [line.split()[0] for line in others] == ["systemctl", "journalctl"]
-    flags = ["--web.listen-address=127.0.0.1:0"]
-    with RunningExporter(flags, cwd=setup.workspace.root, environ=setup.api) as exporter:
-        eventually(lambda: "datarobot_up{" in metrics(exporter.port))
-        output = setup.workspace.run(changed(asks, {"localhost:10072": f"127.0.0.1:{exporter.port}"}))
-    assert 'datarobot_up{account="default"} 1.0' in output
-
-
-# Blocks that cannot be run: the reason, and what is verified instead.
-
-
-@cannot_run("README.md", "docker compose -f", "needs a Docker daemon, and images from a registry")
-@cannot_run(COMPOSE, "docker compose -f", "needs a Docker daemon, and images from a registry")
-def start_containers(block: Block, _setup: Setup) -> None:
-    compose(block.text)
-
-
-@cannot_run("README.md", "make test", "would run itself")
+@runs("README.md", "make test")
 def dry_run_tests(block: Block, setup: Setup) -> None:
     assert "-m pytest -n auto" in setup.workspace.run(changed(block.text, {"make": "make --dry-run"}))
 
 
-@cannot_run(
-    "docs/getting-started.md", "sudo apt-get install", "installs on this machine, and stops its services"
-)
-def install_packages(block: Block, _setup: Setup) -> None:
-    """The packages are among those that `.ci/run` installs."""
-    (listed,) = re.findall(r"^packages=\((.*?)\)", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
-    assert set(block.first.split()[3:]) < set(listed.split())
+@runs("README.md", "helm -n monitoring install")
+@runs(HELM, "helm -n monitoring install")
+def render(block: Block, setup: Setup) -> None:
+    """`helm template` renders the same without a cluster; `helm test` has a hook."""
+    program("helm")
+    (shown,) = (each.text for each in blocks(block.document, "yaml") if each.first == "# values.yaml")
+    (setup.workspace.root / "values.yaml").write_text(shown)
+    test = "helm -n monitoring test datarobot-exporter"
+    commands = changed(
+        block.text,
+        {
+            "helm -n monitoring install": "helm -n monitoring template --kube-version=1.30.0",
+            test: "helm lint -f values.yaml deploy/helm/datarobot-exporter >&2",
+        },
+    )
+    rendered = setup.workspace.run(f"{{\n{commands}}} 2>lint.log")
+    documents = {each["kind"]: each for each in yaml.safe_load_all(rendered) if each}
+    assert "helm.sh/hook: test" in rendered
+    if block.document == HELM:
+        (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+        assert container["image"].startswith("registry.example.com/datarobot-exporter:")
+    else:
+        assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= documents.keys()
 
 
-@cannot_run(
-    "README.md", "docker build -t datarobot-exporter .", "needs a Docker daemon, and images from a registry"
-)
-def build_and_run_image(block: Block, _setup: Setup) -> None:
-    """The image exposes this port and reads its configuration from this path."""
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    assert 'ENTRYPOINT ["datarobot-exporter"]' in dockerfile
-    assert set(re.findall(r"-p (\d+):(\d+)", block.text)) == {("10072", "10072")}
-    assert "\nEXPOSE 10072\n" in dockerfile
-    (place,) = re.findall(r"-v \./config\.yaml:(\S+):ro", block.text)
-    (directory,) = re.findall(r"^WORKDIR (\S+)\n(?=USER)", dockerfile, re.MULTILINE)
-    assert place == f"{directory}/{DEFAULT_FILE}"
-    (token,) = re.findall(r"-v \./token:(\S+):ro", block.text)
-    assert any(f"credentials_file: {token}" in shown.text for shown in blocks("README.md", "yaml"))
+# Blocks that cannot be run: the reason, and the names in them that must be in another file.
+
+COMPOSED: Final = [(r"--profile (\w+)", "deploy/compose/compose.yaml", "profiles: [{}]")]
+NOT_RUN: Final[dict[tuple[str, str], tuple[str, list[tuple[str, str, str]]]]] = {
+    ("README.md", "docker compose -f"): ("needs a Docker daemon", COMPOSED),
+    (COMPOSE, "docker compose -f"): ("needs a Docker daemon", COMPOSED),
+    ("README.md", "docker build -t datarobot-exporter ."): (
+        "needs a Docker daemon",
+        [
+            (r"-p 10072:(\d+)", "Dockerfile", "\nEXPOSE {}\n"),
+            (r":(\S+)/config\.yaml:ro", "Dockerfile", "\nWORKDIR {}\nUSER "),
+            (r"-v \./token:(\S+):ro", "README.md", "credentials_file: {}"),
+            (r" (datarobot-exporter)$", "Dockerfile", 'ENTRYPOINT ["{}"]'),
+        ],
+    ),
+    (HELM, "docker build -t registry.example.com"): (
+        "needs a registry",
+        [
+            (r"(registry\S+):", HELM, "\n  repository: {}\n"),
+            (r"registry\S+:(\S+)", "deploy/helm/datarobot-exporter/Chart.yaml", '\nappVersion: "{}"\n'),
+        ],
+    ),
+    (HELM, "kubectl -n monitoring create secret generic datarobot-tokens"): (
+        "needs a cluster",
+        [(r"generic (\S+)", HELM, "existingSecret: {}\n"), (r"from-file=(\w+)=", HELM, "- name: {}\n")],
+    ),
+    (HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web"): (
+        "needs a cluster",
+        [
+            (r"generic (\S+)", HELM, "{{name: {}, key: "),
+            (r"generic (\S+web)", HELM, "existingSecret: {}\n"),
+            (r"from-file=(ca.crt|password)|from-literal=(username)=", HELM, ", key: {}}}"),
+        ],
+    ),
+    ("docs/getting-started.md", "sudo apt-get install"): (
+        "installs on this machine",
+        [(r"(?<!sudo) (?!install|disable|--)(\S+)", ".ci/run", " {}")],
+    ),
+    (SYSTEMD, "python3 -m venv /opt"): ("`install_and_run` does", [(r"(?s)(.*)", "README.md", "{}")]),
+    (SYSTEMD, "install -m 644 deploy/systemd/datarobot-exporter.service"): (
+        "needs systemd; `deploy/test_systemd.py` verifies the unit",
+        [(r"enable --now (\S+)", "README.md", "deploy/systemd/{}.service /etc/systemd/system/")],
+    ),
+}
 
 
-@cannot_run(HELM, "docker build -t registry.example.com", "needs a Docker daemon and a registry")
-def build_and_push_image(block: Block, _setup: Setup) -> None:
-    (pushed,) = re.findall(r"^docker push (\S+)$", block.text, re.MULTILINE)
-    assert pushed in block.first
-    repository, _, tag = pushed.rpartition(":")
-    assert repository == values(HELM)["image"]["repository"]
-    chart = yaml.safe_load((ROOT / "deploy/helm/datarobot-exporter/Chart.yaml").read_text())
-    assert tag == chart["appVersion"]
+def names_exist(block: Block, _setup: Setup) -> None:
+    ((_, (reason, names)),) = [each for each in NOT_RUN.items() if is_shown(block, *each[0])]
+    assert reason
+    for pattern, file, text in names:
+        found = [match[match.lastindex or 0] for match in re.finditer(pattern, block.text, re.MULTILINE)]
+        assert found, pattern
+        for name in found:
+            assert text.format(name) in (ROOT / file).read_text(), name
+    for path in re.findall(r"(?<= )deploy/[\w./-]+", block.text):
+        assert (ROOT / path).exists(), path
 
 
-@cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-exporter-web", "needs a cluster")
-def create_web_secrets(block: Block, _setup: Setup) -> None:
-    """The Secrets have the names and keys that the values refer to."""
-    (shown,) = (block.text for block in blocks(HELM, "yaml") if block.first == "webConfig:")
-    wanted = yaml.safe_load(shown)
-    authority = wanted["serviceMonitor"]["tlsConfig"]["ca"]["secret"]
-    assert wanted["webConfig"]["existingSecret"] == authority["name"]
-    assert f" generic {authority['name']} " in block.text
-    assert f"--from-file={authority['key']}\n" in block.text
-    for part, source in (("username", "literal"), ("password", "file")):
-        reference = wanted["serviceMonitor"]["basicAuth"][part]
-        assert f" generic {reference['name']} " in block.text
-        assert f"--from-{source}={reference['key']}" in block.text
-
-
-@cannot_run(HELM, "kubectl -n monitoring create secret generic datarobot-tokens", "needs a cluster")
-def create_secret(block: Block, _setup: Setup) -> None:
-    """The Secret has the name and keys that the values refer to."""
-    shown = values(HELM)
-    assert f" generic {shown['credentials']['existingSecret']} " in block.text
-    keys = re.findall(r"--from-file=(\w+)=", block.text)
-    assert keys == [account["name"] for account in shown["config"]["accounts"]]
-
-
-@cannot_run(
-    "README.md", "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not"
-)
-def render_with_monitoring(block: Block, setup: Setup) -> None:
-    kinds = {document["kind"] for document in render(block, setup)}
-    assert {"Deployment", "ServiceMonitor", "PrometheusRule"} <= kinds
-
-
-@cannot_run(HELM, "helm -n monitoring install", "needs a cluster; `helm template` and `helm lint` do not")
-def render_accounts(block: Block, setup: Setup) -> None:
-    (deployment,) = (one for one in render(block, setup) if one["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    assert container["image"].startswith("registry.example.com/datarobot-exporter:")
-
-
-@cannot_run(
-    SYSTEMD, "install -m 644 deploy/systemd/datarobot-exporter.service", "needs systemd as the first process"
-)
-def enable_service(block: Block, _setup: Setup) -> None:
-    """The unit exists and can be enabled; `deploy/test_systemd.py` verifies it."""
-    copied = ROOT / block.first.split()[3]
-    assert "\nWantedBy=" in copied.read_text()
-    assert f"systemctl enable --now {copied.stem}\n" in block.text
-
+CHECKS.update(dict.fromkeys(NOT_RUN, names_exist))
 
 SHOWN: Final = [block for document in DOCUMENTS for block in blocks(document, "sh") if not block.walk_through]
 
@@ -521,7 +417,6 @@ def test_every_check_has_its_block() -> None:
     found = [check for block in SHOWN for check in check_of(block)]
     assert len(found) == len(CHECKS)
     assert set(found) == set(CHECKS.values())
-    assert all(NOT_RUN.values())
 
 
 def test_no_command_hides_in_a_block_of_another_language() -> None:

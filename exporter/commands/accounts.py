@@ -13,7 +13,7 @@ def accounts() -> None:
 
 
 @accounts.command("check", epilog=epilog("accounts check", failure="a request failed"))
-@account_flags("accounts check", timeout="30s")
+@account_flags(timeout="30s")
 @click.pass_context
 def accounts_check(context: click.Context, /, *, names: Sequence[str], timeout: float) -> None:
     """Send one request to each account.

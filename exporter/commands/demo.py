@@ -21,7 +21,6 @@ _ADDRESS: Final = "127.0.0.1:10073"
 @with_flags(
     flag(
         "listen",
-        command="demo",
         metavar="ADDRESS",
         show_default=f"{_ADDRESS}, or a free port",
         help="Address of the simulated DataRobot.",
@@ -29,7 +28,6 @@ _ADDRESS: Final = "127.0.0.1:10073"
     flag(
         "write-config",
         "file_to_write",
-        command="demo",
         type=click.Path(path_type=Path),
         help="Write a configuration of the demo's accounts to this file and exit.",
     ),
@@ -77,24 +75,16 @@ def demo(context: click.Context, /, *, listen: str | None, file_to_write: Path |
 
 @click.command("simulate")
 @with_flags(
-    flag(
-        "listen",
-        command="simulate",
-        default=_ADDRESS,
-        show_default=True,
-        metavar="ADDRESS",
-        help="Address to listen on.",
-    ),
+    flag("listen", default=_ADDRESS, show_default=True, metavar="ADDRESS", help="Address to listen on."),
     flag(
         "account",
         "accounts",
-        command="simulate",
         multiple=True,
         metavar="NAME=PROFILE",
         show_default="the demo's accounts",
         help="Account (repeatable). Profiles: steady, busy, troubled, empty.",
     ),
-    flag("seed", command="simulate", default=0, show_default=True, help="Seed for reproducible runs."),
+    flag("seed", default=0, show_default=True, help="Seed for reproducible runs."),
 )
 def simulate(listen: str, accounts: tuple[str, ...], seed: int) -> None:
     """Run a simulated DataRobot.

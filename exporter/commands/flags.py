@@ -1,5 +1,6 @@
 """Flags of the command line; each can also be set by an environment variable."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -42,33 +43,19 @@ class RootGroup(click.Group):
         return super().parse_args(ctx, [*own, *rest, *args[end:]])
 
 
-def environment_variable(name: str, *, command: str = "") -> str:
-    """Return the environment variable of a flag, such as ``DATAROBOT_EXPORTER_TASKS_LIST_OLDER_THAN``.
-
-    Args:
-        name: The flag without leading dashes.
-        command: The command, such as ``tasks list``; empty for the root command.
-    """
-    words = f"datarobot exporter {command} {name}".replace(".", " ").replace("-", " ").split()
-    return "_".join(words).upper()
+class Flag(click.Option):
+    """A flag that also reads an environment variable, see :func:`name_variables`."""
 
 
-def flag(
-    name: str,
-    *parameter: str,
-    command: str = "",
-    **attributes: Any,  # noqa: ANN401 click's own
-) -> Callable[[Command], Command]:
+def flag(name: str, *parameter: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
     """Declare a flag.
 
     Args:
         name: Without leading dashes.
         parameter: A short form of the flag, and the name of the function's parameter if it differs.
-        command: See :func:`environment_variable`.
         attributes: See :func:`click.option`.
     """
-    variable = environment_variable(name, command=command)
-    return click.option(f"--{name}", *parameter, envvar=variable, **attributes)
+    return click.option(f"--{name}", *parameter, cls=Flag, **attributes)
 
 
 def setting_flag(name: str, key: str, **attributes: Any) -> Callable[[Command], Command]:  # noqa: ANN401 click's own
@@ -87,11 +74,33 @@ def with_flags(*flags: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
+def name_variables(command: click.Command, *path: str) -> list[str]:
+    """Set the environment variable of each flag of a command and its subcommands, and return all of them.
+
+    Args:
+        command: The command.
+        path: The words of the command, such as `tasks list`; none for the root command.
+    """
+    names: list[str] = []
+    for each in command.params:
+        if isinstance(each, Flag):
+            each.envvar = _environment_variable(*path, each.opts[0])
+            names.append(each.envvar)
+    for name, below in command.commands.items() if isinstance(command, click.Group) else ():
+        names += name_variables(below, *path, name)
+    return names
+
+
+def _environment_variable(*words: str) -> str:
+    """Return the name of a variable, such as ``DATAROBOT_EXPORTER_TASKS_LIST_OLDER_THAN``."""
+    return "_".join(re.findall(r"\w+", f"datarobot exporter {' '.join(words)}")).upper()
+
+
 def epilog(command: str, *, failure: str = "a request failed, or a task was not found") -> str:
     """Return the end of a command's help."""
     return f"""
 The exporter's own flags, such as --config.file and --log.level, may follow too. Every flag also reads its
-variable, {environment_variable("", command=command)}_<FLAG> with dots and dashes as underscores. On a
+variable, {_environment_variable(command)}_<FLAG> with dots and dashes as underscores. On a
 terminal, NO_COLOR disables colors.
 
 \b
@@ -119,18 +128,12 @@ def _timeout_value(text: str) -> float:
     return seconds
 
 
-def account_flags(command: str, *, timeout: str) -> Callable[[Command], Command]:
-    """Add the flags of all commands that send requests to the accounts.
-
-    Args:
-        command: See :func:`environment_variable`.
-        timeout: Default of ``--timeout``.
-    """
+def account_flags(*, timeout: str) -> Callable[[Command], Command]:
+    """Add the flags of all commands that send requests to the accounts; `timeout` is a default."""
     return with_flags(
         flag(
             "account",
             "names",
-            command=command,
             multiple=True,
             metavar="NAME",
             shell_complete=_complete_accounts,
@@ -139,7 +142,6 @@ def account_flags(command: str, *, timeout: str) -> Callable[[Command], Command]
         ),
         flag(
             "timeout",
-            command=command,
             type=_timeout_value,
             metavar="DURATION",
             default=timeout,

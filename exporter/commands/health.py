@@ -21,25 +21,11 @@ def _base_url(text: str) -> str:
 
 @click.command("health")
 @with_flags(
-    flag(
-        "ready",
-        command="health",
-        is_flag=True,
-        show_default="off",
-        help="Check that every account has been polled.",
-    ),
-    flag(
-        "wait",
-        command="health",
-        type=duration_value,
-        metavar="DURATION",
-        show_default="0s",
-        help="Try again for this long.",
-    ),
+    flag("ready", is_flag=True, show_default="off", help="Check that every account has been polled."),
+    flag("wait", type=duration_value, metavar="DURATION", show_default="0s", help="Try again for this long."),
     flag(
         "url",
         "urls",
-        command="health",
         type=_base_url,
         multiple=True,
         metavar="URL",

@@ -219,10 +219,7 @@ def delete_tasks(
 
 
 def _run(
-    future: Future[Result],
-    account: Account,
-    client: Client,
-    request: Callable[[Account, Client], Result],
+    future: Future[Result], account: Account, client: Client, request: Callable[[Account, Client], Result]
 ) -> None:
     try:
         with closing(client):

@@ -1,12 +1,12 @@
 """The commands `tasks list`, `tasks show` and `tasks delete`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
 
-from exporter.commands.flags import account_flags, duration_value, epilog, flag, with_flags
+from exporter.commands.flags import Command, account_flags, duration_value, epilog, flag, with_flags
 
 
 # Spelled out, as importing them would take longer than showing the help.
@@ -32,12 +32,17 @@ def _complete_types(
     return [CompletionItem(name) for name in DOCUMENTED_TYPES if name.casefold().startswith(start)]
 
 
+def _output_flag(*formats: str, help: str) -> Callable[[Command], Command]:  # noqa: A002 click's name
+    """Declare the flag for the format, by default the first one."""
+    choice = click.Choice(formats)
+    return flag("output", "-o", type=choice, default=formats[0], show_default=True, help=help)
+
+
 @tasks.command("list", epilog=epilog("tasks list"))
 @with_flags(
     flag(
         "status",
         "statuses",
-        command="tasks list",
         multiple=True,
         type=click.Choice(_STATUSES, case_sensitive=False),
         metavar="STATUS",
@@ -47,7 +52,6 @@ def _complete_types(
     flag(
         "type",
         "types",
-        command="tasks list",
         multiple=True,
         metavar="TYPE",
         shell_complete=_complete_types,
@@ -56,39 +60,24 @@ def _complete_types(
     ),
     flag(
         "older-than",
-        command="tasks list",
         type=duration_value,
         metavar="DURATION",
         show_default="any age",
         help="Minimum age, such as 90s, 1h30m or 7d.",
     ),
-    flag(
-        "stuck",
-        command="tasks list",
-        is_flag=True,
-        help="Only open tasks older than their limit (tasks.stuck_after).",
-    ),
-    flag("failed", command="tasks list", is_flag=True, help="Only tasks in ERROR or EXPIRED."),
+    flag("stuck", is_flag=True, help="Only open tasks older than their limit (tasks.stuck_after)."),
+    flag("failed", is_flag=True, help="Only tasks in ERROR or EXPIRED."),
     flag(
         "limit",
         "maximum",
-        command="tasks list",
         type=click.IntRange(min=1),
         metavar="N",
         show_default="all",
         help="Show only the N oldest.",
     ),
-    flag(
-        "output",
-        "-o",
-        command="tasks list",
-        type=click.Choice(["table", "wide", "json", "csv"]),
-        default="table",
-        show_default=True,
-        help="Output format; all but table include messages.",
-    ),
+    _output_flag("table", "wide", "json", "csv", help="Output format; all but table include messages."),
 )
-@account_flags("tasks list", timeout=_TIMEOUT)
+@account_flags(timeout=_TIMEOUT)
 @click.pass_context
 def tasks_list(
     context: click.Context,
@@ -127,16 +116,8 @@ def tasks_list(
 
 @tasks.command("show", epilog=epilog("tasks show"))
 @click.argument("status_id", metavar="ID")
-@flag(
-    "output",
-    "-o",
-    command="tasks show",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
-@account_flags("tasks show", timeout=_TIMEOUT)
+@_output_flag("table", "json", help="Output format.")
+@account_flags(timeout=_TIMEOUT)
 @click.pass_context
 def tasks_show(
     context: click.Context, /, *, status_id: str, names: Sequence[str], output: str, timeout: float
@@ -163,16 +144,10 @@ def tasks_show(
     is_flag=True,
     help="Do not ask for confirmation; required without a terminal. It has no environment variable.",
 )
-@account_flags("tasks delete", timeout=_TIMEOUT)
+@account_flags(timeout=_TIMEOUT)
 @click.pass_context
 def tasks_delete(
-    context: click.Context,
-    /,
-    *,
-    status_ids: Sequence[str],
-    names: Sequence[str],
-    yes: bool,
-    timeout: float,
+    context: click.Context, /, *, status_ids: Sequence[str], names: Sequence[str], yes: bool, timeout: float
 ) -> None:
     """Delete status records.
 

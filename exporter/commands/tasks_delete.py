@@ -81,11 +81,7 @@ def _delete(found: Sequence[TaskResult], timeout: float) -> int:
             of_account = [result for result in found if result.account.name == name]
             status_ids = [result.status_id for result in of_account]
             delete_tasks(
-                of_account[0].account,
-                status_ids,
-                timeout=timeout,
-                on_result=done.append,
-                on_tick=print_done,
+                of_account[0].account, status_ids, timeout=timeout, on_result=done.append, on_tick=print_done
             )
     except KeyboardInterrupt:
         print_done()

@@ -102,11 +102,7 @@ def configuration(endpoint: str, accounts: Iterable[str]) -> str:
     """
     sections = {
         "accounts": [
-            {
-                "name": name,
-                "endpoint": endpoint,
-                "authorization": {"credentials": simulated_token(name)},
-            }
+            {"name": name, "endpoint": endpoint, "authorization": {"credentials": simulated_token(name)}}
             for name in accounts
         ],
         "poll": {"interval": format_duration(_POLL_SECONDS)},

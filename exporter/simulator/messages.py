@@ -126,9 +126,7 @@ def parse_request(method: str, target: str, account: SimulatedAccount | None) ->
 def json_response(code: int, value: object, **headers: str) -> Response:
     """Return a response with this value as JSON."""
     return Response(
-        code=code,
-        headers={"Content-Type": "application/json", **headers},
-        body=msgspec.json.encode(value),
+        code=code, headers={"Content-Type": "application/json", **headers}, body=msgspec.json.encode(value)
     )
 
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -20,27 +20,24 @@ with warnings.catch_warnings():
     from datarobot.models.status_check_job import StatusCheckJob
     from datarobot.utils.pagination import unpaginate
 
-NOW = 1_750_000_000.0
-
 
 @pytest.fixture
 def account() -> SimulatedAccount:
-    return SimulatedAccount("demo", start=NOW, profile=EMPTY)
+    return SimulatedAccount("demo", start=1_750_000_000.0, profile=EMPTY)
 
 
 @pytest.fixture
 def simulator(account: SimulatedAccount) -> Iterator[Simulator]:
-    with Simulator({"t": account}, clock=lambda: NOW) as simulator:
+    with Simulator({"t": account}, clock=lambda: account.now) as simulator:
         yield simulator
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def client(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """The vendor's client, with settings of its own and without usage tracking."""
     for name in ("DATAROBOT_ENDPOINT", "DATAROBOT_API_TOKEN", "DATAROBOT_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-
     with warnings.catch_warnings():
         # It uses deprecated functions of other libraries.
         warnings.simplefilter("ignore")
@@ -57,7 +54,6 @@ def test_it_lists_all_tasks(client: Any, account: SimulatedAccount, limit: int) 
     assert [row["statusId"] for row in rows] == [task.status_id for task in account.page(0, 0)]
 
 
-@pytest.mark.usefixtures("client")
 def test_it_follows_a_job_until_it_completes(account: SimulatedAccount) -> None:
     job = StatusCheckJob(account.submit("Dataset"))
     seen = [job.get_status().status]
@@ -70,32 +66,20 @@ def test_it_follows_a_job_until_it_completes(account: SimulatedAccount) -> None:
     assert end.completed_resource_url.endswith("/api/v2/products/1/")
 
 
-@pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("kind", ["moved", "completed_as_200"])
 def test_it_understands_the_other_responses_of_a_completed_job(
-    account: SimulatedAccount, simulator: Simulator, kind: Literal["moved", "completed_as_200"]
+    account: SimulatedAccount, simulator: Simulator, kind: Any
 ) -> None:
     job = StatusCheckJob(account.submit("Dataset", status="COMPLETED"))
     simulator.inject(Fault(kind=kind, times=1))
     assert job.wait_for_completion().status == "COMPLETED"
 
 
-@pytest.mark.usefixtures("client")
 @pytest.mark.parametrize("status", ["ERROR", "ABORTED"])
-def test_it_reports_failed_jobs(account: SimulatedAccount, status: str) -> None:
+def test_it_reports_failed_jobs_and_missing_records(account: SimulatedAccount, status: str) -> None:
     job = StatusCheckJob(account.submit("Dataset", status=status))
     assert job.get_status().status == status
     assert job.wait_for_completion().status == "ERROR"
-
-
-@pytest.mark.usefixtures("client")
-def test_it_reports_a_missing_record() -> None:
+    account.vanish(job.job_id)
     with pytest.raises(ClientError, match="404"):
-        StatusCheckJob("unknown").get_status()
-
-
-@pytest.mark.usefixtures("client")
-def test_it_sends_its_token_to_the_simulator_only(simulator: Simulator) -> None:
-    assert [(seen.operation, seen.account, seen.authorized) for seen in simulator.requests] == [
-        ("version", "demo", True)
-    ]
+        job.get_status()
