@@ -32,7 +32,7 @@ test: $(VENV)/.installed-dev ## Run all tests, with branch coverage
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --durations=15 $(PYTEST_ARGS)
 
 # Each starts servers or many processes.
-SLOW_TESTS := integration deploy commands/test_completion.py config/test_sharding.py simulator/test_schemathesis.py \
+SLOW_TESTS := integration deploy config/test_sharding.py simulator/test_schemathesis.py \
   simulator/test_simulator.py simulator/test_vendor_client.py test_bench.py test_cli.py test_documented_commands.py \
   test_secrets_watch.py
 .PHONY: check
