@@ -1,7 +1,6 @@
 """The numbers of series and requests in docs/operations.md are right."""
 
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +29,6 @@ PROCESS: Final = ProcessView(
 )
 
 
-def polled(*, looked_up: bool = False) -> Telemetry:
-    telemetry = Telemetry()
-    telemetry.poll_ended(at=NOW, seconds=0.5, failure=None)
-    telemetry.request_ended("list", "200", 0.25)
-    if looked_up:
-        telemetry.request_ended("get", "200", 0.25)
-    return telemetry
-
-
 def series(
     *,
     types: tuple[str, ...] = DOCUMENTED_TYPES,
@@ -47,15 +37,19 @@ def series(
     started: tuple[str, ...] = (),
     looked_up: bool = False,
 ) -> int:
-    """Series of an account whose last poll was complete.
+    """Return the number of series of an account whose last poll was complete.
 
     Args:
-        types: Those that have series.
-        running: Types of which tasks wait and run.
-        ended: Types of which tasks ended in each of three ways.
+        types: Types that have series.
+        running: Types with open tasks in both statuses.
+        ended: Types with tasks that finished in each of three ways.
         started: Types of which a task was INITIALIZED first and then not.
-        looked_up: Whether a task was.
+        looked_up: Whether there was a lookup.
     """
+    telemetry = Telemetry()
+    telemetry.poll_ended(at=NOW, seconds=0.5, failure=None)
+    for operation in ("list", "get")[: 1 + looked_up]:
+        telemetry.request_ended(operation, "200", 0.25)
     statuses: tuple[Status, ...] = ("INITIALIZED", "RUNNING")
     open_pairs = [(status, task_type) for status in statuses for task_type in running]
     buckets = Tasks().duration_buckets
@@ -78,16 +72,13 @@ def series(
         ),
         tracked=0,
         backlog=0,
-        telemetry=polled(looked_up=looked_up),
+        telemetry=telemetry,
         clock_offset=0.0,
         limit=lambda *_: 600.0,
         poll_interval=30.0,
     )
 
-    def views() -> Iterator[AccountView]:
-        yield view
-
-    collected = SnapshotCollector(views, lambda: PROCESS).collect()
+    collected = SnapshotCollector(lambda: [view], lambda: PROCESS).collect()
     return sum("account" in sample.labels for metric in collected for sample in metric.samples)
 
 

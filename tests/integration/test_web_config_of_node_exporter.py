@@ -1,6 +1,5 @@
 """With the same web configuration file, node_exporter and this exporter respond alike."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 import bcrypt
 import pytest
 import requests
-from children import end
-from conftest import DEADLINE_SECONDS, eventually, program
-from running import RunningExporter, free_port
+from conftest import DEADLINE_SECONDS, eventually
+from running import RunningExporter, Server, free_port
 from serving import Certificates, basic, write_web_file
 
 
@@ -23,36 +21,52 @@ def hashed(password: str) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode().replace("$2b$", "$2y$")
 
 
+class NodeExporter(Server):
+    """A node_exporter; whether it responds is for the caller to wait for."""
+
+    def _ready(self) -> bool:
+        return True
+
+
 class Both:
     """Both exporters with the same file.
 
     Args:
         ports: Ports of this exporter and of node_exporter.
+        authority: Path of the CA certificate.
     """
 
-    def __init__(self, ports: tuple[int, int], certificates: Certificates) -> None:
+    def __init__(self, ports: tuple[int, int], authority: str) -> None:
         self._ports = ports
-        self._authority = certificates.authority
+        self._authority = authority
 
-    def request(self, method: str = "GET", path: str = "/metrics", **options: Any) -> list[object]:
-        """Send a request to both; return status and added headers of each, or `no response`."""
-        results: list[object] = []
-        for port in self._ports:
-            try:
-                response = requests.request(
-                    method,
-                    f"https://127.0.0.1:{port}{path}",
-                    verify=self._authority,
-                    timeout=DEADLINE_SECONDS,
-                    **options,
-                )
-            except requests.ConnectionError:
-                results.append("no response")
-            else:
-                added = {name: response.headers.get(name) for name in ("X-Frame-Options", "X-XSS-Protection")}
-                scheme = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
-                results.append((response.status_code, added, scheme))
-        return results
+    def request(self, method: str = "GET", path: str = "/metrics", **options: Any) -> object:
+        """Send a request to both; return status and added headers, or `no response`, which must be equal."""
+        ours, theirs = (
+            self._send(method, f"https://127.0.0.1:{port}{path}", **options) for port in self._ports
+        )
+        assert ours == theirs
+        return ours
+
+    def status(self, method: str = "GET", **options: Any) -> object:
+        """Send a request to both and return the status."""
+        result = self.request(method, **options)
+        return result[0] if isinstance(result, tuple) else result
+
+    def responds(self) -> bool:
+        """Return whether both respond."""
+        urls = [f"https://127.0.0.1:{port}/" for port in self._ports]
+        return "no response" not in [self._send("GET", url) for url in urls]
+
+    def _send(self, method: str, url: str, **options: Any) -> object:
+        try:
+            response = requests.request(
+                method, url, verify=self._authority, timeout=DEADLINE_SECONDS, **options
+            )
+        except requests.ConnectionError:
+            return "no response"
+        added = {name: response.headers.get(name) for name in ("X-Frame-Options", "X-XSS-Protection")}
+        return response.status_code, added, response.headers.get("WWW-Authenticate", "").partition(" ")[0]
 
 
 @pytest.fixture
@@ -77,35 +91,20 @@ def file(tmp_path: Path, certificates: Certificates) -> Path:
 
 @pytest.fixture
 def both(file: Path, tmp_path: Path, certificates: Certificates) -> Iterator[Both]:
-    binary = program("prometheus-node-exporter")
     port = free_port()
-    arguments = [f"--web.config.file={file}", f"--web.listen-address=127.0.0.1:{port}"]
-    collectors = ["--collector.disable-defaults", "--collector.loadavg"]
-    with (tmp_path / "node.log").open("wb") as log:
-        node = subprocess.Popen(
-            [binary, *arguments, *collectors], stdout=log, stderr=log, start_new_session=True
-        )
-    flags = [f"--web.config.file={file}", "--web.listen-address=127.0.0.1:0"]
-    try:
-        with RunningExporter(flags, cwd=tmp_path, environ=ENVIRON) as ours:
-            found = Both((ours.port, port), certificates)
-            eventually(lambda: "no response" not in found.request())
-            yield found
-    finally:
-        end(node)
-    assert "Traceback" not in ours.log
+    address, shared = f"127.0.0.1:{port}", f"--web.config.file={file}"
+    command = ["prometheus-node-exporter", shared, f"--web.listen-address={address}"]
+    command += ["--collector.disable-defaults", "--collector.loadavg"]
+    flags = [shared, "--web.listen-address=127.0.0.1:0"]
+    with (
+        NodeExporter(command, log=tmp_path / "node.log", address=address),
+        RunningExporter(flags, cwd=tmp_path, environ=ENVIRON) as ours,
+    ):
+        found = Both((ours.port, port), certificates.authority)
+        eventually(found.responds)
+        yield found
+        ours.stop()
     assert PASSWORD not in ours.log
-
-
-def same_result(results: list[object]) -> object:
-    ours, theirs = results
-    assert ours == theirs
-    return ours
-
-
-def status(results: list[object]) -> object:
-    result = same_result(results)
-    return result[0] if isinstance(result, tuple) else result
 
 
 def test_both_respond_alike(both: Both, file: Path, certificates: Certificates) -> None:
@@ -128,23 +127,23 @@ def test_both_respond_alike(both: Both, file: Path, certificates: Certificates) 
         ({}, 401),
     ):
         for _ in range(2):
-            assert status(both.request(headers=headers)) == expected, headers
-    assert same_result(both.request(path="/nothing")) == same_result(both.request("POST"))
-    assert status(both.request("HEAD", headers=prometheus)) == 200
-    assert status(both.request(headers=prometheus, cert=certificates.client)) == 200
-    assert status(both.request(headers=prometheus, cert=stranger)) == "no response"
+            assert both.status(headers=headers) == expected, headers
+    assert both.request(path="/nothing") == both.request("POST")
+    assert both.status("HEAD", headers=prometheus) == 200
+    assert both.status(headers=prometheus, cert=certificates.client) == 200
+    assert both.status(headers=prometheus, cert=stranger) == "no response"
 
     # Both reload the file when it changes.
     tls = {**certificates.files, "client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
     write_web_file(file, tls=tls, users={"grafana": hashed("fake-password-three")})
-    assert status(both.request(headers=grafana)) == "no response"
+    assert both.status(headers=grafana) == "no response"
     for headers, expected in (
         (prometheus, 401),
         (grafana, 401),
         (basic("grafana", "fake-password-three"), 200),
     ):
-        assert status(both.request(headers=headers, cert=certificates.client)) == expected
+        assert both.status(headers=headers, cert=certificates.client) == expected
     write_web_file(file, tls={**tls, "min_version": "TLS13"})
-    assert status(both.request(cert=certificates.client)) == 200
+    assert both.status(cert=certificates.client) == 200
     certificates.renew()
-    assert status(both.request(cert=certificates.client)) == 200
+    assert both.status(cert=certificates.client) == 200
