@@ -1,13 +1,11 @@
-"""The checks of a soak, as pure functions of what was measured."""
+"""The checks of a soak, as pure functions of what was measured, and its report."""
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import msgspec
-from child import LogDigest, Sample
-from exposition import Exposed
+from exposition import Exposition
 
 from exporter.simulator.journal import Truth
 
@@ -15,50 +13,84 @@ from exporter.simulator.journal import Truth
 _EXTRA_THREADS = 4
 _EXTRA_DESCRIPTORS = 8
 _MAX_REPORTED = 20
+_BOTH = ("status", "task_type")
 
-Label = TypeVar("Label")
+Figures: TypeAlias = Mapping[str, float]
+"""Values by name; NaN without a measurement."""
+
+_Labels: TypeAlias = tuple[str, ...]
+_Label = TypeVar("_Label", str, tuple[str, str])
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Resources of a process: `at` in seconds on the monotonic clock, memory in MiB."""
+
+    at: float
+    memory: float
+    threads: int
+    descriptors: int
 
 
 class Check(msgspec.Struct, frozen=True):
-    """A check.
-
-    Attributes:
-        name: A short name.
-        violations: One sentence each; empty if it passed.
-    """
+    """A check with its violations, one sentence each; without any it passed."""
 
     name: str
-    violations: tuple[str, ...] = ()
+    violations: Sequence[str] = ()
 
 
-def check_log(digest: LogDigest) -> list[Check]:
+class Report(msgspec.Struct, frozen=True):
+    """Figures by section, and all checks."""
+
+    figures: Mapping[str, Figures]
+    checks: Sequence[Check]
+
+    @property
+    def failed(self) -> list[Check]:
+        """Checks with violations."""
+        return [check for check in self.checks if check.violations]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the table."""
+        for section, figures in self.figures.items():
+            yield section
+            for name, value in figures.items():
+                number = f"{'none':>14}" if math.isnan(value) else f"{value:>14,.6g}"
+                yield f"  {name:<44} {number}"
+        yield "checks"
+        for check in self.checks:
+            yield f"  {check.name:<44} {'FAILED' if check.violations else 'passed'}"
+            yield from (f"      {violation}" for violation in check.violations[:_MAX_REPORTED])
+
+
+def times(counts: Mapping[str, int]) -> list[str]:
+    """Return a violation for each text that was counted."""
+    return [f"{number} times: {text}" for text, number in counts.items() if number]
+
+
+def check_log(log: Iterable[str], events: Mapping[str, int], leaks: Sequence[str]) -> list[Check]:
     """Check that the log has no traceback, no token and no line forged by a server."""
-    forged = digest.events["forged"]
     return [
-        Check("no traceback in the log", tuple(digest.first_tracebacks)),
-        Check("no token in the log", _count(digest.tokens, "lines with a token")),
-        Check("no forged line in the log", _count(forged, "lines forged by the simulator")),
+        Check("no traceback in the log", [line for line in log if "Traceback" in line]),
+        Check("no token in the log", leaks),
+        Check("no forged line in the log", times({"forged": events["forged"]})),
     ]
 
 
 def check_resources(before: Sample, after: Sample) -> Check:
     """Check that threads and descriptors at rest are not more than before."""
     violations = [
-        f"{after_} {what} at rest, {before_} before"
-        for what, before_, after_, extra in (
+        f"{now} {what} at rest, {then} before"
+        for what, then, now, extra in (
             ("threads", before.threads, after.threads, _EXTRA_THREADS),
             ("descriptors", before.descriptors, after.descriptors, _EXTRA_DESCRIPTORS),
         )
-        if after_ > before_ + extra
+        if now > then + extra
     ]
-    return Check("threads and descriptors do not grow", tuple(violations))
+    return Check("threads and descriptors do not grow", violations)
 
 
 def check_counts(
-    before: Mapping[str, Truth],
-    after: Mapping[str, Truth],
-    exposed: Mapping[str, Exposed],
-    constant: Iterable[str],
+    before: Mapping[str, Truth], after: Mapping[str, Truth], exposed: Exposition, constant: Iterable[str]
 ) -> Check:
     """Check that the exposed counts equal the ground truth.
 
@@ -69,69 +101,44 @@ def check_counts(
     Args:
         before: The ground truth at the first listing.
         after: The ground truth at the end.
-        exposed: The exposed counts at the end.
+        exposed: The metrics at the end.
         constant: The accounts that must be equal.
     """
     violations: list[str] = []
     exact = set(constant)
-    for name, counts in exposed.items():
-        submitted = _since(after[name].submitted, before[name].submitted)
-        finished = _since(after[name].finished, before[name].finished)
-        violations += _differences(name, "listed", after[name].tasks, counts.tasks)
-        if name in exact:
-            violations += _differences(name, "submitted", submitted, counts.submitted)
-            violations += _differences(name, "finished", finished, counts.finished)
-        else:
-            violations += _excess(name, "submitted", sum(submitted.values()), sum(counts.submitted.values()))
-            violations += _excess(name, "finished", sum(finished.values()), sum(counts.finished.values()))
-    if missing := sorted(before.keys() - exposed.keys()):
-        violations.append(f"no metrics of {', '.join(missing)}")
-    return Check("counts equal the ground truth", tuple(violations[:_MAX_REPORTED]))
+    for name, truth in after.items():
+        first = before[name]
+        for what, expected, actual in (
+            ("listed", _since({}, truth.tasks), exposed.values(name, "datarobot_tasks", *_BOTH)),
+            (
+                "submitted",
+                _since(first.submitted, truth.submitted),
+                exposed.values(name, "datarobot_tasks_submitted_total", "task_type"),
+            ),
+            (
+                "finished",
+                _since(first.finished, truth.finished),
+                exposed.values(name, "datarobot_tasks_finished_total", *_BOTH),
+            ),
+        ):
+            total, most = sum(actual.values()), sum(expected.values())
+            if what == "listed" or name in exact:
+                violations += _differences(f"{name}: {what}", expected, actual)
+            elif total > most:
+                violations.append(f"{name}: {total:.0f} {what} instead of at most {most}")
+    return Check("counts equal the ground truth", violations)
 
 
-def check_gaps(gaps: Mapping[str, float], min_task_seconds: float) -> Check:
-    """Check that no account was without a complete poll for as long as the shortest task takes."""
-    violations = tuple(
-        f"{name} had no complete poll for {seconds:.0f} s; tasks take at least {min_task_seconds:.0f} s"
-        for name, seconds in sorted(gaps.items())
-        if seconds >= min_task_seconds
-    )
-    return Check("no task missed between polls", violations)
+def _since(before: Mapping[_Label, int], after: Mapping[_Label, int]) -> dict[_Labels, int]:
+    return {
+        (label,) if isinstance(label, str) else label: count - before.get(label, 0)
+        for label, count in after.items()
+    }
 
 
-def percentile(values: Iterable[float], share: float) -> float:
-    """Return the percentile by nearest rank; NaN without values."""
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(len(ranked) * share) - 1)] if ranked else math.nan
-
-
-def slope_per_hour(samples: Sequence[Sample]) -> float:
-    """Return the growth of memory in bytes per hour by least squares; NaN with less than two samples."""
-    if len(samples) < 2:
-        return math.nan
-    return (
-        3600
-        * statistics.linear_regression([each.at for each in samples], [each.rss for each in samples]).slope
-    )
-
-
-def _since(after: Mapping[Label, int], before: Mapping[Label, int]) -> dict[Label, int]:
-    return {label: count - before.get(label, 0) for label, count in after.items()}
-
-
-def _differences(
-    name: str, what: str, expected: Mapping[Label, float], actual: Mapping[Label, float]
-) -> list[str]:
+def _differences(what: str, expected: Mapping[_Labels, float], actual: Mapping[_Labels, float]) -> list[str]:
     return [
-        f"{name}: {actual.get(label, 0):.0f} {what} as {label} instead of {expected.get(label, 0):.0f}"
-        for label in sorted({*expected, *actual}, key=str)
-        if expected.get(label, 0) != actual.get(label, 0)
+        f"{what} as {labels}: {actual.get(labels, 0):.0f} instead of {expected.get(labels, 0):.0f}"
+        for labels in sorted({*expected, *actual})
+        if expected.get(labels, 0) != actual.get(labels, 0)
     ]
-
-
-def _excess(name: str, what: str, maximum: float, actual: float) -> list[str]:
-    return [f"{name}: {actual:.0f} {what} instead of at most {maximum:.0f}"] if actual > maximum else []
-
-
-def _count(number: int, what: str) -> tuple[str, ...]:
-    return (f"{number} {what}",) if number else ()
