@@ -27,5 +27,5 @@ def test_a_short_soak_passes_all_checks(capsys: pytest.CaptureFixture[str]) -> N
     assert [line.split("  ")[1] for line in lines[lines.index("checks") + 1 :]] == list(CHECKS)
     assert all(line.endswith("passed") for line in lines[lines.index("checks") + 1 :])
     figures = dict(re.findall(r"^  (.*?) +([0-9.,]+)$", "\n".join(lines), re.MULTILINE))
-    active = ("submitted", "made", "checks", "plain", "valid over HTTP", "poll.failed")
+    active = ("submitted", "made", "healthy", "plain", "valid over HTTP", "poll.failed")
     assert [name for name in active if float(figures[name].replace(",", "")) == 0] == []

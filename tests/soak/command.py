@@ -33,4 +33,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
         report = soak(Options(**vars(given)), Path(directory))
     sys.stdout.writelines(f"{line}\n" for line in report.lines())
-    return 1 if report.failed else 0
+    return 1 if any(report.checks.values()) else 0

@@ -12,46 +12,32 @@ FAILURES = "datarobot_exporter_poll_failures_total"
 
 
 class Exposition:
-    """The samples of one scrape.
+    """The samples of one scrape: all metrics, or those with these names."""
 
-    Args:
-        text: The metrics in the text format.
-    """
-
-    def __init__(self, text: str) -> None:
+    def __init__(self, exporter: RunningExporter, *names: str) -> None:
+        response = exporter.get("/metrics", params={"name[]": names})
+        response.raise_for_status()
         self._samples = defaultdict[str, list[tuple[Mapping[str, str], float]]](list)
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(response.text):
             for sample in family.samples:
                 self._samples[sample.name].append((sample.labels, sample.value))
 
-    def values(self, account: str, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-        """Return an account's values of a metric by these labels, which identify a series."""
+    def values(self, account: str, name: str) -> dict[tuple[str, ...], float]:
+        """Return an account's values of a metric by its other labels, in the order of their names."""
         return {
-            tuple(found[label] for label in labels): value
-            for found, value in self._samples[name]
-            if found["account"] == account
+            tuple(label for key, label in sorted(labels.items()) if key != "account"): value
+            for labels, value in self._samples[name]
+            if labels["account"] == account
         }
 
     def total(self, account: str, name: str) -> float:
         """Return the sum of an account's values."""
-        return sum(value for found, value in self._samples[name] if found["account"] == account)
-
-    def value(self, name: str) -> float:
-        """Return the value of a metric with one series."""
-        ((_, value),) = self._samples[name]
-        return value
+        return sum(self.values(account, name).values())
 
     def accounts(self, name: str) -> set[str]:
         """Return the accounts that have this metric."""
-        return {found["account"] for found, _ in self._samples[name]}
+        return {labels["account"] for labels, _ in self._samples[name]}
 
     def complete_polls(self, account: str) -> float:
         """Return the number of complete polls of an account."""
         return self.total(account, POLLS) - self.total(account, FAILURES)
-
-
-def scrape(exporter: RunningExporter, *names: str) -> Exposition:
-    """Scrape all metrics, or those with these names."""
-    response = exporter.get("/metrics", params={"name[]": names})
-    response.raise_for_status()
-    return Exposition(response.text)

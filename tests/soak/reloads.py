@@ -3,7 +3,6 @@
 import random
 import signal
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import requests
 import yaml
 from conftest import eventually
-from exposition import scrape
+from exposition import Exposition
 from running import RunningExporter
 from simulated import SimulatedAccounts
 
@@ -67,9 +66,7 @@ class Reloader:
         }
         self._own: dict[str, Any] = {}
         self._names = list(simulated.names)
-        self._by_signal = False
         self.counts: Counter[str] = Counter()
-        self._rejections = 0
         self.errors: list[str] = []
         self.seconds: list[float] = []
         simulated.write_tokens(directory)
@@ -95,9 +92,8 @@ class Reloader:
             case "limits":
                 self._settings["tasks"] = {"stuck_after": {"INITIALIZED": "2m", "RUNNING": limit}}
             case "one account":
-                self._own = {
-                    self._random.choice(self._simulated.names): {"stuck_after": {"INITIALIZED": limit}}
-                }
+                name = self._random.choice(self._simulated.names)
+                self._own = {name: {"stuck_after": {"INITIALIZED": limit}}}
             case "level":
                 self._settings["log"] = {"level": self._random.choice(("debug", "info", "warning"))}
             case "accounts":
@@ -106,49 +102,43 @@ class Reloader:
 
     def _reload(self, exporter: RunningExporter, invalid: str | None = None) -> None:
         """Reload a valid or an invalid file, and verify the result."""
-        self._by_signal = not self._by_signal
-        how = "by signal" if self._by_signal else "over HTTP"
+        by_signal = self.counts.total() % 2 == 1
+        kind = f"{'valid' if invalid is None else 'invalid'} {'by signal' if by_signal else 'over HTTP'}"
         loaded_at, configured = exporter.value(_RELOADED_AT), exporter.get("/config").text
+        rejected = exporter.log.count("event=config.rejected")
         self._write(self._text() if invalid is None else invalid)
-        self._rejections += invalid is not None
-        self.counts[f"{'valid' if invalid is None else 'invalid'} {how}"] += 1
-        if self._by_signal:
+        self.counts[kind] += 1
+        if by_signal:
             exporter.signal(signal.SIGHUP)
         else:
-            self._post(exporter, expected=200 if invalid is None else 500)
+            response = requests.post(f"http://127.0.0.1:{exporter.port}/-/reload", timeout=_TIMEOUT_SECONDS)
+            if response.status_code != (200 if invalid is None else 500):
+                self.errors.append(f"{kind}: status {response.status_code}")
+            elif response.ok:
+                self.seconds.append(response.elapsed.total_seconds())
 
         def has_ended() -> bool:
             if invalid is None:
                 return exporter.value(_RELOADED_AT) != loaded_at
-            return exporter.log.count("event=config.rejected") == self._rejections
+            return exporter.log.count("event=config.rejected") == rejected + 1
 
         eventually(has_ended, seconds=_TIMEOUT_SECONDS)
-        if invalid is None:
-            self._verify(yaml.safe_load(exporter.get("/config").text), how)
-        elif exporter.get("/config").text != configured:
-            self.errors.append(f"an invalid file changed the configuration {how}")
-        exposition = scrape(exporter, _SUCCESSFUL, _POLLED)
-        if exposition.value(_SUCCESSFUL) != float(invalid is None):
-            self.errors.append(f"{_SUCCESSFUL} is {exposition.value(_SUCCESSFUL)} after a reload {how}")
-        if wrong := sorted(exposition.accounts(_POLLED) ^ set(self._names)):
-            self.errors.append(f"wrong accounts are polled after a reload {how}: {wrong}")
+        running = exporter.get("/config").text
+        if invalid is not None and running != configured:
+            self.errors.append(f"{kind}: the configuration changed")
+        elif invalid is None and not self._is_running(yaml.safe_load(running)):
+            self.errors.append(f"{kind}: the level or limits did not change")
+        if exporter.value(_SUCCESSFUL) != (invalid is None):
+            self.errors.append(f"{kind}: {_SUCCESSFUL} is {exporter.value(_SUCCESSFUL)}")
+        if wrong := sorted(Exposition(exporter, _POLLED).accounts(_POLLED) ^ set(self._names)):
+            self.errors.append(f"{kind}: wrong accounts are polled: {wrong}")
 
-    def _post(self, exporter: RunningExporter, *, expected: int) -> None:
-        started = time.monotonic()
-        response = requests.post(f"http://127.0.0.1:{exporter.port}/-/reload", timeout=_TIMEOUT_SECONDS)
-        if response.ok:
-            self.seconds.append(time.monotonic() - started)
-        if response.status_code != expected or not response.text.strip():
-            self.errors.append(f"a reload returned {response.status_code} instead of {expected}")
-
-    def _verify(self, running: dict[str, Any], how: str) -> None:
-        if running["log"]["level"] != self._settings["log"]["level"]:
-            self.errors.append(f"the log level was not changed {how}")
+    def _is_running(self, running: dict[str, Any]) -> bool:
         limits = {account["name"]: account["tasks"]["stuck_after"] for account in running["accounts"]}
-        for name in self._names:
-            expected = self._own.get(name, self._settings["tasks"])["stuck_after"]
-            if not expected.items() <= limits.get(name, {}).items():
-                self.errors.append(f"the limits of {name} were not changed {how}")
+        expected = {name: self._own.get(name, self._settings["tasks"])["stuck_after"] for name in self._names}
+        return running["log"]["level"] == self._settings["log"]["level"] and all(
+            limit.items() <= limits.get(name, {}).items() for name, limit in expected.items()
+        )
 
     def _text(self) -> str:
         accounts = self._simulated.configured(self._names, self._directory)

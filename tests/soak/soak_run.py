@@ -14,17 +14,15 @@ from typing import Any
 
 import msgspec
 import requests
-from checks import Check, Figures, Report, Sample, check_counts, check_log, check_resources, times
+from checks import Report, Sample, differences, growth, times
 from clients import SCRAPERS, Scrapes, misbehave
 from conftest import eventually
-from exposition import FAILURES, POLLS, Exposition, scrape
+from exposition import FAILURES, POLLS, Exposition
 from fault_injection import inject_faults
 from reloads import Reloader
 from running import RunningExporter
 from secrets_watch import watch
 from simulated import SimulatedAccounts
-
-from exporter.simulator.journal import Truth
 
 
 _TIMEOUT_SECONDS = 120.0
@@ -44,45 +42,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     interval: float
     reload_every: float
     log: Path | None
-
-
-class Monitor:
-    """Monitors health and resources.
-
-    Attributes:
-        samples: Samples of the exporter's resources.
-        health: Number of health checks by response or error.
-        unready: Number of failed readiness checks, as after an account was added.
-    """
-
-    def __init__(self, exporter: RunningExporter) -> None:
-        self._exporter = exporter
-        self.samples: list[Sample] = []
-        self.health: Counter[str] = Counter()
-        self.unready = 0
-
-    def check(self) -> None:
-        """Check once."""
-        try:
-            health = self._exporter.get("/-/healthy")
-            self.health["healthy" if health.ok else health.text.strip()] += 1
-            self.unready += not self._exporter.get("/-/ready").ok
-        except requests.RequestException as error:
-            self.health[type(error).__name__] += 1
-        if not self.samples or time.monotonic() >= self.samples[-1].at + _SAMPLE_SECONDS:
-            self.samples.append(take_sample(self._exporter))
-
-
-def take_sample(exporter: RunningExporter) -> Sample:
-    """Return the current resources of the exporter."""
-    directory = Path("/proc", str(exporter.process.pid))
-    status = dict(re.findall(r"^(\w+):\s+(\d+)", (directory / "status").read_text(), re.MULTILINE))
-    return Sample(
-        at=time.monotonic(),
-        memory=int(status["VmRSS"]) / 1024,
-        threads=int(status["Threads"]),
-        descriptors=len(list((directory / "fd").iterdir())),
-    )
 
 
 def soak(options: Options, directory: Path) -> Report:
@@ -106,7 +65,7 @@ def soak(options: Options, directory: Path) -> Report:
 
 
 class _Soak:
-    """The parts of a soak."""
+    """The parts of a soak, and what is measured during it."""
 
     def __init__(
         self, options: Options, simulated: SimulatedAccounts, reloader: Reloader, exporter: RunningExporter
@@ -115,56 +74,55 @@ class _Soak:
         self._simulated = simulated
         self._reloader = reloader
         self._exporter = exporter
-        self._monitor = Monitor(exporter)
         self._scrapes = Scrapes()
-        self._disturbances: dict[str, Figures] = {}
+        self._samples: list[Sample] = []
+        self._health: Counter[str] = Counter()
+        self._disturbances: dict[str, Mapping[str, float]] = {}
 
     def run(self) -> Report:
         """Run until the exporter has exited."""
-        simulated, exporter, monitor = self._simulated, self._exporter, self._monitor
+        simulated, exporter, reloader = self._simulated, self._exporter, self._reloader
         self._finish_polls(dict.fromkeys(simulated.names, 0.0))
-        truth, resources, first = simulated.truths(), take_sample(exporter), scrape(exporter)
+        truth, resources, first = simulated.truths(), self._sample(), Exposition(exporter)
         simulated.clock.run()
         started = time.monotonic()
         with self._disturb() as all_run:
             while time.monotonic() - started < self._options.minutes * 60 and all_run():
-                monitor.check()
+                self._check_health()
                 time.sleep(0.5)
-        self._reloader.restore(exporter)
-        seconds, before_rest = time.monotonic() - started, scrape(exporter)
+        reloader.restore(exporter)
+        seconds, before_rest = time.monotonic() - started, Exposition(exporter)
         simulated.clock.pause()
         self._finish_polls({name: before_rest.complete_polls(name) for name in simulated.names})
-        last, final_truth, at_rest = scrape(exporter), simulated.truths(), self._rest(resources)
+        last, final_truth, at_rest = Exposition(exporter), simulated.truths(), self._rest(resources)
         exporter.process.terminate()
         status = exporter.wait()
 
         events = Counter(found[1] for line in exporter.lines if (found := _event.search(line)))
-        unhealthy = {text: count for text, count in monitor.health.items() if text != "healthy"}
-        checks = (
-            *check_log(exporter.lines, events, watch.take_leaks()),
-            check_counts(truth, final_truth, last, simulated.constant),
-            Check("always healthy", times(unhealthy)),
-            Check("no failed scrapes", times(self._scrapes.failures)),
-            check_resources(resources, at_rest),
-            Check("reloads are applied or rejected", self._reloader.errors),
-            Check("exit status 0", times({f"{status=}": status != 0})),
-        )
-        figures: dict[str, Figures] = {
+        unhealthy = {text: count for text, count in self._health.items() if text != "healthy"}
+        checks = {
+            "no traceback in the log": [line for line in exporter.lines if "Traceback" in line],
+            "no token in the log": watch.take_leaks(),
+            "no forged line in the log": times({"forged": events["forged"]}),
+            "counts equal the ground truth": differences(truth, final_truth, last, simulated.constant),
+            "always healthy": times(unhealthy),
+            "no failed scrapes": times(self._scrapes.failures),
+            "threads and descriptors do not grow": growth(resources, at_rest),
+            "reloads are applied or rejected": reloader.errors,
+            "exit status 0": times({f"{status=}": status != 0}),
+        }
+        figures: dict[str, Mapping[str, float]] = {
             "soak": {"seconds": seconds, "accounts": len(simulated.names), "seed": self._options.seed},
             "polls of the accounts never removed": self._polls(first, before_rest, seconds),
-            "resources": _resources(monitor.samples, resources, at_rest),
-            "scrapes": {
-                **dict(sorted(self._scrapes.counts.items())),
-                "seconds, median": percentile(self._scrapes.seconds, 0.5),
-                "seconds, 99th percentile": percentile(self._scrapes.seconds, 0.99),
+            "tasks": {
+                name: sum(sum(getattr(each, name).values()) for each in final_truth.values())
+                - sum(sum(getattr(each, name).values()) for each in truth.values())
+                for name in ("submitted", "finished")
             },
-            "health": {"checks": monitor.health.total(), "unready": monitor.unready},
-            "reloads": {
-                **dict(sorted(self._reloader.counts.items())),
-                "seconds of a good POST, median": percentile(self._reloader.seconds, 0.5),
-                "seconds of a good POST, longest": percentile(self._reloader.seconds, 1.0),
-            },
-            "tasks": _tasks(truth, final_truth),
+            "resources": _resources([resources, *self._samples, at_rest]),
+            "scrapes": dict(self._scrapes.counts) | _durations(self._scrapes.seconds),
+            "reloads": dict(reloader.counts) | _durations(reloader.seconds),
+            "health checks": self._health,
             **self._disturbances,
             "log lines by event": dict(sorted(events.items())),
         }
@@ -191,11 +149,30 @@ class _Soak:
             self._disturbances["bad connections"] = dict(sorted(connections.result().items()))
             self._disturbances["faults injected"] = dict(sorted(faults.result().items()))
 
+    def _check_health(self) -> None:
+        try:
+            response = self._exporter.get("/-/healthy")
+            self._health["healthy" if response.ok else response.text.strip()] += 1
+        except requests.RequestException as error:
+            self._health[type(error).__name__] += 1
+        if not self._samples or time.monotonic() >= self._samples[-1].at + _SAMPLE_SECONDS:
+            self._samples.append(self._sample())
+
+    def _sample(self) -> Sample:
+        directory = Path("/proc", str(self._exporter.process.pid))
+        status = dict(re.findall(r"^(\w+):\s+(\d+)", (directory / "status").read_text(), re.MULTILINE))
+        return Sample(
+            at=time.monotonic(),
+            memory=int(status["VmRSS"]) / 1024,
+            threads=int(status["Threads"]),
+            descriptors=len(list((directory / "fd").iterdir())),
+        )
+
     def _finish_polls(self, before: Mapping[str, float]) -> None:
         """Wait until all accounts have completed further polls and have no pending lookups."""
 
         def have_finished() -> bool:
-            exposition = scrape(self._exporter, POLLS, FAILURES, _BACKLOG)
+            exposition = Exposition(self._exporter, POLLS, FAILURES, _BACKLOG)
             return all(
                 exposition.complete_polls(name) >= polls + _FINAL_POLLS
                 and exposition.total(name, _BACKLOG) == 0
@@ -208,57 +185,46 @@ class _Soak:
         """Return the resources at rest. Idle threads end only when others get work, hence the scrapes."""
 
         def is_at_rest() -> bool:
-            scrape(self._exporter, POLLS)
-            return not check_resources(before, take_sample(self._exporter)).violations
+            Exposition(self._exporter, POLLS)
+            return not growth(before, self._sample())
 
         with suppress(AssertionError):  # the check will fail
             eventually(is_at_rest, seconds=_REST_SECONDS)
-        return take_sample(self._exporter)
+        return self._sample()
 
-    def _polls(self, first: Exposition, last: Exposition, seconds: float) -> Figures:
+    def _polls(self, first: Exposition, last: Exposition, seconds: float) -> Mapping[str, float]:
         names = self._simulated.constant
         expected = seconds / self._options.interval
         polls = [last.total(name, POLLS) - first.total(name, POLLS) for name in names]
         return {
             "expected": expected * len(names),
             "made": sum(polls),
-            "missed, share": sum(max(0.0, expected - each) for each in polls) / (expected * len(names)),
+            "missed": sum(max(0.0, expected - each) for each in polls),
             "failed": sum(last.total(name, FAILURES) - first.total(name, FAILURES) for name in names),
         }
 
 
-def percentile(values: Iterable[float], share: float) -> float:
+def _percentile(values: Iterable[float], share: float) -> float:
     """Return the percentile by nearest rank; NaN without values."""
     ranked = sorted(values)
     return ranked[max(0, ceil(len(ranked) * share) - 1)] if ranked else nan
 
 
-def _resources(samples: list[Sample], before: Sample, after: Sample) -> Figures:
+def _durations(seconds: Iterable[float]) -> dict[str, float]:
+    return {f"seconds, {name}": _percentile(seconds, share) for name, share in _SHARES.items()}
+
+
+_SHARES = {"median": 0.5, "99th percentile": 0.99, "longest": 1.0}
+
+
+def _resources(samples: list[Sample]) -> Mapping[str, float]:
+    before, after = samples[0], samples[-1]
     # In the first fifth, pools, caches and the interpreter's arenas fill.
-    settled = samples[len(samples) // 5 :]
-    memory, at = [each.memory for each in settled], [each.at for each in settled]
-    return {
-        "memory before, MiB": before.memory,
-        "memory, median, MiB": percentile(memory, 0.5),
-        "memory at the end, MiB": after.memory,
-        "memory, slope, MiB per hour": (
-            3600 * statistics.linear_regression(at, memory).slope if len(memory) > 1 else nan
-        ),
-        "threads before": before.threads,
-        "threads, maximum": percentile((each.threads for each in samples), 1.0),
-        "threads at rest": after.threads,
-        "descriptors before": before.descriptors,
-        "descriptors, maximum": percentile((each.descriptors for each in samples), 1.0),
-        "descriptors at rest": after.descriptors,
-    }
-
-
-def _tasks(before: Mapping[str, Truth], after: Mapping[str, Truth]) -> Figures:
-    def total(truths: Mapping[str, Truth], what: str) -> int:
-        return sum(sum(getattr(truth, what).values()) for truth in truths.values())
-
-    return {
-        "listed at the end": total(after, "tasks"),
-        "submitted": total(after, "submitted") - total(before, "submitted"),
-        "finished": total(after, "finished") - total(before, "finished"),
-    }
+    settled = samples[1 + len(samples) // 5 :]
+    memory = [each.memory for each in settled]
+    slope = statistics.linear_regression([each.at for each in settled], memory).slope if memory[1:] else nan
+    figures = {"memory, median, MiB": _percentile(memory, 0.5), "memory, slope, MiB per hour": 3600 * slope}
+    for name in ("memory", "threads", "descriptors"):
+        figures[f"{name} before"], figures[f"{name} at rest"] = getattr(before, name), getattr(after, name)
+        figures[f"{name}, maximum"] = max(getattr(each, name) for each in samples)
+    return figures
