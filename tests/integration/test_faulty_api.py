@@ -35,21 +35,13 @@ Page = Literal[1, 3]
 
 
 class Listed(NamedTuple):
-    """The poll is complete.
-
-    Attributes:
-        invalid: Records counted as invalid, by reason.
-        lost: Tasks that the listing does not count.
-        duplicates: Rows left out.
-        unknown: Tasks counted as UNKNOWN.
-        untyped: Tasks counted as another type.
-    """
+    """The poll is complete, but for invalid records by reason, lost tasks, and rows that are left out."""
 
     invalid: Mapping[str, int] = {}
     lost: int = 0
     duplicates: int = 0
-    unknown: int = 0
-    untyped: int = 0
+    unknown: int = 0  # counted as UNKNOWN
+    untyped: int = 0  # counted as another type
 
 
 class Outcome(NamedTuple):
@@ -59,14 +51,7 @@ class Outcome(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One fault.
-
-    Attributes:
-        fault: The fault, without its place.
-        listing: What it does on any page, or by page; a reason if the poll fails.
-        lookup: What it does to a lookup; a reason if it fails, and the task stays pending.
-        finished_as: Status of the task that is looked up.
-    """
+    """What a fault does to a poll, on any page or by page, and to a lookup. Failures have a reason."""
 
     fault: Fault
     listing: str | Listed | Mapping[Page, str | Listed]
@@ -128,15 +113,16 @@ ROWS: tuple[Row, ...] = (
         Listed({"status": 1}, unknown=1),
         "malformed",
     ),
-    Row(Fault(kind="missing_field", row=0, field="created"), FINE, SAME),
-    Row(Fault(kind="missing_field", row=0, field="message"), FINE, SAME),
-    Row(Fault(kind="missing_field", row=0, field="code"), FINE, SAME),
-    Row(Fault(kind="missing_field", row=0, field="description"), FINE, SAME),
+    *(
+        Row(Fault(kind="missing_field", row=0, field=field), FINE, SAME)
+        for field in ("created", "message", "code", "description")
+    ),
     Row(Fault(kind="wrong_type", row=0, field="statusId"), Listed({"no_id": 1}), SAME),
     Row(Fault(kind="wrong_type", row=0, field="status"), Listed({"status": 1}, unknown=1), "malformed"),
-    Row(Fault(kind="wrong_type", row=0, field="created"), FINE, SAME),
-    Row(Fault(kind="wrong_type", row=0, field="code"), FINE, SAME),
-    Row(Fault(kind="wrong_type", row=0, field="message"), FINE, SAME),
+    *(
+        Row(Fault(kind="wrong_type", row=0, field=field), FINE, SAME)
+        for field in ("created", "code", "message")
+    ),
     Row(Fault(kind="wrong_type", row=0, field="type", value="Unheard"), Listed(untyped=1), SAME),
     Row(Fault(kind="no_object", row=0), Listed({"record": 1}, lost=1), "malformed"),
     Row(Fault(kind="no_object", row=0, value=None), Listed({"record": 1}, lost=1), "malformed"),

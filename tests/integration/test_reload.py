@@ -1,6 +1,7 @@
 """Reload by signal and over HTTP: changes apply, and everything else goes on.
 
-All tests share an exporter. Each begins with the accounts `one` and `two`.
+All tests share an exporter. Each begins with the accounts `one` and `two`. Soaks reload
+invalid files, too, and while polls hang.
 """
 
 import re
@@ -14,30 +15,21 @@ import requests
 from conftest import eventually
 from running import RunningExporter
 
-from exporter.simulator.faults import Fault
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
 TOKENS = {"one": "fake-token-one", "two": "fake-token-two", "three": "fake-token-three"}
-SUCCESSFUL = "datarobot_exporter_config_last_reload_successful"
-LOADED_AT = "datarobot_exporter_config_last_reload_success_timestamp_seconds"
 
 
 class Reloaded(RunningExporter):
-    """An exporter whose configuration changes.
-
-    Attributes:
-        accounts: All accounts of the simulator.
-        simulator: The simulator.
-        directory: Directory of the configuration.
-    """
+    """An exporter whose configuration changes."""
 
     def __init__(self, directory: Path, simulator: Simulator, accounts: dict[str, SimulatedAccount]) -> None:
         self.accounts = accounts
         self.simulator = simulator
-        self.directory = directory
+        self._directory = directory
         self.configure("one", "two")
         environ = {name.upper(): token for name, token in TOKENS.items()}
         flags = ["--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle"]
@@ -50,11 +42,11 @@ class Reloaded(RunningExporter):
             f" authorization: {{credentials_env: {name.upper()}}}}}\n"
             for name in names
         )
-        (self.directory / "config.yaml").write_text(f"accounts:\n{lines}poll: {{interval: 200ms}}\n{rest}")
+        (self._directory / "config.yaml").write_text(f"accounts:\n{lines}poll: {{interval: 200ms}}\n{rest}")
 
-    def reload(self) -> requests.Response:
+    def reload(self) -> None:
         """Reload over HTTP."""
-        return requests.post(f"http://127.0.0.1:{self.port}/-/reload", timeout=30)
+        assert requests.post(f"http://127.0.0.1:{self.port}/-/reload", timeout=30).status_code == 200
 
     def polls(self, name: str) -> float:
         """Return the number of polls of an account."""
@@ -80,9 +72,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reloaded]:
 
 @pytest.fixture
 def exporter(running: Reloaded) -> Reloaded:
-    running.simulator.clear()
     running.configure("one", "two")
-    assert running.reload().status_code == 200
+    running.reload()
     eventually(lambda: running.up() == ["one", "two"])
     return running
 
@@ -115,7 +106,7 @@ def test_a_changed_account_keeps_its_counts_and_its_tasks(exporter: Reloaded) ->
     with lock:
         account.finish(ids[1], "ERROR", listed_for=0)
     exporter.configure("one", "two", own="{stuck_after: {RUNNING: 5m}}")
-    assert exporter.reload().status_code == 200
+    exporter.reload()
     assert exporter.value(limit) == 300
     assert (exporter.value(finished) or 0) >= 1
     assert exporter.polls("one") >= polls
@@ -123,46 +114,9 @@ def test_a_changed_account_keeps_its_counts_and_its_tasks(exporter: Reloaded) ->
     assert exporter.value(tracked) == 1
 
 
-def test_an_invalid_file_changes_nothing_and_is_reported(exporter: Reloaded) -> None:
-    loaded_at = exporter.value(LOADED_AT) or 0.0
-    assert exporter.value(SUCCESSFUL) == 1
-    rejected = exporter.log.count("event=config.rejected")
-    (exporter.directory / "config.yaml").write_text("poll: {interval: 30}\nlog: {level: loud}\n")
-    response = exporter.reload()
-    assert response.status_code == 500
-    assert "poll.interval" in response.text
-    assert "log.level" in response.text
-    assert (exporter.value(SUCCESSFUL), exporter.value(LOADED_AT)) == (0, loaded_at)
-    assert exporter.up() == ["one", "two"]
-    exporter.signal(signal.SIGHUP)
-    eventually(lambda: exporter.log.count("event=config.rejected") == rejected + 2)
-    exporter.configure("two")
-    assert exporter.reload().status_code == 200
-    assert exporter.value(SUCCESSFUL) == 1
-    assert (exporter.value(LOADED_AT) or 0.0) > loaded_at
-    eventually(lambda: exporter.up() == ["two"])
-
-
-def test_polls_that_hang_delay_no_reload_and_health_stays_good(exporter: Reloaded) -> None:
-    """A poller that a reload has stopped does not count as hung, however long its poll takes."""
-    seen: set[str] = set()
-    for minutes in range(1, 4):
-        before = len(exporter.simulator.requests)
-        exporter.simulator.inject(Fault(kind="hang"))
-        eventually(lambda before=before: len(exporter.simulator.requests) >= before + 2)  # type: ignore[misc]
-        exporter.configure("one", "two", rest=f"tasks: {{stuck_after: {{RUNNING: {minutes}m}}}}\n")
-        assert exporter.reload().status_code == 200
-        assert exporter.get("/config").text.count(f"RUNNING: {minutes}m\n") >= 2
-        seen.add(exporter.get("/-/healthy").text)
-        exporter.simulator.clear()
-        seen.add(exporter.get("/-/healthy").text)
-    assert seen == {"Healthy: all poll loops are running.\n"}
-    eventually(lambda: exporter.up() == ["one", "two"])
-
-
 def test_the_log_level_applies_at_once_and_other_sections_need_a_restart(exporter: Reloaded) -> None:
     exporter.configure("one", "two", rest="log: {level: debug}\nstate: {directory: state}\n")
-    assert exporter.reload().status_code == 200
+    exporter.reload()
     eventually(lambda: "event=poll.completed" in exporter.log)
     assert "event=config.restart_required section=state" in exporter.log
     assert "directory: null" in exporter.get("/config").text

@@ -28,7 +28,7 @@ SECRETS: Final = (FILE, VARIABLE, LITERAL, PROXY_PASSWORD, QUOTED, ENVIRONMENT_P
 ERRORS: Final = ("400", "401", "403", "404", "422", "429", "500", "503")
 WAYS: Final = (*ERRORS, "302", "307", "garbage", "next", "records", "lookup", "lookup-307", "lookup-record")
 SOURCES: Final = ("credentials_file: token", "credentials_env: TOKEN_OF_THE_TEST", f"credentials: {LITERAL}")
-PATHS: Final = (
+PATHS: Final = [
     "/metrics",
     "/",
     "/config",
@@ -37,7 +37,7 @@ PATHS: Final = (
     "/-/ready",
     "/-/reload",
     "/nothing",
-)
+]
 INVALID: Final = f"wep: {{{LITERAL}: 1}}\n{FILE}: {VARIABLE}\npoll: {LITERAL}\n"
 FLAGS: Final = ("--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle")
 
@@ -119,14 +119,13 @@ def configure(origin: str, tmp_path: Path) -> Configure:
     accounts = [
         f"  - {{name: way-{way}, endpoint: '{origin}/{way}/api/v2', authorization: {{{credentials}}}}}\n"
         for way, credentials in zip(WAYS, cycle(SOURCES), strict=False)
-    ] + [
+    ]
+    own = origin.replace("://", f"://someone:{QUOTED}@")
+    accounts += [
         f"  - {{name: {scheme}-{kind}, endpoint: '{scheme}://api.invalid/api/v2', proxy_url: {proxy},"
         f" authorization: {{credentials_file: token}}}}\n"
         for scheme in ("http", "https")
-        for kind, proxy in (
-            ("own", origin.replace("://", f"://someone:{QUOTED}@")),
-            ("environment", "null"),
-        )
+        for kind, proxy in (("own", own), ("environment", "null"))
     ]
 
     def write(style: str, more: str = "") -> None:

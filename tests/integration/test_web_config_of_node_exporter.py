@@ -1,19 +1,17 @@
 """With the same web configuration file, node_exporter and this exporter respond alike."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import bcrypt
-import pytest
 import requests
-from conftest import DEADLINE_SECONDS, eventually
+from conftest import DEADLINE_SECONDS, TOKEN, eventually
 from running import RunningExporter, Server, free_port
 from serving import Certificates, basic, write_web_file
 
 
 PASSWORD = "obviously-fake-password"
-ENVIRON = {"DATAROBOT_API_TOKEN": "obviously-fake-token", "DATAROBOT_ENDPOINT": "http://127.0.0.1:9/api/v2"}
+ENVIRON = {"DATAROBOT_API_TOKEN": TOKEN, "DATAROBOT_ENDPOINT": "http://127.0.0.1:9/api/v2"}
 
 
 def hashed(password: str) -> str:
@@ -22,128 +20,87 @@ def hashed(password: str) -> str:
 
 
 class NodeExporter(Server):
-    """A node_exporter; whether it responds is for the caller to wait for."""
+    """A node_exporter; the test waits until it responds."""
 
     def _ready(self) -> bool:
         return True
 
 
-class Both:
-    """Both exporters with the same file.
-
-    Args:
-        ports: Ports of this exporter and of node_exporter.
-        authority: Path of the CA certificate.
-    """
-
-    def __init__(self, ports: tuple[int, int], authority: str) -> None:
-        self._ports = ports
-        self._authority = authority
-
-    def request(self, method: str = "GET", path: str = "/metrics", **options: Any) -> object:
-        """Send a request to both; return status and added headers, or `no response`, which must be equal."""
-        ours, theirs = (
-            self._send(method, f"https://127.0.0.1:{port}{path}", **options) for port in self._ports
-        )
-        assert ours == theirs
-        return ours
-
-    def status(self, method: str = "GET", **options: Any) -> object:
-        """Send a request to both and return the status."""
-        result = self.request(method, **options)
-        return result[0] if isinstance(result, tuple) else result
-
-    def responds(self) -> bool:
-        """Return whether both respond."""
-        urls = [f"https://127.0.0.1:{port}/" for port in self._ports]
-        return "no response" not in [self._send("GET", url) for url in urls]
-
-    def _send(self, method: str, url: str, **options: Any) -> object:
-        try:
-            response = requests.request(
-                method, url, verify=self._authority, timeout=DEADLINE_SECONDS, **options
-            )
-        except requests.ConnectionError:
-            return "no response"
-        added = {name: response.headers.get(name) for name in ("X-Frame-Options", "X-XSS-Protection")}
-        return response.status_code, added, response.headers.get("WWW-Authenticate", "").partition(" ")[0]
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
-@pytest.fixture
-def file(tmp_path: Path, certificates: Certificates) -> Path:
-    return write_web_file(
-        tmp_path / "web.yml",
-        tls={
-            **certificates.files,
-            "client_auth_type": "VerifyClientCertIfGiven",
-            "client_ca_file": "ca.pem",
-            "min_version": "TLS12",
-        },
+def test_both_respond_alike(tmp_path: Path) -> None:
+    certificates, web_file = Certificates(tmp_path), tmp_path / "web.yml"
+    stranger = certificates.for_client(type(certificates.ca)(), "stranger")
+    prometheus, grafana = basic("prometheus", PASSWORD), basic("grafana", "fake-password-two")
+    tls: dict[str, object] = {**certificates.files, "client_ca_file": "ca.pem"}
+    write_web_file(
+        web_file,
+        tls={**tls, "client_auth_type": "VerifyClientCertIfGiven", "min_version": "TLS12"},
         users={"prometheus": hashed(PASSWORD), "grafana": hashed("fake-password-two")},
         headers={"X-Frame-Options": "deny", "X-XSS-Protection": "1; mode=block"},
     )
-
-
-@pytest.fixture
-def both(file: Path, tmp_path: Path, certificates: Certificates) -> Iterator[Both]:
-    port = free_port()
-    address, shared = f"127.0.0.1:{port}", f"--web.config.file={file}"
-    command = ["prometheus-node-exporter", shared, f"--web.listen-address={address}"]
+    address = f"127.0.0.1:{free_port()}"
+    command = ["prometheus-node-exporter", f"--web.config.file={web_file}", f"--web.listen-address={address}"]
     command += ["--collector.disable-defaults", "--collector.loadavg"]
-    flags = [shared, "--web.listen-address=127.0.0.1:0"]
+    flags = [f"--web.config.file={web_file}", "--web.listen-address=127.0.0.1:0"]
     with (
         NodeExporter(command, log=tmp_path / "node.log", address=address),
         RunningExporter(flags, cwd=tmp_path, environ=ENVIRON) as ours,
     ):
-        found = Both((ours.port, port), certificates.authority)
-        eventually(found.responds)
-        yield found
+
+        def send(address: str, path: str, **options: Any) -> tuple[Any, ...]:
+            """Send a request; return status and added headers, nothing if there is no response."""
+            options = {"method": "GET", "verify": certificates.authority, **options}
+            try:
+                response = requests.request(
+                    url=f"https://{address}{path}", timeout=DEADLINE_SECONDS, **options
+                )
+            except requests.ConnectionError:
+                return ()
+            added = [response.headers.get(name) for name in ("X-Frame-Options", "X-XSS-Protection")]
+            challenge = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
+            return (response.status_code, *added, challenge)
+
+        def status(path: str = "/metrics", **options: Any) -> int | None:
+            """Send a request to both, whose responses must be equal; return the status."""
+            responses = [send(each, path, **options) for each in (address, f"127.0.0.1:{ours.port}")]
+            assert responses[0] == responses[1], options
+            return responses[0][0] if responses[0] else None
+
+        eventually(lambda: send(address, "/"))
+        for expected, headers in (
+            (200, prometheus),
+            (200, grafana),
+            (200, {"Authorization": prometheus["Authorization"].replace("Basic", "basic")}),
+            (401, basic("prometheus", "fake-password-two")),
+            (401, basic("prometheus", f"{PASSWORD} ")),
+            (401, basic("Prometheus", PASSWORD)),
+            (401, basic("prometheus", "")),
+            (401, basic("unknown", PASSWORD)),
+            (401, basic("", "")),
+            (401, {"Authorization": "Basic"}),
+            (401, {"Authorization": "Basic !!!"}),
+            (401, {"Authorization": "Basic bm9jb2xvbg=="}),
+            (401, {"Authorization": f"Bearer {PASSWORD}"}),
+            (401, {}),
+        ):
+            assert [status(headers=headers) for _ in range(2)] == [expected] * 2, headers
+        assert status("/nothing") == status(method="POST") == 401
+        assert status(method="HEAD", headers=prometheus) == 200
+        assert status(headers=prometheus, cert=certificates.client) == 200
+        assert status(headers=prometheus, cert=stranger) is None
+
+        # Both reload the file when it changes.
+        tls["client_auth_type"] = "RequireAndVerifyClientCert"
+        write_web_file(web_file, tls=tls, users={"grafana": hashed("fake-password-three")})
+        assert status(headers=grafana) is None
+        for expected, headers in (
+            (401, prometheus),
+            (401, grafana),
+            (200, basic("grafana", "fake-password-three")),
+        ):
+            assert status(headers=headers, cert=certificates.client) == expected
+        write_web_file(web_file, tls={**tls, "min_version": "TLS13"})
+        assert status(cert=certificates.client) == 200
+        certificates.renew()
+        assert status(cert=certificates.client) == 200
         ours.stop()
     assert PASSWORD not in ours.log
-
-
-def test_both_respond_alike(both: Both, file: Path, certificates: Certificates) -> None:
-    prometheus, grafana = basic("prometheus", PASSWORD), basic("grafana", "fake-password-two")
-    stranger = certificates.for_client(type(certificates.ca)(), "stranger")
-    for headers, expected in (
-        (prometheus, 200),
-        (grafana, 200),
-        ({"Authorization": prometheus["Authorization"].replace("Basic", "basic")}, 200),
-        (basic("prometheus", "fake-password-two"), 401),
-        (basic("prometheus", f"{PASSWORD} "), 401),
-        (basic("Prometheus", PASSWORD), 401),
-        (basic("prometheus", ""), 401),
-        (basic("unknown", PASSWORD), 401),
-        (basic("", ""), 401),
-        ({"Authorization": "Basic"}, 401),
-        ({"Authorization": "Basic !!!"}, 401),
-        ({"Authorization": "Basic bm9jb2xvbg=="}, 401),
-        ({"Authorization": f"Bearer {PASSWORD}"}, 401),
-        ({}, 401),
-    ):
-        for _ in range(2):
-            assert both.status(headers=headers) == expected, headers
-    assert both.request(path="/nothing") == both.request("POST")
-    assert both.status("HEAD", headers=prometheus) == 200
-    assert both.status(headers=prometheus, cert=certificates.client) == 200
-    assert both.status(headers=prometheus, cert=stranger) == "no response"
-
-    # Both reload the file when it changes.
-    tls = {**certificates.files, "client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
-    write_web_file(file, tls=tls, users={"grafana": hashed("fake-password-three")})
-    assert both.status(headers=grafana) == "no response"
-    for headers, expected in (
-        (prometheus, 401),
-        (grafana, 401),
-        (basic("grafana", "fake-password-three"), 200),
-    ):
-        assert both.status(headers=headers, cert=certificates.client) == expected
-    write_web_file(file, tls={**tls, "min_version": "TLS13"})
-    assert both.status(cert=certificates.client) == 200
-    certificates.renew()
-    assert both.status(cert=certificates.client) == 200
