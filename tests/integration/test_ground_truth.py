@@ -38,44 +38,42 @@ LISTED_FOR = 3
 
 
 class World:
-    """Changes the simulated account, and counts what an exporter of it can observe."""
+    """Changes the simulated account, so that an exporter of it can observe every task and its outcome."""
 
     def __init__(self, account: SimulatedAccount) -> None:
-        self.submitted: Counter[str] = Counter()
-        self.finished: Counter[tuple[str, str]] = Counter()
         self._account = account
         self._chance = random.Random(7)
-        self._open: dict[str, str] = {}
-        self._new: dict[str, str] = {}
-        self._finished: deque[list[str]] = deque()
+        self._open: set[str] = set()
+        self._new: set[str] = set()
         self._hidden: list[str] = []
+        self._finished: deque[list[str]] = deque()
 
     def change(self) -> None:
         """Change everything at once, as a poll sees it."""
+        self._open |= self._new
+        self._new = set()
         self.hide(20)
         self.finish(330)
-        self.submit_and_finish(60)
+        self._finished[-1] += (
+            self._account.submit(self._chance.choice(TYPES), status=self._chance.choice(STATUSES))
+            for _ in range(30)
+        )
         self.submit(330)
         while len(self._finished) > LISTED_FOR:
             for status_id in self._finished.popleft():
                 self._account.vanish(status_id)
 
     def submit(self, count: int) -> None:
-        """Submit tasks, which can finish from the next change on."""
-        self._open.update(self._new)
-        self._new = {}
+        """Submit tasks, which can finish from the next change on: then they have been listed."""
         for _ in range(count):
-            task_type = self._chance.choice(TYPES)
             status = self._chance.choice(("INITIALIZED", "RUNNING", "STARTED_ON_WORKER"))
-            self._new[self._account.submit(task_type, status=status)] = task_type or "none"
-            self.submitted[task_type or "none"] += 1
+            self._new.add(self._account.submit(self._chance.choice(TYPES), status=status))
 
     def finish(self, count: int) -> None:
         """Finish tasks: some stay listed, some leave the listing at once, some leave no record."""
         self._finished.append([])
-        listed = sorted(self._open.keys() - set(self._hidden))
-        for status_id in self._chance.sample(listed, min(count, len(listed))):
-            task_type = self._open.pop(status_id)
+        for status_id in self._chance.sample(sorted(self._open.difference(self._hidden)), count):
+            self._open.remove(status_id)
             status = self._chance.choice(STATUSES)
             match self._chance.choice(("stays", "leaves", "leaves", "vanishes")):
                 case "stays":
@@ -85,26 +83,12 @@ class World:
                     self._account.finish(status_id, status, listed_for=0)
                 case _:
                     self._account.vanish(status_id)
-                    status = "UNKNOWN"
-            self.finished[status, task_type] += 1
-
-    def submit_and_finish(self, count: int) -> None:
-        """Submit tasks that finish before the next poll; half of them are never listed, so never counted."""
-        for number in range(count):
-            task_type, status = self._chance.choice(TYPES), self._chance.choice(STATUSES)
-            if number % 2:
-                status_id = self._account.submit(task_type, status="RUNNING")
-                self._account.finish(status_id, status, listed_for=0)
-            else:
-                self._finished[-1].append(self._account.submit(task_type, status=status))
-                self.submitted[task_type or "none"] += 1
-                self.finished[status, task_type or "none"] += 1
 
     def hide(self, count: int) -> None:
         """Leave open tasks out of the listing until the next change."""
         for status_id in self._hidden:
             self._account.unhide(status_id)
-        self._hidden = self._chance.sample(sorted(self._open), min(count, len(self._open)))
+        self._hidden = self._chance.sample(sorted(self._open), count)
         for status_id in self._hidden:
             self._account.hide(status_id)
 
@@ -131,12 +115,11 @@ def counted(text: str, name: str) -> dict[tuple[str, ...], float]:
 def test_counts_equal_the_truth_through_shifts_failures_a_kill_and_a_restart(
     simulator: Simulator, account: SimulatedAccount, tmp_path: Path
 ) -> None:
-    """A task counts once if it was listed, and its outcome if it was listed or could be looked up."""
     world = World(account)
-    world.submit(500)
-    world.submitted.clear()  # the first listing counts nothing
+    world.submit(800)
     for _ in range(100):
         account.submit("Dataset", status="ERROR")
+    before = account.truth(account.now)  # the first listing counts nothing
     (tmp_path / "config.yaml").write_text(CONFIG)
 
     def start() -> RunningExporter:
@@ -175,8 +158,9 @@ def test_counts_equal_the_truth_through_shifts_failures_a_kill_and_a_restart(
         eventually(lambda: exporter.value(backlog) == 0, seconds=180.0)
         text = exporter.get("/metrics").text
         exporter.stop()
-    assert counted(text, "datarobot_tasks_finished_total") == dict(world.finished)
-    assert counted(text, "datarobot_tasks_submitted_total") == {
-        (task_type,): count for task_type, count in world.submitted.items()
-    }
-    assert world.submitted.total() >= 4_000
+    after = account.truth(account.now)
+    submitted = Counter(after.submitted) - Counter(before.submitted)
+    assert submitted.total() >= 4_000
+    assert counted(text, "datarobot_tasks_submitted_total") == {(key,): n for key, n in submitted.items()}
+    finished = Counter(after.finished) - Counter(before.finished)
+    assert counted(text, "datarobot_tasks_finished_total") == finished
