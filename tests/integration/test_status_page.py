@@ -30,16 +30,6 @@ from exporter.web.server import WebServer, listen, make_app
 from exporter.web.status import ExporterStatus
 
 
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # As when the tab becomes visible: the page refreshes at once.
 REFRESH = "document.dispatchEvent(new Event('visibilitychange'))"
 # The accounts, without line breaks between elements and independent of which are open.
@@ -102,7 +92,7 @@ Visit = Callable[..., Tab]
 def browser() -> Iterator[Browser]:
     chromium = program("chromium")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        running = playwright.chromium.launch(executable_path=chromium, args=("--no-sandbox", "--disable-gpu"))
         yield running
         running.close()
 
