@@ -68,5 +68,7 @@ def test_normal_scrapes_succeed(tmp_path: Path) -> None:
         with ThreadPoolExecutor(SCRAPERS) as pool:
             list(pool.map(scrape, [SCRAPES] * SCRAPERS))
         assert resident(exporter) - before < MEBIBYTES
+        connections.close()
+        scrape()
         exporter.stop()
     assert "level=error" not in exporter.log
