@@ -1,19 +1,15 @@
 """The rules and routes with shorter times, an Alertmanager, and a webhook that receives notifications."""
 
-import datetime as dt
 import http.server
 import json
 import re
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import requests
 import yaml
-from children import end
-from conftest import eventually, program
-from running import free_port
+from running import Server, free_port
 
 
 DEPLOY: Final = Path(__file__).parent.parent / "deploy"
@@ -117,21 +113,16 @@ class Webhook:
         self._thread.join()
         self._server.server_close()
 
-    def received(self, name: str, status: str) -> list[Notification]:
-        """Return the notifications of an alert with a status."""
+    def received(self, alert: str, status: str, account: str) -> list[Notification]:
+        """Return the notifications of an account's alert with a status."""
         return [
             each
             for each in list(self.notifications)
-            if (each.labels["alertname"], each.status) == (name, status)
+            if (each.labels["alertname"], each.status, each.labels.get("account")) == (alert, status, account)
         ]
 
-    @property
-    def names(self) -> set[str]:
-        """Names of all alerts in notifications."""
-        return {each.labels["alertname"] for each in list(self.notifications)}
 
-
-class Alertmanager:
+class Alertmanager(Server):
     """An Alertmanager with the shipped routes and inhibitions, shorter waits, and one webhook.
 
     Args:
@@ -140,23 +131,17 @@ class Alertmanager:
     """
 
     def __init__(self, directory: Path, webhook: Webhook) -> None:
-        binary = program("prometheus-alertmanager")
-        self.address = f"127.0.0.1:{free_port()}"
         config = directory / "alertmanager.json"
         config.write_text(json.dumps(self._routes(webhook)))
-        with (directory / "alertmanager.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    binary,
-                    f"--config.file={config}",
-                    f"--storage.path={directory / 'alertmanager-data'}",
-                    f"--web.listen-address={self.address}",
-                    "--cluster.listen-address=",
-                ],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        address = f"127.0.0.1:{free_port()}"
+        arguments = [
+            f"--config.file={config}",
+            f"--storage.path={directory / 'alertmanager-data'}",
+            f"--web.listen-address={address}",
+            "--cluster.listen-address=",
+        ]
+        command = ["prometheus-alertmanager", *arguments]
+        super().__init__(command, log=directory / "alertmanager.log", address=address)
 
     @staticmethod
     def _routes(webhook: Webhook) -> dict[str, Any]:
@@ -168,26 +153,7 @@ class Alertmanager:
                 target["url"] = target["url"].replace("localhost:9095", webhook.address)
         return document
 
-    def __enter__(self) -> Self:
-        eventually(self._ready)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        end(self._process)
-
-    def _ready(self) -> bool:
-        assert self._process.poll() is None, "Alertmanager exited; see alertmanager.log"
-        try:
-            return requests.get(f"http://{self.address}/-/ready", timeout=10).ok
-        except requests.ConnectionError:
-            return False
-
-    def firing(self) -> dict[str, float]:
-        """Return names of firing alerts and when the first of each was received, in Unix seconds."""
-        alerts = requests.get(f"http://{self.address}/api/v2/alerts", timeout=10).json()
-        starts: dict[str, float] = {}
-        for alert in alerts:
-            started = dt.datetime.fromisoformat(alert["startsAt"]).timestamp()
-            name = alert["labels"]["alertname"]
-            starts[name] = min(started, starts.get(name, started))
-        return starts
+    def firing(self) -> set[str]:
+        """Return names of firing alerts."""
+        alerts = requests.get(f"{self.url}/api/v2/alerts", timeout=10).json()
+        return {alert["labels"]["alertname"] for alert in alerts}

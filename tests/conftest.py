@@ -1,4 +1,4 @@
-"""Fixtures for all tests: waiting on conditions, and a program found or refused."""
+"""For all tests: waiting for conditions, finding programs, a simulated account."""
 
 import logging
 import os
@@ -12,6 +12,10 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from exporter.simulator.profiles import EMPTY
+from exporter.simulator.server import Simulator
+from exporter.simulator.simulation import SimulatedAccount
+
 
 pytest_plugins = ["secrets_watch"]
 # Hypothesis' time limit for an example is too short for a busy machine; a test has one.
@@ -21,19 +25,20 @@ settings.load_profile("no deadline")
 Seen = TypeVar("Seen")
 
 DEADLINE_SECONDS = 30.0
+TOKEN = "obviously-fake-token"
 
 
 def eventually(condition: Callable[[], Seen], *, seconds: float = DEADLINE_SECONDS) -> Seen:
-    """Wait until a condition holds and return what it gave; after a generous deadline, fail."""
+    """Wait until a condition holds and return its result; fail after a generous deadline."""
     deadline = time.monotonic() + seconds
     while not (seen := condition()):
-        assert time.monotonic() < deadline, f"waited in vain; the last answer was {seen!r}"
-        time.sleep(0.01)
+        assert time.monotonic() < deadline, f"not true within {seconds:.0f} s; the last result is {seen!r}"
+        time.sleep(0.02)
     return seen
 
 
 def program(name: str) -> str:
-    """The path of a program; where it is missing, CI fails and a desk skips."""
+    """Return the path of a program. If it is missing, the test fails in CI and is skipped elsewhere."""
     path = shutil.which(name)
     if path is None:
         message = f"{name} is not installed; .ci/run installs it"
@@ -55,9 +60,22 @@ def _children_have_default_signal_handlers() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
 
 
+@pytest.fixture
+def account() -> SimulatedAccount:
+    """An account without tasks."""
+    return SimulatedAccount("simulated", start=time.time(), profile=EMPTY)
+
+
+@pytest.fixture
+def simulator(account: SimulatedAccount) -> Iterator[Simulator]:
+    """The API of the account, for TOKEN."""
+    with Simulator({TOKEN: account}, clock=time.time) as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """Some tests run the program in this process, and it sets logging up."""
+    """Restore logging, which the program configures if a test runs it in this process."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     configured, config = structlog.is_configured(), structlog.get_config()

@@ -1,4 +1,4 @@
-"""The exporter and Prometheus as processes."""
+"""The exporter, Prometheus and other servers as processes."""
 
 import json
 import os
@@ -87,6 +87,11 @@ class RunningExporter:
         """Send a GET request."""
         return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=10, **options)  # type: ignore[arg-type]
 
+    def value(self, series: str) -> float | None:
+        """Return the value of a series, given as in the exposition; None if there is none."""
+        lines = self.get("/metrics").text.splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{series} ")), None)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
@@ -100,6 +105,12 @@ class RunningExporter:
             stream.close()
         return status
 
+    def stop(self) -> None:
+        """Stop it; it exits with 0 and has logged no traceback."""
+        self.signal(signal.SIGTERM)
+        assert self.wait() == 0, self.log
+        assert "Traceback" not in self.log
+
 
 def free_port() -> int:
     """Return a free port."""
@@ -108,7 +119,44 @@ def free_port() -> int:
         return port
 
 
-class Prometheus:
+class Server:
+    """A server as a process, which is ready when the `with` block begins.
+
+    Args:
+        command: The program with its arguments.
+        log: File for its output.
+        address: Host and port on which it listens.
+    """
+
+    def __init__(self, command: Sequence[str], *, log: Path, address: str) -> None:
+        self.address = address
+        self.url = f"http://{address}"
+        self._log = log
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [program(command[0]), *command[1:]], stdout=file, stderr=file, start_new_session=True
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            eventually(self._ready)
+        except BaseException:
+            end(self._process)
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        end(self._process)
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, self._log.read_text()
+        try:
+            return requests.get(f"{self.url}/-/ready", timeout=10).ok
+        except requests.ConnectionError:
+            return False
+
+
+class Prometheus(Server):
     """A Prometheus on loopback.
 
     Args:
@@ -120,50 +168,32 @@ class Prometheus:
     def __init__(
         self, directory: Path, *, targets: Sequence[str], more: Mapping[str, object] | None = None
     ) -> None:
-        binary = program("prometheus")
-        self.url = f"http://127.0.0.1:{free_port()}"
         config = directory / "prometheus.json"
         jobs = [{"job_name": "datarobot", "static_configs": [{"targets": list(targets)}]}]
         intervals = {"scrape_interval": "250ms", "evaluation_interval": "250ms"}
         config.write_text(json.dumps({"global": intervals, "scrape_configs": jobs, **(more or {})}))
-        with (directory / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    binary,
-                    f"--config.file={config}",
-                    f"--storage.tsdb.path={directory / 'prometheus-data'}",
-                    f"--web.listen-address={self.url.removeprefix('http://')}",
-                    "--enable-feature=exemplar-storage",
-                ],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        address = f"127.0.0.1:{free_port()}"
+        arguments = [
+            f"--config.file={config}",
+            f"--storage.tsdb.path={directory / 'prometheus-data'}",
+            f"--web.listen-address={address}",
+            "--enable-feature=exemplar-storage",
+        ]
+        super().__init__(["prometheus", *arguments], log=directory / "prometheus.log", address=address)
 
-    def __enter__(self) -> Self:
-        eventually(self._ready)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        end(self._process)
-
-    def _ready(self) -> bool:
-        assert self._process.poll() is None, "Prometheus exited; see prometheus.log"
-        try:
-            return requests.get(f"{self.url}/-/ready", timeout=10).ok
-        except requests.ConnectionError:
-            return False
+    def ask(self, path: str, **parameters: object) -> Any:
+        """Send a request to the API and return its data."""
+        answer = requests.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=10).json()  # type: ignore[arg-type]
+        assert answer["status"] == "success", answer
+        return answer["data"]
 
     def exemplars(self, promql: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
         """Return labels and latest exemplar of each series, of the last hour."""
         now = time.time()
-        asked: dict[str, str | float] = {"query": promql, "start": now - 3600, "end": now + 1}
-        answer = requests.get(f"{self.url}/api/v1/query_exemplars", params=asked, timeout=10).json()
-        assert answer["status"] == "success", answer
-        return [(series["seriesLabels"], series["exemplars"][-1]) for series in answer["data"]]
+        found = self.ask("query_exemplars", query=promql, start=now - 3600, end=now + 1)
+        return [(series["seriesLabels"], series["exemplars"][-1]) for series in found]
 
     def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """Run an instant query; return labels and value of each series."""
-        answer = requests.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10).json()
-        assert answer["status"] == "success", answer
-        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
+        result = self.ask("query", query=promql)["result"]
+        return [(series["metric"], float(series["value"][1])) for series in result]

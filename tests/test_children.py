@@ -11,16 +11,19 @@ TESTS = Path(__file__).parent
 CONFIG = TESTS.parent / "pyproject.toml"
 TIMED_OUT = """
 import signal
-from children import end
-from test_children import started
+from pathlib import Path
+from running import Server
+
+class NeverReady(Server):
+    def _ready(self):
+        if Path("pid").exists() and Path("pid").read_text():
+            signal.raise_signal(signal.SIGALRM)  # as when the time limit has passed
+        return False
 
 def test_timed_out():
-    process = started("grep SigIgn /proc/self/status >ignored; echo $$ >pid; echo started; exec sleep 1000")
-    with process:
-        try:
-            signal.raise_signal(signal.SIGALRM)  # as when the time limit has passed
-        finally:
-            end(process)
+    script = "grep SigIgn /proc/self/status >ignored; echo $$ >pid; exec sleep 1000"
+    with NeverReady(["sh", "-c", script], log=Path("log"), address="127.0.0.1:9"):
+        pass
 """
 
 

@@ -1,99 +1,68 @@
 """The numbers of series and requests in docs/operations.md are right."""
 
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from views import NOW, register
 
 from exporter.config import Tasks
 from exporter.datarobot.models import DOCUMENTED_TYPES, Status
-from exporter.metrics.catalogue import ProcessView
-from exporter.metrics.collector import SnapshotCollector
 from exporter.telemetry import Histogram, Telemetry
 from exporter.tracking.outcomes import Counts
 from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.task_types import TaskTypes
-from exporter.tracking.view import AccountView
 
 
 OPERATIONS: Final = (Path(__file__).parents[2] / "docs/operations.md").read_text()
-NOW: Final = 1_767_225_600.0
-ENDS: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED")
-PROCESS: Final = ProcessView(
-    reload_successful=True,
-    reload_success_timestamp=NOW,
-    version="1.2.3",
-    revision="3f9c2d1",
-    python_version="3.13.1",
-)
-
-
-def polled(*, looked_up: bool = False) -> Telemetry:
-    telemetry = Telemetry()
-    telemetry.poll_ended(at=NOW, seconds=0.5, failure=None)
-    telemetry.request_ended("list", "200", 0.25)
-    if looked_up:
-        telemetry.request_ended("get", "200", 0.25)
-    return telemetry
+FINISHED: Final[tuple[Status, ...]] = ("COMPLETED", "ERROR", "ABORTED")
+OPEN: Final[tuple[Status, ...]] = ("INITIALIZED", "RUNNING")
 
 
 def series(
     *,
     types: tuple[str, ...] = DOCUMENTED_TYPES,
     running: tuple[str, ...] = (),
-    ended: tuple[str, ...] = (),
+    finished: tuple[str, ...] = (),
     started: tuple[str, ...] = (),
     looked_up: bool = False,
 ) -> int:
-    """Series of an account whose last poll was complete.
+    """Return the number of series of an account whose last poll was complete.
 
     Args:
-        types: Those that have series.
-        running: Types of which tasks wait and run.
-        ended: Types of which tasks ended in each of three ways.
+        types: Types that have series.
+        running: Types with open tasks in both statuses.
+        finished: Types with tasks that finished in each of three ways.
         started: Types of which a task was INITIALIZED first and then not.
-        looked_up: Whether a task was.
+        looked_up: Whether there was a lookup.
     """
-    statuses: tuple[Status, ...] = ("INITIALIZED", "RUNNING")
-    open_pairs = [(status, task_type) for status in statuses for task_type in running]
-    buckets = Tasks().duration_buckets
-    view = AccountView(
-        account="one",
-        endpoint="https://datarobot.example.com/api/v2",
-        now=NOW,
-        snapshot=Snapshot(
-            counts=dict.fromkeys(open_pairs, 1),
-            created={pair: array("d", [NOW - 60.0]) for pair in open_pairs},
-            types=TaskTypes(known=frozenset(types)),
-            folded_types=0,
-            pages=1,
-            tasks=len(open_pairs),
-        ),
-        fresh=True,
-        counts=Counts(
-            durations={status: {kind: Histogram(buckets) for kind in ended} for status in ENDS if ended},
-            queued={kind: Histogram(buckets) for kind in started},
-        ),
-        tracked=0,
-        backlog=0,
-        telemetry=polled(looked_up=looked_up),
-        clock_offset=0.0,
-        limit=lambda *_: 600.0,
-        poll_interval=30.0,
+    telemetry = Telemetry()
+    telemetry.poll_ended(at=NOW, seconds=0.5, failure=None)
+    telemetry.request_ended("list", "200", 0.25)
+    if looked_up:
+        telemetry.request_ended("get", "200", 0.25)
+    pairs = [(status, task_type) for status in OPEN for task_type in running]
+    snapshot = Snapshot(
+        counts=dict.fromkeys(pairs, 1),
+        created={pair: array("d", [NOW - 60.0]) for pair in pairs},
+        types=TaskTypes(known=frozenset(types)),
+        folded_types=0,
+        pages=1,
+        tasks=len(pairs),
     )
-
-    def views() -> Iterator[AccountView]:
-        yield view
-
-    collected = SnapshotCollector(views, lambda: PROCESS).collect()
+    bounds = Tasks().duration_buckets
+    counts = Counts(
+        durations={status: {each: Histogram(bounds) for each in finished} for status in FINISHED if finished},
+        queued={each: Histogram(bounds) for each in started},
+    )
+    collected = register(snapshot=snapshot, counts=counts, telemetry=telemetry).collect()
     return sum("account" in sample.labels for metric in collected for sample in metric.samples)
 
 
 QUIET: Final = series()
 BUSY: Final = series(
-    running=DOCUMENTED_TYPES, ended=DOCUMENTED_TYPES, started=DOCUMENTED_TYPES, looked_up=True
+    running=DOCUMENTED_TYPES, finished=DOCUMENTED_TYPES, started=DOCUMENTED_TYPES, looked_up=True
 )
 
 
@@ -111,16 +80,15 @@ def test_the_table_of_resource_usage_is_right(row: str, each: int) -> None:
 
 
 def test_the_formula_of_series_is_right() -> None:
-    of_a_type = series(types=(*DOCUMENTED_TYPES, "another")) - QUIET
-    of_itself = QUIET - len(DOCUMENTED_TYPES) * of_a_type
-    of_an_end = (series(ended=("Dataset",)) - QUIET) // len(ENDS)
-    of_a_start = series(started=("Dataset",)) - QUIET
-    of_look_ups = series(looked_up=True) - QUIET
+    task_type = series(types=(*DOCUMENTED_TYPES, "another")) - QUIET
+    account = QUIET - len(DOCUMENTED_TYPES) * task_type
+    outcome = (series(finished=("Dataset",)) - QUIET) // len(FINISHED)
+    queue = series(started=("Dataset",)) - QUIET
+    lookup = series(looked_up=True) - QUIET
     assert series(running=("Dataset",)) - QUIET == 2
     text = " ".join(OPERATIONS.split())
-    assert f"{of_itself} for the account, {of_a_type} for each task type" in text
-    assert f"{of_an_end} for each outcome of a type and {of_a_start} for its time in the queue" in text
-    assert f"and {of_look_ups} more after the first lookup" in text
-    of_a_busy_type = of_a_type + 2 + len(ENDS) * of_an_end + of_a_start
-    total = of_itself + len(DOCUMENTED_TYPES) * of_a_busy_type + of_look_ups
-    assert total == BUSY
+    assert f"{account} for the account, {task_type} for each task type" in text
+    assert f"{outcome} for each outcome of a type and {queue} for its time in the queue" in text
+    assert f"and {lookup} more after the first lookup" in text
+    busy_type = task_type + 2 + len(FINISHED) * outcome + queue
+    assert account + len(DOCUMENTED_TYPES) * busy_type + lookup == BUSY

@@ -1,13 +1,11 @@
-"""The checks of a soak, as pure functions of what was measured."""
+"""The checks of a soak, as pure functions of what was measured, and its report."""
 
 import math
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import msgspec
-from child import LogDigest, Sample
-from exposition import Exposed
+from exposition import Exposition
 
 from exporter.simulator.journal import Truth
 
@@ -16,51 +14,59 @@ _EXTRA_THREADS = 4
 _EXTRA_DESCRIPTORS = 8
 _MAX_REPORTED = 20
 
-Label = TypeVar("Label")
+Labels: TypeAlias = tuple[str, ...]
+Label = TypeVar("Label", str, tuple[str, str])
 
 
-class Check(msgspec.Struct, frozen=True):
-    """A check.
+class Sample(msgspec.Struct, frozen=True):
+    """Resources of a process: `at` in seconds on the monotonic clock, memory in MiB."""
 
-    Attributes:
-        name: A short name.
-        violations: One sentence each; empty if it passed.
-    """
-
-    name: str
-    violations: tuple[str, ...] = ()
+    at: float
+    memory: float
+    threads: int
+    descriptors: int
 
 
-def check_log(digest: LogDigest) -> list[Check]:
-    """Check that the log has no traceback, no token and no line forged by a server."""
-    forged = digest.events["forged"]
+class Report(msgspec.Struct, frozen=True):
+    """Figures by section, NaN without a measurement; and checks with their violations."""
+
+    figures: Mapping[str, Mapping[str, float]]
+    checks: Mapping[str, Sequence[str]]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of the table."""
+        for section, figures in self.figures.items():
+            yield section
+            for name, value in figures.items():
+                number = "none" if math.isnan(value) else f"{value:,.6g}"
+                yield f"  {name:<44} {number:>14}"
+        yield "checks"
+        for name, violations in self.checks.items():
+            yield f"  {name:<44} {'FAILED' if violations else 'passed'}"
+            yield from (f"      {violation}" for violation in violations[:_MAX_REPORTED])
+
+
+def times(counts: Mapping[str, int]) -> list[str]:
+    """Return a violation for each text that was counted."""
+    return [f"{number} times: {text}" for text, number in counts.items() if number]
+
+
+def growth(before: Sample, after: Sample) -> list[str]:
+    """Return violations if there are more threads or descriptors at rest than before."""
     return [
-        Check("no traceback in the log", tuple(digest.first_tracebacks)),
-        Check("no token in the log", _count(digest.tokens, "lines with a token")),
-        Check("no forged line in the log", _count(forged, "lines forged by the simulator")),
-    ]
-
-
-def check_resources(before: Sample, after: Sample) -> Check:
-    """Check that threads and descriptors at rest are not more than before."""
-    violations = [
-        f"{after_} {what} at rest, {before_} before"
-        for what, before_, after_, extra in (
+        f"{now} {what} at rest, {then} before"
+        for what, then, now, extra in (
             ("threads", before.threads, after.threads, _EXTRA_THREADS),
             ("descriptors", before.descriptors, after.descriptors, _EXTRA_DESCRIPTORS),
         )
-        if after_ > before_ + extra
+        if now > then + extra
     ]
-    return Check("threads and descriptors do not grow", tuple(violations))
 
 
-def check_counts(
-    before: Mapping[str, Truth],
-    after: Mapping[str, Truth],
-    exposed: Mapping[str, Exposed],
-    constant: Iterable[str],
-) -> Check:
-    """Check that the exposed counts equal the ground truth.
+def differences(
+    before: Mapping[str, Truth], after: Mapping[str, Truth], exposed: Exposition, constant: Iterable[str]
+) -> list[str]:
+    """Return violations if the exposed counts differ from the ground truth.
 
     Listed tasks must be equal for all accounts. Submitted and finished tasks since the first listing must be
     equal, by type and status, for accounts that were always polled and had no misleading faults; for others
@@ -69,69 +75,31 @@ def check_counts(
     Args:
         before: The ground truth at the first listing.
         after: The ground truth at the end.
-        exposed: The exposed counts at the end.
+        exposed: The metrics at the end.
         constant: The accounts that must be equal.
     """
     violations: list[str] = []
     exact = set(constant)
-    for name, counts in exposed.items():
-        submitted = _since(after[name].submitted, before[name].submitted)
-        finished = _since(after[name].finished, before[name].finished)
-        violations += _differences(name, "listed", after[name].tasks, counts.tasks)
-        if name in exact:
-            violations += _differences(name, "submitted", submitted, counts.submitted)
-            violations += _differences(name, "finished", finished, counts.finished)
-        else:
-            violations += _excess(name, "submitted", sum(submitted.values()), sum(counts.submitted.values()))
-            violations += _excess(name, "finished", sum(finished.values()), sum(counts.finished.values()))
-    if missing := sorted(before.keys() - exposed.keys()):
-        violations.append(f"no metrics of {', '.join(missing)}")
-    return Check("counts equal the ground truth", tuple(violations[:_MAX_REPORTED]))
+    for name, truth in after.items():
+        for metric, expected in (
+            ("datarobot_tasks", _since({}, truth.tasks)),
+            ("datarobot_tasks_submitted_total", _since(before[name].submitted, truth.submitted)),
+            ("datarobot_tasks_finished_total", _since(before[name].finished, truth.finished)),
+        ):
+            actual = exposed.values(name, metric)
+            if metric == "datarobot_tasks" or name in exact:
+                violations += [
+                    f"{metric} of {name} {labels}: {actual.get(labels, 0):.0f}, not {expected.get(labels, 0)}"
+                    for labels in sorted({*expected, *actual})
+                    if expected.get(labels, 0) != actual.get(labels, 0)
+                ]
+            elif (total := sum(actual.values())) > (most := sum(expected.values())):
+                violations.append(f"{metric} of {name}: {total:.0f}, not at most {most}")
+    return violations
 
 
-def check_gaps(gaps: Mapping[str, float], min_task_seconds: float) -> Check:
-    """Check that no account was without a complete poll for as long as the shortest task takes."""
-    violations = tuple(
-        f"{name} had no complete poll for {seconds:.0f} s; tasks take at least {min_task_seconds:.0f} s"
-        for name, seconds in sorted(gaps.items())
-        if seconds >= min_task_seconds
-    )
-    return Check("no task missed between polls", violations)
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    """Return the percentile by nearest rank; NaN without values."""
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(len(ranked) * share) - 1)] if ranked else math.nan
-
-
-def slope_per_hour(samples: Sequence[Sample]) -> float:
-    """Return the growth of memory in bytes per hour by least squares; NaN with less than two samples."""
-    if len(samples) < 2:
-        return math.nan
-    return (
-        3600
-        * statistics.linear_regression([each.at for each in samples], [each.rss for each in samples]).slope
-    )
-
-
-def _since(after: Mapping[Label, int], before: Mapping[Label, int]) -> dict[Label, int]:
-    return {label: count - before.get(label, 0) for label, count in after.items()}
-
-
-def _differences(
-    name: str, what: str, expected: Mapping[Label, float], actual: Mapping[Label, float]
-) -> list[str]:
-    return [
-        f"{name}: {actual.get(label, 0):.0f} {what} as {label} instead of {expected.get(label, 0):.0f}"
-        for label in sorted({*expected, *actual}, key=str)
-        if expected.get(label, 0) != actual.get(label, 0)
-    ]
-
-
-def _excess(name: str, what: str, maximum: float, actual: float) -> list[str]:
-    return [f"{name}: {actual:.0f} {what} instead of at most {maximum:.0f}"] if actual > maximum else []
-
-
-def _count(number: int, what: str) -> tuple[str, ...]:
-    return (f"{number} {what}",) if number else ()
+def _since(before: Mapping[Label, int], after: Mapping[Label, int]) -> dict[Labels, int]:
+    return {
+        (label,) if isinstance(label, str) else label: count - before.get(label, 0)
+        for label, count in after.items()
+    }

@@ -20,17 +20,17 @@ _TYPE_FIELDS = ("type", "statusType")
 _STATUSES = (UNSET, "PAUSED", "QUEUED\nlevel=error event=forged", "\x1b[31m", "")
 
 
-def random_fault(rng: random.Random, account: str | None, *, misleading: bool) -> Fault:
-    """Return a random fault.
+def random_fault(rng: random.Random, account: str, *, misleading: bool) -> Fault:
+    """Return a random fault of an account.
 
     Args:
         rng: The random numbers.
-        account: Only this account; None for all.
+        account: The account.
         misleading: Whether the fault may be indistinguishable from a valid response: a 404 for a record that
             exists, or another task type.
     """
     kind = rng.choice(KINDS)
-    seconds = rng.choice((-3600.0, 5.0, 86_400.0) if kind == "clock_skew" else (0.02, 0.3, 2.0))
+    fields = _FIELDS + _TYPE_FIELDS if misleading else _FIELDS
     return Fault(
         kind=kind,
         operation="list" if kind == "not_found" and not misleading else rng.choice(("any", "list", "get")),
@@ -38,22 +38,16 @@ def random_fault(rng: random.Random, account: str | None, *, misleading: bool) -
         page=rng.choice((None, None, None, 1, 2)),
         times=rng.choice((None, 1, 3, 10)),
         probability=rng.choice((1.0, 0.5, 0.1)),
-        seconds=seconds,
+        seconds=rng.choice((-3600.0, 5.0, 86_400.0) if kind == "clock_skew" else (0.02, 0.3, 2.0)),
         retry_after=rng.choice((None, 0, 1, 3600)),
         retry_after_as_date=rng.random() < 1 / 2,
         size=rng.choice((100, 10_000, 100_000 if kind == "deep_json" else 4_000_000)),
         rows=rng.choice((1, 7, 50) if kind == "capped_limit" else (-3, -1, 1, 3)),
         row=rng.choice((None, 0, 1, 5)),
-        field=_field(rng, kind, misleading=misleading),
+        field=rng.choice((None, "data", "next", "count") if kind == "wrong_shape" else fields),
         value=rng.choice(_STATUSES) if kind == "unknown_status" else UNSET,
         location=rng.choice((None, _CLOSED_PORT)),
     )
-
-
-def _field(rng: random.Random, kind: str, *, misleading: bool) -> str | None:
-    if kind == "wrong_shape":
-        return rng.choice((None, "data", "next", "count"))
-    return rng.choice(_FIELDS + _TYPE_FIELDS if misleading else _FIELDS)
 
 
 def inject_faults(simulated: SimulatedAccounts, stop: threading.Event, *, seed: int) -> Counter[str]:
@@ -64,7 +58,7 @@ def inject_faults(simulated: SimulatedAccounts, stop: threading.Event, *, seed: 
     """
     rng = random.Random(seed)
     injected: Counter[str] = Counter()
-    while not stop.is_set():
+    while not stop.wait(rng.uniform(0.5, 1.5)):
         faults = [
             random_fault(rng, name, misleading=name in simulated.removable)
             for name in simulated.names
@@ -75,6 +69,5 @@ def inject_faults(simulated: SimulatedAccounts, stop: threading.Event, *, seed: 
             for fault in faults:
                 simulated.simulator.inject(fault)
         injected.update(fault.kind for fault in faults)
-        stop.wait(rng.uniform(0.5, 1.5))
     simulated.simulator.clear()
     return injected

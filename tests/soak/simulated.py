@@ -1,6 +1,5 @@
 """The simulated accounts of a soak, on one simulator with a clock that can be paused."""
 
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +8,13 @@ from typing import Any
 import msgspec
 
 from exporter.simulator.journal import Truth
-from exporter.simulator.profiles import PROFILES, Profile
+from exporter.simulator.profiles import PROFILES
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
 
-MIN_TASK_SECONDS = 120.0
-"""Minimum duration of a task; more frequent polls see every task."""
-
-_RECORD_SECONDS = 2 * 3600.0
-_WARM_UP_SECONDS = 900.0
+# Tasks take so long that polls see every one of them, and records stay until they are looked up.
+_OBSERVABLE = {"min_seconds": 120.0, "without_record": 0.0, "record_seconds": 7200.0, "warm_up": 900.0}
 _PROFILES = ("steady", "busy", "troubled")
 # Every fifth account is removable.
 _FIRST_REMOVABLE = 2
@@ -26,33 +22,27 @@ _REMOVABLE_STEP = 5
 
 
 class Clock:
-    """A clock in Unix seconds, paused at first. After a pause it continues where it stopped."""
+    """A clock in Unix seconds that is paused until `run` and after `pause`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lag = 0.0
-        self._paused_at: float | None = time.time()
+        self._state: tuple[float, float | None] = (time.time(), None)
 
     def __call__(self) -> float:
         """Return the time."""
-        with self._lock:
-            return time.time() - self._lag if self._paused_at is None else self._paused_at
+        now, running_since = self._state
+        return now if running_since is None else now + time.monotonic() - running_since
 
     def run(self) -> None:
         """Start or continue."""
-        with self._lock:
-            if self._paused_at is not None:
-                self._lag, self._paused_at = time.time() - self._paused_at, None
+        self._state = (self(), time.monotonic())
 
     def pause(self) -> None:
         """Pause."""
-        now = self()
-        with self._lock:
-            self._paused_at = now
+        self._state = (self(), None)
 
 
 class SimulatedAccounts:
-    """Simulated accounts, their tokens and their simulator.
+    """Simulated accounts, their tokens and their simulator. Every task and its outcome can be observed.
 
     Args:
         count: Number of accounts; their profiles are steady, busy and troubled in turn.
@@ -62,6 +52,7 @@ class SimulatedAccounts:
         clock: The clock of the simulator.
         names: Names of all accounts.
         removable: Accounts that reloads may remove and add, and that may have misleading faults.
+        constant: The other accounts.
         simulator: The simulator.
         tokens: Tokens by name; obviously fake.
     """
@@ -70,24 +61,20 @@ class SimulatedAccounts:
         self.clock = Clock()
         self.names = [f"account-{number:02d}" for number in range(count)]
         self.removable = self.names[_FIRST_REMOVABLE::_REMOVABLE_STEP]
-        self.tokens = {name: f"fake-soak-token-of-{name}" for name in self.names}
-        start = self.clock()
+        self.constant = [name for name in self.names if name not in self.removable]
+        self.tokens = {name: f"fake-token-of-{name}" for name in self.names}
         self._accounts = {
             name: SimulatedAccount(
-                name, seed=seed, start=start, profile=_profile(_PROFILES[index % len(_PROFILES)]), journal=1
+                name,
+                seed=seed,
+                start=self.clock(),
+                profile=msgspec.structs.replace(PROFILES[_PROFILES[number % len(_PROFILES)]], **_OBSERVABLE),
+                journal=1,
             )
-            for index, name in enumerate(self.names)
+            for number, name in enumerate(self.names)
         }
-        self.simulator = Simulator(
-            {self.tokens[name]: account for name, account in self._accounts.items()},
-            clock=self.clock,
-            seed=seed,
-        )
-
-    @property
-    def constant(self) -> list[str]:
-        """Accounts that are not removable."""
-        return [name for name in self.names if name not in self.removable]
+        accounts = {self.tokens[name]: account for name, account in self._accounts.items()}
+        self.simulator = Simulator(accounts, clock=self.clock, seed=seed)
 
     def truths(self) -> dict[str, Truth]:
         """Return the ground truth of all accounts at the same time."""
@@ -99,13 +86,12 @@ class SimulatedAccounts:
         """Return the accounts section; tokens are in files, in the environment and literal in turn."""
         accounts = []
         for name in names:
-            credentials = {
-                "credentials_file": str(directory / f"{name}.token"),
-                "credentials_env": variable(name),
-                "credentials": self.tokens[name],
-            }
-            key = list(credentials)[self.names.index(name) // len(_PROFILES) % len(credentials)]
-            authorization = {"type": "Bearer", key: credentials[key]}
+            credentials = (
+                {"credentials_file": str(directory / f"{name}.token")},
+                {"credentials_env": _variable(name)},
+                {"credentials": self.tokens[name]},
+            )[self.names.index(name) // len(_PROFILES) % 3]
+            authorization = {"type": "Bearer", **credentials}
             accounts.append({"name": name, "endpoint": self.simulator.url, "authorization": authorization})
         return accounts
 
@@ -116,20 +102,8 @@ class SimulatedAccounts:
 
     def environ(self) -> dict[str, str]:
         """Return the environment variables of the configuration."""
-        return {variable(name): token for name, token in self.tokens.items()}
+        return {_variable(name): token for name, token in self.tokens.items()}
 
 
-def variable(name: str) -> str:
-    """Return the environment variable for an account's token."""
+def _variable(name: str) -> str:
     return name.upper().replace("-", "_")
-
-
-def _profile(name: str) -> Profile:
-    """Return a profile in which every task and its outcome can be observed."""
-    return msgspec.structs.replace(
-        PROFILES[name],
-        min_seconds=MIN_TASK_SECONDS,
-        without_record=0.0,
-        record_seconds=_RECORD_SECONDS,
-        warm_up=_WARM_UP_SECONDS,
-    )
