@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter import config
-from exporter.config import Config, Poll
+from exporter.config import Config
 from exporter.daemon import Daemon, _check_descriptors
 from exporter.errors import ConfigError, ReloadFailed
 
@@ -18,14 +18,9 @@ class Reloads:
     def __init__(self, load: Callable[[], Config]) -> None:
         self.load = load
         self.daemon = Daemon(self._load, process_metrics=False)
-        self.pollers = list(self.daemon._pollers)
 
     def _load(self) -> Config:
         return self.load()
-
-    @property
-    def successful(self) -> bool:
-        return self.daemon.status().reload_successful
 
 
 @pytest.fixture
@@ -33,45 +28,43 @@ def reloads() -> Reloads:
     return Reloads(lambda: config.load(None, {"DATAROBOT_API_TOKEN": "fake-token"}, {}))
 
 
-def test_a_reload_that_cannot_start_a_thread_changes_nothing(
-    reloads: Reloads, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "raised", "logged"),
+    [
+        (
+            ConfigError(["config.yaml: one", "config.yaml: two"]),
+            ConfigError,
+            {"event": "config.rejected", "errors": "config.yaml: one; config.yaml: two"},
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            ReloadFailed,
+            {"event": "config.reload_failed", "exc_info": True},
+        ),
+    ],
+)
+def test_a_reload_that_fails_changes_nothing(
+    reloads: Reloads, error: Exception, raised: type[Exception], logged: dict[str, object]
 ) -> None:
-    current = reloads.load()
-    (account,) = current.accounts
-    changed = account.model_copy(update={"poll": Poll(interval=20.0, timeout=20.0)})
-    reloads.load = lambda: current.model_copy(update={"accounts": (changed,)})
+    pollers, load = list(reloads.daemon._pollers), reloads.load
 
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+    def fail() -> Config:
+        raise error
 
-    with monkeypatch.context() as patch, capture_logs() as logs:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(ReloadFailed, match="can't start new thread"):
-            reloads.daemon.reload()
-    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["config.reload_failed"]
-    assert (list(reloads.daemon._pollers), reloads.successful) == (reloads.pollers, False)
-    reloads.load = lambda: current
-    reloads.daemon.reload()
-    assert (list(reloads.daemon._pollers), reloads.successful) == (reloads.pollers, True)
-
-
-def test_an_invalid_configuration_changes_nothing(reloads: Reloads) -> None:
-    def invalid() -> Config:
-        raise ConfigError(["config.yaml: one", "config.yaml: two"])
-
-    reloads.load = invalid
-    with capture_logs() as logs, pytest.raises(ConfigError):
+    reloads.load = fail
+    with capture_logs() as logs, pytest.raises(raised, match=str(error)):
         reloads.daemon.reload()
-    assert [(line["event"], line["errors"]) for line in logs if line["log_level"] == "error"] == [
-        ("config.rejected", "config.yaml: one; config.yaml: two")
-    ]
-    assert (list(reloads.daemon._pollers), reloads.successful) == (reloads.pollers, False)
+    assert logs == [{"log_level": "error", **logged}]
+    assert not reloads.daemon.status().reload_successful
+    reloads.load = load
+    reloads.daemon.reload()
+    assert list(reloads.daemon._pollers) == pollers
+    assert reloads.daemon.status().reload_successful
 
 
 def test_a_second_reload_is_refused_at_once(reloads: Reloads) -> None:
     """It must not queue in a thread that a scrape needs; the signals' own thread may wait."""
-    entered, leave = threading.Event(), threading.Event()
-    load = reloads.load
+    entered, leave, load = threading.Event(), threading.Event(), reloads.load
 
     def slow() -> Config:
         entered.set()
@@ -79,17 +72,18 @@ def test_a_second_reload_is_refused_at_once(reloads: Reloads) -> None:
         return load()
 
     reloads.load = slow
-    first = threading.Thread(target=reloads.daemon.reload)
-    first.start()
+    threads = [
+        threading.Thread(target=reloads.daemon.reload, kwargs={"wait": wait}) for wait in (False, True)
+    ]
+    threads[0].start()
     assert entered.wait(30.0)
     with pytest.raises(ReloadFailed, match="a reload is under way"):
         reloads.daemon.reload()
-    second = threading.Thread(target=reloads.daemon.reload, kwargs={"wait": True})
-    second.start()
+    threads[1].start()
     leave.set()
-    first.join(30.0)
-    second.join(30.0)
-    assert not second.is_alive()
+    for thread in threads:
+        thread.join(30.0)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(("limit", "is_logged"), [(49, True), (50, False)])

@@ -223,7 +223,7 @@ def _remembered(head: _Head, rows: Iterable[Row]) -> tuple[Inventory, Outcomes]:
         failures=head.failures,
     )
     inventory = Inventory(head.types, limit=lambda *_: inf)
-    inventory.reported |= head.reported
+    inventory.reported = head.reported
 
     def tasks() -> Iterator[Listed]:
         for status_id, place, record in rows:
@@ -251,4 +251,4 @@ def remove(path: Path) -> None:
     """Remove a state file and what SQLite may have left beside it."""
     for left in (path, path.with_name(f"{path.name}-journal")):
         with contextlib.suppress(OSError):
-            left.unlink(missing_ok=True)
+            left.unlink()

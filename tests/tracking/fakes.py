@@ -138,10 +138,11 @@ class FakeSource:
             yield page
 
     def get_task(self, status_id: str, deadline: float, *, retry: bool) -> Lookup:
-        assert not retry, "a failed lookup is repeated by a later poll"
+        assert retry is False, "a failed lookup is repeated by a later poll"
+        assert deadline == self.deadlines[-1], "all of a poll has one deadline"
         self.asked.append(status_id)
         self.on_lookup()
-        record = self.records.get(status_id, NotFound(f"404: {status_id} until {deadline}"))
+        record = self.records.get(status_id, NotFound("404"))
         if isinstance(record, Exception):
             raise record
         return Lookup(record)

@@ -10,7 +10,7 @@ from fakes import CREATED, NOW, apply, at, make_inventory, make_page, make_task,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.datarobot.models import DOCUMENTED_TYPES, FINISHED, Page, Task
+from exporter.datarobot.models import FINISHED, Page, Task
 from exporter.tracking.inventory import MOST_OLDEST, Inventory
 from exporter.tracking.reports import Details, TaskReport
 from exporter.tracking.snapshot import Key, Snapshot, updated_times
@@ -241,15 +241,6 @@ def test_an_unchanged_task_keeps_its_record() -> None:
     assert len(listing.records) == MOST_OLDEST
 
 
-def test_a_time_of_creation_is_kept_once_it_is_known() -> None:
-    inventory = make_inventory()
-    seen = []
-    for status, created in (("INITIALIZED", None), ("RUNNING", 50.0), ("INITIALIZED", 70.0)):
-        apply(inventory, make_page(make_task("1", status, created=created)))
-        seen.append(inventory.tasks["1"].created)
-    assert seen == [None, 50.0, 50.0]
-
-
 def test_a_new_configuration_applies_to_tasks_that_are_listed_already() -> None:
     """Folded types get their label, if it has room for them or names them."""
     inventory = make_inventory(TaskTypes(known=frozenset(), limit=1))
@@ -264,20 +255,6 @@ def test_a_new_configuration_applies_to_tasks_that_are_listed_already() -> None:
     assert snapshot.counts == {key: len(created) for key, created in times.items()}
     assert (snapshot.types.labels, snapshot.folded_types) == (("a", "b", "c", "other"), 0)
     assert len(inventory.oldest(NOW)) == inventory.open_tasks == 4
-
-
-@pytest.mark.parametrize(
-    ("types", "labels"),
-    [
-        (TaskTypes(), tuple(sorted(DOCUMENTED_TYPES))),
-        (TaskTypes(known=frozenset("ba")), ("a", "b")),
-        (TaskTypes(known=frozenset("ba"), seen=("c", "a"), folded=True), ("a", "b", "c", "other")),
-        (TaskTypes(known=frozenset("ba"), seen=("c", "a"), exposes_known=False), ("a", "c")),
-        (TaskTypes(seen=("other",), known=frozenset(), folded=True), ("other",)),
-    ],
-)
-def test_labels_are_those_of_known_and_listed_types(types: TaskTypes, labels: tuple[str, ...]) -> None:
-    assert types.labels == labels
 
 
 def test_a_snapshot_counts_the_tasks_created_before_an_instant() -> None:
@@ -301,12 +278,7 @@ def test_updated_times_are_what_sorting_gives(
 ) -> None:
     before = array("d", sorted(kept + removed))
     published = before[:]
-    assert updated_times(before, removed, added) == array("d", sorted(kept + added))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exporter.tracking.snapshot._SORTED_AT_ONCE", 2)
+        assert updated_times(before, removed, added) == array("d", sorted(kept + added))
     assert before == published
-
-
-def test_many_times_ascend() -> None:
-    """They are sorted in steps."""
-    for number in (5_000, 5_001, 23_456):
-        times = [float(time * 7_919 % 23_456) for time in range(number)]
-        assert updated_times(array("d"), (), times) == array("d", sorted(times))

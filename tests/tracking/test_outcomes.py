@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from structlog.testing import capture_logs
 
-from exporter.datarobot.models import FINISHED
+from exporter.datarobot.models import FINISHED, DetailedTask
 from exporter.errors import ConnectionFailed, Forbidden, ServerError
 from exporter.tracking.exemplars import Exemplar, Exemplars
 from exporter.tracking.outcomes import (
@@ -76,14 +76,15 @@ class OutcomesMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.restart()
 
+    def file(self) -> StateFile:
+        return StateFile(Path(self.directory.name) / "one.db", "one", "https://datarobot.example.com")
+
     @rule()
     def restart(self) -> None:
         """Polls are numbered from the last one that had something to save."""
-        path = Path(self.directory.name) / "one.db"
-        saved, state = (StateFile(path, "one", "https://datarobot.example.com") for _ in range(2))
-        if (loaded := saved.load()) is not None:
+        if (loaded := self.file().load()) is not None:
             self.polls = loaded[1].poll
-        self.account.begin(state, outcome_lookups_per_poll=100)
+        self.account.begin(self.file(), outcome_lookups_per_poll=100)
 
     @rule(statuses=st.dictionaries(st.sampled_from(IDS), st.sampled_from([*WORDS, *FINISHED])))
     def poll_fails(self, statuses: dict[str, str]) -> None:
@@ -122,6 +123,11 @@ class OutcomesMachine(RuleBasedStateMachine):
         outcomes, tasks = self.account.tracker._outcomes, self.account.tracker._inventory.tasks
         assert {*tasks, *outcomes.pending, *outcomes.resolved} == self.lives.keys()
         assert outcomes.counted <= tasks.keys()
+        if (loaded := self.file().load()) is not None:
+            saved = loaded[1]
+            assert (loaded[0].tasks.keys(), saved.counts.finished) == (tasks.keys(), outcomes.counts.finished)
+            assert (saved.pending, saved.resolved) == (outcomes.pending, outcomes.resolved)
+            assert saved.counted == outcomes.counted
 
     def _list(self, statuses: dict[str, str], *, is_first: bool) -> None:
         for name, status in statuses.items():
@@ -251,8 +257,11 @@ def asked(polls: Polls, number: int) -> list[int]:
     return [poll for poll in range(number) if polls.poll(1.0) and polls.source.asked]
 
 
-def test_a_lookup_that_fails_is_repeated_ever_more_rarely_and_then_given_up(polls: Polls) -> None:
-    polls.vanish("a", record=Forbidden("403"))
+@pytest.mark.parametrize("record", [Forbidden("403"), make_task("a", "ODD")])
+def test_a_lookup_that_says_nothing_is_repeated_ever_more_rarely_and_then_given_up(
+    polls: Polls, record: DetailedTask | Exception
+) -> None:
+    polls.vanish("a", record=record)
     assert asked(polls, 127) == [0, 1, 3, 7, 15, 31, 63]
     assert (polls.tracker.known.backlog, polls.finished) == (1, {})
     assert len(asked(polls, 100)) == MOST_FAILURES - 7
@@ -269,14 +278,17 @@ def test_a_task_that_only_lookups_show_as_open_is_given_up_after_a_day(polls: Po
     assert (polls.finished, polls.tracker.known.tracked) == ({"UNKNOWN": 1}, 0)
 
 
-def test_without_lookups_vanished_tasks_count_only_if_they_are_soon_listed_again() -> None:
-    polls = Polls(outcomes=False)
+def test_without_lookups_vanished_tasks_count_only_if_they_are_soon_listed_again(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "one.db", "one", "https://datarobot.example.com")
+    polls = Polls(state=file, outcomes=False)
     polls.vanish("a", "b", "c")
     polls.poll(0.0, a="RUNNING")
     assert (polls.source.asked, polls.tracker.known.backlog) == ([], 0)
     polls.poll(REMEMBERED_SECONDS - 1.0, a="ERROR", b="ERROR")
     assert (polls.submitted, polls.finished) == (0, {"ERROR": 2})
-    polls.poll(1.0)
+    polls.poll(1.0, a="ERROR")
+    assert (loaded := file.load()) is not None
+    assert loaded[1].pending == {}
     polls.poll(0.0, c="ERROR")
     assert (polls.submitted, polls.finished) == (1, {"ERROR": 3})
 

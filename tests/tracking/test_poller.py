@@ -15,9 +15,6 @@ from exporter.datarobot.models import Status
 from exporter.errors import (
     Forbidden,
     Interrupted,
-    Malformed,
-    RateLimited,
-    RequestTimedOut,
     StateUnavailable,
 )
 from exporter.telemetry import Telemetry
@@ -128,9 +125,6 @@ class TestPoll:
         ("error", "reason"),
         [
             (Forbidden("no"), "forbidden"),
-            (RateLimited("slow down"), "rate_limited"),
-            (RequestTimedOut("late"), "timeout"),
-            (Malformed("odd"), "malformed"),
             (ZeroDivisionError("a defect"), "internal"),
             (StateUnavailable("locked"), "internal"),
         ],
@@ -153,14 +147,18 @@ class TestPoll:
         assert polled.poll() is True
         assert (polled.view.snapshot and polled.view.snapshot.tasks, polled.view.telemetry.up) == (0, True)
 
-    def test_whose_lookup_crashes_counts_once(self, polled: Polled) -> None:
-        polled.poll(a="RUNNING", b="RUNNING")
-        polled.source.records = {"a": ZeroDivisionError("a defect")}
-        with capture_logs():
-            assert polled.poll(b="ERROR") is False
+    def test_whose_lookup_crashes_counts_once_and_shows_what_its_listing_says(self, polled: Polled) -> None:
+        polled.poll(a="RUNNING", b="RUNNING", c="RUNNING")
+        polled.source.records = {"b": None, "c": ZeroDivisionError("a defect")}
+        with capture_logs() as logs:
+            assert polled.poll(a="ERROR") is False
+        assert [(line["event"], line["account"]) for line in logs] == [
+            (event, "default") for event in ("task.failed", "task.finished", "poll.crashed", "poll.failed")
+        ]
         telemetry = polled.view.telemetry
-        assert (telemetry.polls, telemetry.poll_failures) == (2, {"internal": 1})
-        assert (sum(telemetry.poll_duration.counts), polled.counts) == (2, ({}, {"ERROR": {"Dataset": 1}}))
+        assert (telemetry.polls, telemetry.poll_failures, polled.view.backlog) == (2, {"internal": 1}, 1)
+        assert sum(telemetry.poll_duration.counts) == 2
+        assert polled.counts == ({}, {"ERROR": {"Dataset": 1}, "COMPLETED": {"Dataset": 1}})
 
     def test_that_is_interrupted_counts_as_none(self, polled: Polled) -> None:
         with capture_logs() as logs:
@@ -256,14 +254,11 @@ class TestStatus:
         polled.poll()
         status = polled.poller.status()
         assert (status.age(NOW), status.age(NOW + 9.0)) == (2.0, 0.0)
-        for created, age, is_stuck in (
-            (NOW - 3598.0, 3600.0, False),
-            (NOW - 3599.0, 3601.0, True),
-            (None, 0.0, False),
-        ):
+        limit = NOW + 2.0 - 3600.0
+        for created, age, stuck in ((limit, 3600.0, False), (limit - 1.0, 3601.0, True), (None, 0.0, False)):
             task = TaskReport(status_id="a", status="RUNNING", task_type="x", seconds=1.0, created=created)
             found = status.age_of(task), status.relative_age(task), status.is_stuck(task)
-            assert found == (age, age / 3600.0, is_stuck)
+            assert found == (age, age / 3600.0, stuck)
 
     def test_is_one_word_with_a_time_and_says_when_the_next_poll_starts(self) -> None:
         """The worst that is true; and no next poll while there is one."""

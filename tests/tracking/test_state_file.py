@@ -14,7 +14,7 @@ import pytest
 from fakes import Polls
 from structlog.testing import capture_logs
 
-from exporter.errors import ConfigError, Forbidden, ServerError, StateUnavailable
+from exporter.errors import ConfigError, ServerError, StateUnavailable
 from exporter.telemetry import Histogram
 from exporter.tracking.exemplars import Exemplar, Exemplars
 from exporter.tracking.inventory import Inventory
@@ -140,7 +140,9 @@ def test_a_file_that_is_not_as_it_was_left_is_written_as_a_whole(
     for _ in range(failures):
         with capture_logs() as logs, pytest.raises(OSError, match="not a database"):
             file.save(inventory, outcomes)
-        assert [(line["event"], line["reason"]) for line in logs] == [("state.quarantined", "damaged")]
+        assert [(line["event"], line["reason"], line["error"]) for line in logs] == [
+            ("state.quarantined", "damaged", "file is not a database")
+        ]
     file.save(inventory, outcomes)
     assert content(make_file(tmp_path).load()) == content(make_state())
 
@@ -327,17 +329,6 @@ class TestTracker:
         assert shown[1] == (first, {"ERROR": {"Dataset": 1}})
         assert polls.finished == {"ERROR": 1}
 
-    @pytest.mark.parametrize("outcomes", [True, False])
-    def test_keeps_no_rows_of_what_it_has_forgotten(self, tmp_path: Path, *, outcomes: bool) -> None:
-        """Whether it was resolved or, without lookups, only hidden."""
-        polls = Polls(state=make_file(tmp_path), outcomes=outcomes)
-        polls.poll(0.0, a="RUNNING", b="ERROR")
-        rows = []
-        for _ in range(5):
-            polls.poll(3600.0)
-            rows.append(len(execute(tmp_path / "one.db", "SELECT id FROM task")))
-        assert (rows[0], rows[-1]) == (2, 0)
-
     def test_writes_nothing_when_nothing_has_changed(self, tmp_path: Path) -> None:
         path, written = tmp_path / "one.db", []
         polls = Polls(state=make_file(tmp_path))
@@ -385,19 +376,6 @@ class TestTracker:
         polls.begin(make_file(state))
         polls.poll(0.0, a="ERROR", b="RUNNING")
         assert (polls.telemetry.state_write_failures, polls.finished) == (2, {"ERROR": 1})
-
-    def test_saves_what_lookups_say(self, tmp_path: Path) -> None:
-        polls = Polls(state=make_file(tmp_path))
-        polls.vanish("a", "b", record=Forbidden("403"))
-        for failures in (1, 2):
-            polls.poll()
-            assert (loaded := make_file(tmp_path).load()) is not None
-            assert [pending.failures for pending in loaded[1].pending.values()] == [failures] * 2
-        polls.source.records["a"] = None
-        polls.poll()
-        polls.poll()
-        assert (loaded := make_file(tmp_path).load()) is not None
-        assert (set(loaded[1].pending), set(loaded[1].resolved)) == ({"b"}, {"a"})
 
     def test_keeps_no_list_of_changes_without_a_file(self) -> None:
         polls = Polls()
