@@ -1,7 +1,7 @@
 """The poller publishes complete listings only, polls at its interval and survives every failure."""
 
+import threading
 from collections.abc import Callable, Iterator
-from threading import Event
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ class Polled:
     def __init__(
         self,
         *,
-        stop: Event | None = None,
+        stop: threading.Event | None = None,
         monotonic: Clock | None = None,
         poll: Poll | None = None,
         **tasks: Any,
@@ -40,7 +40,7 @@ class Polled:
         self.clock = Clock()
         self.monotonic = monotonic or Clock(0.0)
         self.source = FakeSource()
-        self.stop = stop or Event()
+        self.stop = stop or threading.Event()
         self.poller = Poller(
             make_account(poll=poll, **tasks),
             self.source,
@@ -67,7 +67,7 @@ class Polled:
         return counts.submitted, counts.finished
 
 
-class SteppingStop(Event):
+class SteppingStop(threading.Event):
     """A stop event on a fake clock: waiting moves the clock, and after some waits it is set.
 
     Attributes:
@@ -249,16 +249,20 @@ class TestStatus:
         assert (status.failures.failed, status.failed_last_hour) == (status.outcomes, 1)
         assert status.limit("RUNNING", "Dataset") == 3600.0
 
-    def test_has_ages_and_what_is_stuck(self, polled: Polled) -> None:
+    def test_has_ages_and_what_is_stuck(self) -> None:
+        polled = Polled(stuck_after_by_type={"x": {"RUNNING": 100.0}})
         polled.source.clock_offset = 2.0
         polled.poll()
         status = polled.poller.status()
         assert (status.age(NOW), status.age(NOW + 9.0)) == (2.0, 0.0)
-        limit = NOW + 2.0 - 3600.0
-        for created, age, stuck in ((limit, 3600.0, False), (limit - 1.0, 3601.0, True), (None, 0.0, False)):
+        for created, age, stuck in (
+            (NOW - 98.0, 100.0, False),
+            (NOW - 99.0, 101.0, True),
+            (None, 0.0, False),
+        ):
             task = TaskReport(status_id="a", status="RUNNING", task_type="x", seconds=1.0, created=created)
             found = status.age_of(task), status.relative_age(task), status.is_stuck(task)
-            assert found == (age, age / 3600.0, stuck)
+            assert found == (age, age / 100.0, stuck)
 
     def test_is_one_word_with_a_time_and_says_when_the_next_poll_starts(self) -> None:
         """The worst that is true; and no next poll while there is one."""
@@ -298,6 +302,7 @@ class TestRhythm:
             # One that ends by its timeout, as long as the interval, must not cost the next start.
             (0.0, None, (30.5, 33.1, 30.0), [0.0, 30.5, 90.0]),
             (0.0, None, (33.0, 0.0, 0.0), [0.0, 33.0, 60.0]),
+            (0.0, None, (61.0, 0.0, 0.0), [0.0, 61.0, 90.0]),
             # The gap between the first two polls is between half an interval and one and a half.
             (0.0, 0.0, (0.0,) * 3, [0.0, 30.0, 60.0]),
             (1.0, 6.0, (0.0,) * 3, [1.0, 36.0, 66.0]),
@@ -311,7 +316,8 @@ class TestRhythm:
         polled, _ = stepping(waits=len(lasting) + 1, poll=Poll(timeout=20.0))
         seconds = iter(lasting)
         polled.source.on_list = lambda: setattr(polled.monotonic, "now", polled.monotonic.now + next(seconds))
-        polled.poller.run(delay, offset)
+        polled.poller.start(delay=delay, offset=offset)
+        polled.poller.join(30.0)
         assert polled.source.closed.is_set()
         assert [deadline - 20.0 for deadline in polled.source.deadlines] == pytest.approx(expected)
 
@@ -332,6 +338,7 @@ class TestHeartbeat:
         polled.poller.start(delay=0.0)
         eventually(lambda: polled.poller.polls)
         assert (polled.poller.is_alive(), polled.poller.has_ended()) == (True, False)
+        assert ("poll-default", True) in [(thread.name, thread.daemon) for thread in threading.enumerate()]
         polled.poller.stop()
         polled.poller.join(30.0)
         assert (polled.poller.is_alive(), polled.poller.has_ended()) == (False, True)
@@ -357,7 +364,7 @@ class TestHeartbeat:
         assert seen == [(seconds, True, False) for seconds in (100.0, 200.0, 400.0)]
 
 
-class Waits(Event):
+class Waits(threading.Event):
     """A stop event that counts how often it was waited for."""
 
     number = 0

@@ -100,6 +100,7 @@ def test_accounts_that_did_not_change_keep_their_poller(fleet: Fleet) -> None:
     assert [poller.account for poller in fleet] == [FASTER, account("three")]
     assert len(fleet) == 2
     assert fleet["one"].telemetry is one.telemetry
+    assert fleet["one"].view().snapshot is one.view().snapshot
     line = {"event": "config.reloaded", "log_level": "info", "accounts": 2}
     expected = {**line, "started": "one, three", "removed": "two"}
     assert [log for log in logs if log["event"] == "config.reloaded"] == [expected]
@@ -125,6 +126,7 @@ def test_an_account_that_comes_back_waits_for_its_former_poller(fleet: Fleet) ->
     assert gate.entered.wait(30.0)
     former, fleet.on_list = fleet["one"], lambda: None
     fleet.replace([TWO])
+    fleet.replace([])
     fleet.replace([FASTER, TWO])
     again = fleet["one"]
     assert (former.has_ended(), again.is_alive(), again.polls, again.telemetry.polls) == (False, True, 0, 0)
