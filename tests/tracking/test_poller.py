@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from exporter.errors import (
 from exporter.telemetry import Telemetry
 from exporter.tracking.poller import Poller
 from exporter.tracking.reports import TaskReport
+from exporter.tracking.state_file import StateFile
 from exporter.tracking.view import AccountView
 
 
@@ -34,6 +36,7 @@ class Polled:
         *,
         stop: threading.Event | None = None,
         monotonic: Clock | None = None,
+        state: StateFile | None = None,
         poll: Poll | None = None,
         **tasks: Any,
     ) -> None:
@@ -46,6 +49,7 @@ class Polled:
             self.source,
             telemetry=Telemetry(),
             stop=self.stop,
+            state=state,
             clock=self.clock,
             monotonic=self.monotonic,
         )
@@ -105,8 +109,11 @@ def polled() -> Polled:
 class TestPoll:
     """One poll, and what scrapes see of it."""
 
-    def test_that_is_complete_is_published(self, polled: Polled) -> None:
+    def test_that_is_complete_is_saved_and_published(self, tmp_path: Path) -> None:
+        file = StateFile(tmp_path / "one.db", "one", "https://datarobot.example.com")
+        polled = Polled(state=file)
         assert polled.poll(a="RUNNING") is True
+        assert file.load() is not None
         view = polled.view
         assert view.snapshot is not None
         assert view.snapshot.counts == {("RUNNING", "Dataset"): 1}
@@ -305,7 +312,7 @@ class TestRhythm:
             (0.0, None, (61.0, 0.0, 0.0), [0.0, 61.0, 90.0]),
             # The gap between the first two polls is between half an interval and one and a half.
             (0.0, 0.0, (0.0,) * 3, [0.0, 30.0, 60.0]),
-            (1.0, 6.0, (0.0,) * 3, [1.0, 36.0, 66.0]),
+            (2.5, 15.0, (0.0,) * 3, [2.5, 45.0, 75.0]),
             (3.0, 18.0, (0.0,) * 3, [3.0, 18.0, 48.0]),
             (4.9, 29.4, (0.0,) * 3, [4.9, 29.4, 59.4]),
         ],
@@ -314,12 +321,12 @@ class TestRhythm:
         self, delay: float, offset: float | None, lasting: tuple[float, ...], expected: list[float]
     ) -> None:
         polled, _ = stepping(waits=len(lasting) + 1, poll=Poll(timeout=20.0))
-        seconds = iter(lasting)
+        polled.monotonic.now, seconds = 980.0, iter(lasting)
         polled.source.on_list = lambda: setattr(polled.monotonic, "now", polled.monotonic.now + next(seconds))
         polled.poller.start(delay=delay, offset=offset)
         polled.poller.join(30.0)
         assert polled.source.closed.is_set()
-        assert [deadline - 20.0 for deadline in polled.source.deadlines] == pytest.approx(expected)
+        assert [deadline - 1000.0 for deadline in polled.source.deadlines] == pytest.approx(expected)
 
     def test_ends_with_a_poll_that_stays_under_way_if_it_was_given_up(self) -> None:
         polled, stop = stepping(waits=2)
