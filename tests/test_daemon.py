@@ -4,10 +4,11 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from conftest import eventually
 from structlog.testing import capture_logs
 
 from exporter import config
-from exporter.config import Config
+from exporter.config import Config, Poll
 from exporter.daemon import Daemon, _check_descriptors
 from exporter.errors import ConfigError, ReloadFailed
 
@@ -23,9 +24,19 @@ class Reloads:
         return self.load()
 
 
+def load(interval: float = 30.0) -> Config:
+    """An account whose API does not answer."""
+    environ = {"DATAROBOT_API_TOKEN": "fake-token", "DATAROBOT_ENDPOINT": "http://127.0.0.1:9/api/v2"}
+    loaded = config.load(None, environ, {})
+    poll = Poll(interval=interval, retries=0)
+    return loaded.model_copy(
+        update={"accounts": tuple(account.model_copy(update={"poll": poll}) for account in loaded.accounts)}
+    )
+
+
 @pytest.fixture
 def reloads() -> Reloads:
-    return Reloads(lambda: config.load(None, {"DATAROBOT_API_TOKEN": "fake-token"}, {}))
+    return Reloads(load)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +57,7 @@ def reloads() -> Reloads:
 def test_a_reload_that_fails_changes_nothing(
     reloads: Reloads, error: Exception, raised: type[Exception], logged: dict[str, object]
 ) -> None:
-    pollers, load = list(reloads.daemon._pollers), reloads.load
+    pollers = list(reloads.daemon._pollers)
 
     def fail() -> Config:
         raise error
@@ -62,9 +73,25 @@ def test_a_reload_that_fails_changes_nothing(
     assert reloads.daemon.status().reload_successful
 
 
+def test_an_account_is_pending_until_it_was_polled_and_stalled_unless_its_loop_runs(reloads: Reloads) -> None:
+    """A reload that replaces its poller changes neither."""
+    daemon = reloads.daemon
+    (former,) = daemon._pollers
+    assert list(daemon.stalled()) == list(daemon.pending()) == ["default"]
+    former.start(delay=0.0)
+    eventually(lambda: not list(daemon.pending()))
+    reloads.load = lambda: load(interval=40.0)
+    daemon.reload()
+    (poller,) = daemon._pollers
+    assert (poller is not former, list(daemon.stalled()), list(daemon.pending())) == (True, [], [])
+    poller.stop()
+    poller.join(30.0)
+    assert list(daemon.stalled()) == ["default"]
+
+
 def test_a_second_reload_is_refused_at_once(reloads: Reloads) -> None:
     """It must not queue in a thread that a scrape needs; the signals' own thread may wait."""
-    entered, leave, load = threading.Event(), threading.Event(), reloads.load
+    entered, leave = threading.Event(), threading.Event()
 
     def slow() -> Config:
         entered.set()
