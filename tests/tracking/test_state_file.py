@@ -368,3 +368,13 @@ class TestTracker:
         polls.poll(0.0, a="RUNNING")
         polls.poll()
         assert (polls.telemetry.state_write_failures, polls.tracker._outcomes.changed) == (None, set())
+
+    def test_goes_on_being_written_after_a_reload(self, tmp_path: Path) -> None:
+        polls = Polls(state=make_file(tmp_path))
+        polls.poll(0.0, a="RUNNING")
+        former = polls.tracker
+        polls.begin(make_file(tmp_path))
+        polls.tracker.take_over(former)
+        polls.poll(0.0, a="ERROR")
+        assert (loaded := make_file(tmp_path).load()) is not None
+        assert loaded[1].counts.finished == {"ERROR": {"Dataset": 1}}
