@@ -3,6 +3,7 @@
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 import msgspec
@@ -120,79 +121,79 @@ class Naive:
         return keys
 
 
-@pytest.fixture(scope="class")
+@contextmanager
 def two_oldest() -> Iterator[None]:
+    """Keep two of the oldest tasks, so that the others are read as most are in a long listing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("exporter.tracking.inventory.MOST_OLDEST", 2)
         yield
 
 
-@pytest.mark.usefixtures("two_oldest")
-class TestLaws:
-    """Two of the oldest tasks are kept, so that the others are read as most are in a long listing."""
+@given(types=task_types, listings=listings)
+@two_oldest()
+def test_an_inventory_says_what_the_last_complete_listing_says(
+    types: TaskTypes, listings: list[tuple[list[Row], int, bool, int]]
+) -> None:
+    """Whatever rows come twice, change, vanish, return or break off. What it published never changes."""
+    inventory, naive = Inventory(types, lambda status, _: LIMITS[status]), Naive(types)
+    published = []
+    for number, (chosen, size, is_complete, skipped) in enumerate(listings):
+        now = 300.0 + 50.0 * number
+        tasks = [listed(row) for row in chosen]
+        pages = [
+            make_page(*tasks[start : start + size], skipped=skipped)
+            for start in range(0, len(tasks) + 1, size)
+        ]
+        if not is_complete:
+            listing = inventory.begin(now)
+            for page in pages:
+                listing.read(page)
+            continue
+        listing, changes, stuck = apply(inventory, *pages, now=now)
+        assert naive.take(pages, now) == {
+            "snapshot": inventory.snapshot,
+            "invalid": inventory.invalid(listing),
+            "unknown": inventory.unknown_words(listing),
+            "duplicates": listing.duplicates,
+            "listed": listing.listed,
+            "stuck": {(report.status_id, report.seconds, report.message) for report in stuck},
+            "ids": inventory.tasks.keys(),
+            "open": inventory.open_tasks,
+            "added": changes.added.keys(),
+            "changed": changes.changed.keys(),
+            "vanished": changes.vanished.keys(),
+        }
+        shown = inventory.snapshot, changes.details
+        published.append((shown, deepcopy(shown)))
+        assert all(before == as_it_was for before, as_it_was in published)
 
-    @given(types=task_types, listings=listings)
-    def test_an_inventory_says_what_the_last_complete_listing_says(
-        self, types: TaskTypes, listings: list[tuple[list[Row], int, bool, int]]
-    ) -> None:
-        """Whatever rows come twice, change, vanish, return or break off. What it published never changes."""
-        inventory, naive = Inventory(types, lambda status, _: LIMITS[status]), Naive(types)
-        published = []
-        for number, (chosen, size, is_complete, skipped) in enumerate(listings):
-            now = 300.0 + 50.0 * number
-            tasks = [listed(row) for row in chosen]
-            pages = [
-                make_page(*tasks[start : start + size], skipped=skipped)
-                for start in range(0, len(tasks) + 1, size)
-            ]
-            if not is_complete:
-                listing = inventory.begin(now)
-                for page in pages:
-                    listing.read(page)
-                continue
-            listing, changes, stuck = apply(inventory, *pages, now=now)
-            assert naive.take(pages, now) == {
-                "snapshot": inventory.snapshot,
-                "invalid": inventory.invalid(listing),
-                "unknown": inventory.unknown_words(listing),
-                "duplicates": listing.duplicates,
-                "listed": listing.listed,
-                "stuck": {(report.status_id, report.seconds, report.message) for report in stuck},
-                "ids": inventory.tasks.keys(),
-                "open": inventory.open_tasks,
-                "added": changes.added.keys(),
-                "changed": changes.changed.keys(),
-                "vanished": changes.vanished.keys(),
-            }
-            shown = inventory.snapshot, changes.details
-            published.append((shown, deepcopy(shown)))
-            assert all(before == as_it_was for before, as_it_was in published)
 
-    @given(
-        st.lists(
-            st.dictionaries(
-                st.sampled_from(IDS), st.sampled_from(["INITIALIZED", "RUNNING", "COMPLETED", "ODD"])
-            ),
-            max_size=4,
-        )
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(IDS), st.sampled_from(["INITIALIZED", "RUNNING", "COMPLETED", "ODD"])
+        ),
+        max_size=4,
     )
-    def test_the_oldest_tasks_are_what_sorting_gives(self, listings: list[dict[str, str]]) -> None:
-        """Of each status the oldest, here two; of those created at the same time, any."""
-        inventory = make_inventory()
-        created = {name: float(1 + number // 3) for number, name in enumerate(IDS)}
-        for statuses in listings:
-            tasks = [make_task(name, word, created=created[name]) for name, word in statuses.items()]
-            apply(inventory, make_page(make_task("untimed", created=None), *tasks))
-            found = inventory.oldest(NOW)
-            oldest = [
-                (time, status)
-                for status in LIMITS
-                for time in sorted(created[name] for name, word in statuses.items() if word == status)[:2]
-            ]
-            assert sorted((report.created, report.status) for report in found) == sorted(oldest)
-            assert [report.created for report in found] == sorted(time for time, _ in oldest)
-            assert all(statuses[report.status_id] == report.status for report in found)
-            assert len({report.status_id for report in found}) == len(found)
+)
+@two_oldest()
+def test_the_oldest_tasks_are_what_sorting_gives(listings: list[dict[str, str]]) -> None:
+    """Of each status the oldest, here two; of those created at the same time, any."""
+    inventory = make_inventory()
+    created = {name: float(1 + number // 3) for number, name in enumerate(IDS)}
+    for statuses in listings:
+        tasks = [make_task(name, word, created=created[name]) for name, word in statuses.items()]
+        apply(inventory, make_page(make_task("untimed", created=None), *tasks))
+        found = inventory.oldest(NOW)
+        oldest = [
+            (time, status)
+            for status in LIMITS
+            for time in sorted(created[name] for name, word in statuses.items() if word == status)[:2]
+        ]
+        assert sorted((report.created, report.status) for report in found) == sorted(oldest)
+        assert [report.created for report in found] == sorted(time for time, _ in oldest)
+        assert all(statuses[report.status_id] == report.status for report in found)
+        assert len({report.status_id for report in found}) == len(found)
 
 
 def test_an_old_task_is_reported_with_what_is_known_of_it() -> None:
