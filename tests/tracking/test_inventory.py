@@ -37,7 +37,7 @@ def listed(row: Row) -> Task:
         status_id,
         word,
         created=TIMES[index % len(TIMES)],
-        task_type=TYPES[(index + len(word)) % len(TYPES)],
+        task_type=TYPES[(index // 3 + len(word)) % len(TYPES)],
         message=f"message {number}",
     )
 
@@ -236,6 +236,13 @@ def test_details_are_those_of_tasks_that_need_them() -> None:
         code=7,
         message="m" * 300,
     )
+
+
+def test_a_task_is_reported_as_stuck_although_many_are_older() -> None:
+    inventory = make_inventory(limit=60.0)
+    page = make_page(*(make_task(str(number), created=CREATED + number) for number in range(30)))
+    instants = (1000.0, 1065.0, 1070.0, 1089.0, 1095.0)
+    assert [len(apply(inventory, page, now=now)[2]) for now in instants] == [0, 5, 5, 19, 1]
 
 
 def test_an_unchanged_task_keeps_its_record() -> None:
