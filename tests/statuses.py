@@ -67,17 +67,19 @@ def make_status(**fields: object) -> AccountStatus:
         "limit": lambda status, _: {"INITIALIZED": 100.0, "RUNNING": 1000.0}[status],
         "stale_after": 300.0,
     }
-    return AccountStatus(**{**known, **fields})  # type: ignore[arg-type]
+    return AccountStatus(**(known | fields))  # type: ignore[arg-type]
 
 
-def make_task(status_id: str, status: Status, *, age: float, task_type: str = "Dataset") -> TaskReport:
-    """Make an open task; its age is in seconds."""
+def make_task(
+    status_id: str, status: Status, *, age: float | None = None, task_type: str = "Dataset"
+) -> TaskReport:
+    """Make an open task, whose age is in seconds, or one that has finished."""
     return TaskReport(
         status_id=status_id,
         status=status,
         task_type=task_type,
-        seconds=age,
-        created=NOW - age,
+        seconds=912.4 if age is None else age,
+        created=None if age is None else NOW - age,
         message=f"message of {status_id}",
     )
 
@@ -86,14 +88,7 @@ def make_outcome(
     status_id: str, status: Status, *, task_type: str = "Dataset", ago: float = 60.0
 ) -> ObservedOutcome:
     """Make an outcome that was observed `ago` seconds before now."""
-    report = TaskReport(
-        status_id=status_id,
-        status=status,
-        task_type=task_type,
-        seconds=912.4,
-        message=f"message of {status_id}",
-    )
-    return ObservedOutcome(report, NOW - ago)
+    return ObservedOutcome(make_task(status_id, status, task_type=task_type), NOW - ago)
 
 
 def make_busy(
@@ -111,27 +106,21 @@ def make_busy(
         created.setdefault((task.status, task.task_type), []).append(task.created or 0.0)
     counts: dict[Key, int] = {}
     for number, task_type in enumerate(types):
-        counts |= {
-            ("RUNNING", task_type): number + 1,
-            ("COMPLETED", task_type): 2,
-            ("ERROR", task_type): number % 2,
-        }
+        counts |= {("RUNNING", task_type): number + 1, ("COMPLETED", task_type): 2}
+        counts["ERROR", task_type] = number % 2
     counts |= {key: max(counts.get(key, 0), len(times)) for key, times in created.items()}
     statuses: tuple[Status, ...] = ("COMPLETED", "ERROR", "ABORTED", "EXPIRED", "UNKNOWN")
     outcomes = [
         make_outcome(f"end-{n}", statuses[n % 5], task_type=types[n % len(types)], ago=60.0 * n)
         for n in range(20)
     ]
-    known: dict[str, object] = {
-        "snapshot": make_snapshot(counts, created),
-        "oldest": oldest,
-        "outcomes": tuple(outcomes),
-        "failures": make_failures(
-            (outcome for outcome in outcomes if outcome.report.status in FAILED),
-            (outcome for outcome in outcomes if outcome.report.status == CANCELLED),
-        ),
-    }
-    return make_status(account=account, **{**known, **fields})
+    failures = make_failures(
+        (outcome for outcome in outcomes if outcome.report.status in FAILED),
+        (outcome for outcome in outcomes if outcome.report.status == CANCELLED),
+    )
+    known: dict[str, object] = {"snapshot": make_snapshot(counts, created), "failures": failures}
+    known |= {"oldest": oldest, "outcomes": tuple(outcomes)}
+    return make_status(account=account, **(known | fields))
 
 
 def make_failures(
@@ -139,11 +128,8 @@ def make_failures(
 ) -> RecentFailures:
     """Make recent failures; all of them count."""
     failed = tuple(failed)
-    return RecentFailures(
-        failed=failed,
-        cancelled=tuple(cancelled),
-        observed=tuple((outcome.seen, 1) for outcome in reversed(failed)),
-    )
+    observed = tuple((outcome.seen, 1) for outcome in reversed(failed))
+    return RecentFailures(failed=failed, cancelled=tuple(cancelled), observed=observed)
 
 
 def make_exporter(*accounts: AccountStatus, **fields: object) -> ExporterStatus:

@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -74,7 +74,7 @@ class Inventory:
         listing = self.begin(now=0.0)
         for status_id, status_word, task_type, created in tasks:
             series = listing.series_of(status_word, task_type)
-            listing.records[status_id] = TrackedTask(series, created, listing.poll)
+            listing.records[status_id] = TrackedTask(series, created)
         self._replace(listing, {})
         self.types = listing.labels.types()
         self.complete = True
@@ -127,7 +127,12 @@ class Inventory:
 
     def stuck(self, changes: Changes) -> list[TaskReport]:
         """Return the tasks that are stuck and were not reported before; from now on they are."""
-        found = [status_id for status_id in self._unreported(changes.now) if status_id in changes.details]
+        instants = self._instants(changes.now)
+        found = [
+            status_id
+            for status_id in changes.details
+            if status_id not in self.reported and _is_stuck(self.tasks[status_id], instants)
+        ]
         self.reported.update(found)
         return [self._report(status_id, changes.details[status_id], changes.now) for status_id in found]
 
@@ -226,43 +231,44 @@ class Inventory:
     def _find_oldest(self, details: Mapping[str, Details]) -> None:
         """Keep the ids of the oldest open tasks; all tasks are searched only if these have changed."""
         heads = {key: times[:MOST_OLDEST] for key, times in self._times.items()}
+        found: Iterable[str] = self._oldest
         gone = any(
-            status_id not in self.tasks or not self.tasks[status_id].series.has_age
-            for status_id in self._oldest
+            status_id not in self.tasks or not self.tasks[status_id].series.has_age for status_id in found
         )
         if gone or heads != self._oldest_times:
-            # Many tasks may have been created at the very time of the youngest that is kept.
-            ties = {key: len(head) - bisect_left(head, head[-1]) for key, head in heads.items()}
-            found: dict[str, Details] = {}
-            for status_id, task in self.tasks.items():
-                key, created = task.series.key, task.created
-                if created is None or key not in heads or created > heads[key][-1]:
+            self._oldest_times = heads
+            found = self._search_oldest(heads)
+        self._oldest = {status_id: details.get(status_id, Details()) for status_id in found}
+
+    def _search_oldest(self, heads: Mapping[Key, "array[float]"]) -> Iterator[str]:
+        """Yield the ids of tasks that were created at these times."""
+        # Many tasks may have been created at the very time of the youngest that is kept.
+        ties = {key: len(head) - bisect_left(head, head[-1]) for key, head in heads.items()}
+        for status_id, task in self.tasks.items():
+            key, created = task.series.key, task.created
+            if created is None or key not in heads or created > heads[key][-1]:
+                continue
+            if created == heads[key][-1]:
+                ties[key] -= 1
+                if ties[key] < 0:
                     continue
-                if created == heads[key][-1]:
-                    ties[key] -= 1
-                    if ties[key] < 0:
-                        continue
-                found[status_id] = self._oldest.get(status_id, Details())
-            self._oldest, self._oldest_times = found, heads
-        for status_id in self._oldest.keys() & details.keys():
-            self._oldest[status_id] = details[status_id]
+            yield status_id
+
+    def _instants(self, now: float) -> dict[Key, float]:
+        """Return the times since when tasks of each status and type are not yet stuck."""
+        return {key: now - self.limit(*key) for key in self._times}
 
     def _unreported(self, now: float) -> list[str]:
         """Return the ids of stuck tasks that were not reported; search for them only if there are any."""
-        instants = {key: now - self.limit(*key) for key in self._times}
+        tasks, instants = self.tasks, self._instants(now)
         stuck = sum(bisect_left(times, instants[key]) for key, times in self._times.items())
-
-        def is_stuck(task: TrackedTask | None) -> bool:
-            if task is None or task.created is None:
-                return False
-            return task.series.has_age and task.created < instants[task.series.key]
-
-        if stuck == sum(is_stuck(self.tasks.get(status_id)) for status_id in self.reported):
+        known = [status_id for status_id in self.reported if status_id in tasks]
+        if stuck == sum(_is_stuck(tasks[status_id], instants) for status_id in known):
             return []
         return [
             status_id
-            for status_id, task in self.tasks.items()
-            if is_stuck(task) and status_id not in self.reported
+            for status_id, task in tasks.items()
+            if status_id not in self.reported and _is_stuck(task, instants)
         ]
 
     def _report(self, status_id: str, details: Details, now: float) -> TaskReport:
@@ -277,6 +283,11 @@ class Inventory:
             code=details.code,
             message=details.message,
         )
+
+
+def _is_stuck(task: TrackedTask, instants: Mapping[Key, float]) -> bool:
+    created = task.created
+    return task.series.has_age and created is not None and created < instants[task.series.key]
 
 
 def _count(tasks: Iterable[TrackedTask], by: int) -> defaultdict[Key, list[float]]:

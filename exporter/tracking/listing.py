@@ -61,12 +61,12 @@ class TrackedTask(msgspec.Struct, eq=False, gc=False):
     Attributes:
         series: Its status and type.
         created: Unix seconds on the server's clock, or None if it is not known.
-        seen: Number of the last poll that listed it.
+        seen: Number of the last poll that listed it unchanged; 0 before there was one.
     """
 
     series: Series
     created: float | None
-    seen: int
+    seen: int = 0
 
 
 class Listing:
@@ -157,7 +157,7 @@ class Listing:
             self.duplicates += 1
             return
         created = task.created_timestamp if known is None or known.created is None else known.created
-        record = TrackedTask(self.series_of(task.status, task.task_type), created, self.poll)
+        record = TrackedTask(self.series_of(task.status, task.task_type), created)
         if not status_id:
             self.listed -= 1
             self.anonymous.append(record)

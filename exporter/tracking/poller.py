@@ -52,6 +52,10 @@ class Poller:
         state: Where tracking survives a restart; None for nowhere.
         clock: Unix seconds.
         monotonic: Seconds; the clock of intervals, deadlines and staleness.
+
+    Attributes:
+        account: What it polls.
+        telemetry: What it counts, for a poller that continues its work.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Poller:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.account = account
-        self._telemetry = telemetry
+        self.telemetry = telemetry
         self._source = source
         self._stop = stop
         self._clock = clock
@@ -77,9 +81,7 @@ class Poller:
         self._published = Published(
             tracked=Tracked(), telemetry=telemetry.copy(), clock_offset=None, complete_at=None
         )
-        self._heartbeat_due = monotonic() + _GRACE_SECONDS
-        self._due = monotonic()
-        self._summary_due = monotonic()
+        self._heartbeat_due = self._due = self._summary_due = 0.0
         self._polls_summarized = self._failures_summarized = 0
         self._thread: threading.Thread | None = None
         self._former: Poller | None = None
@@ -89,11 +91,6 @@ class Poller:
     def polls(self) -> int:
         """How many polls have ended."""
         return self._shown.telemetry.polls
-
-    @property
-    def telemetry(self) -> Telemetry:
-        """What the exporter counts, for a poller that continues this one's work."""
-        return self._telemetry
 
     def start(self, *, delay: float, offset: float | None = None) -> None:
         """Start the loop in a thread.
@@ -181,7 +178,7 @@ class Poller:
             log.exception("poll.crashed", account=self.account.name)
             failure, error = "internal", "a defect of the exporter; see poll.crashed"
         seconds = self._monotonic() - started
-        self._telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=failure, error=error)
+        self.telemetry.poll_ended(at=self._clock(), seconds=seconds, failure=failure, error=error)
         self._publish(complete=failure is None)
         self._log(seconds, failure, error)
         return failure is None
@@ -190,10 +187,6 @@ class Poller:
         """Whether the loop runs and is not overdue, whatever the API does."""
         thread = self._thread
         return thread is not None and thread.is_alive() and self._monotonic() <= self._heartbeat_due
-
-    def due_in(self) -> float:
-        """Return the seconds until the next poll; 0 while one is under way, or has been given up."""
-        return max(0.0, self._due - self._monotonic())
 
     def view(self) -> AccountView:
         """Return what a scrape may read now."""
@@ -219,7 +212,7 @@ class Poller:
         published = self._shown
         tracked, telemetry = published.tracked, published.telemetry
         fresh = self._is_fresh(published)
-        now, due_in = self._clock(), self.due_in()
+        now, due_in = self._clock(), max(0.0, self._due - self._monotonic())
         return AccountStatus(
             account=self.account.name,
             now=now,
@@ -254,7 +247,7 @@ class Poller:
         """Replace what scrapes read, at once and as a whole."""
         self._published = Published(
             tracked=self._tracker.published(),
-            telemetry=self._telemetry.copy(),
+            telemetry=self.telemetry.copy(),
             clock_offset=self._source.clock_offset,
             complete_at=self._monotonic() if complete else self._published.complete_at,
         )

@@ -30,8 +30,7 @@ class StateDirectory:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock: IO[bytes] = (path / "lock").open("ab")
             probe = path / ".writable"
-            probe.unlink(missing_ok=True)
-            probe.touch(exist_ok=False)
+            probe.touch()
             probe.unlink()
         except OSError as error:
             raise ConfigError(

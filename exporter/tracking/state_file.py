@@ -26,6 +26,7 @@ from exporter.tracking.task_types import TaskTypes
 _APPLICATION: Final = 0x44525445
 _VERSION: Final = 2
 _LISTED, _PENDING, _RESOLVED = range(3)
+_LOCK_SECONDS: Final = 1.0
 SUFFIX: Final = ".db"
 _PASSING: Final = frozenset(
     (
@@ -37,7 +38,7 @@ _PASSING: Final = frozenset(
         sqlite3.SQLITE_CANTOPEN,
     )
 )
-_UNREADABLE: Final = (sqlite3.Error, OSError, ValueError, TypeError, RecursionError)
+_UNREADABLE: Final = (sqlite3.Error, ValueError, TypeError, RecursionError)
 
 log = structlog.get_logger()
 
@@ -99,7 +100,9 @@ class StateFile:
                 head = msgspec.json.decode(_head(connection), type=_Head)
                 remembered = _remembered(head, connection.execute("SELECT id, place, record FROM task"))
         except _UNREADABLE as error:
-            if _may_pass(error) and not self._path.is_dir():
+            # It may be sound: locked, not permitted, on a failing disk.
+            may_pass = getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
+            if may_pass and not self._path.is_dir():
                 raise StateUnavailable(f"{self._path} cannot be read: {error}") from error
             self._quarantine("damaged", str(error))
             return None
@@ -163,17 +166,8 @@ class StateFile:
             self._path.rename(renamed)
 
 
-@contextlib.contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=1.0)) as connection:
-        yield connection
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether a file that could not be read may be sound: locked, not permitted, on a failing disk."""
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING
-    return isinstance(error, OSError)
+def _connected(path: Path) -> "contextlib.closing[sqlite3.Connection]":
+    return contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=_LOCK_SECONDS))
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -229,7 +223,7 @@ def _remembered(head: _Head, rows: Iterable[Row]) -> tuple[Inventory, Outcomes]:
         failures=head.failures,
     )
     inventory = Inventory(head.types, limit=lambda *_: inf)
-    inventory.reported |= head.reported
+    inventory.reported = head.reported
 
     def tasks() -> Iterator[Listed]:
         for status_id, place, record in rows:
@@ -249,13 +243,12 @@ def is_state(path: Path) -> bool:
     try:
         with _connected(path) as connection:
             return _version(connection) > 0
-    except (sqlite3.Error, OSError):
+    except sqlite3.Error:
         return False
 
 
 def remove(path: Path) -> None:
     """Remove a state file and what SQLite may have left beside it."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+    for left in (path, path.with_name(f"{path.name}-journal")):
+        with contextlib.suppress(OSError):
+            left.unlink()

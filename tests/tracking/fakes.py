@@ -1,7 +1,7 @@
 """Tasks, listings and a source of them, set by a test; and a clock that it moves."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from math import inf
 from typing import Any
@@ -14,14 +14,16 @@ from exporter.errors import NotFound
 from exporter.telemetry import Telemetry
 from exporter.tracking.inventory import Changes, Inventory
 from exporter.tracking.listing import Listing
+from exporter.tracking.outcomes import Counts
 from exporter.tracking.reports import TaskReport
 from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.state_file import StateFile
 from exporter.tracking.task_types import TaskTypes
-from exporter.tracking.tracker import Tracker
+from exporter.tracking.tracker import Tracked, Tracker
 
 
 NOW = 1_500.0
+CREATED = 1_000.0
 
 
 class Clock:
@@ -34,6 +36,17 @@ class Clock:
         return self.now
 
 
+class Gate:
+    """Holds those who call it until it is opened."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.entered.set()
+        assert self.opened.wait(30.0)
+
+
 def at(seconds: float) -> str:
     """A timestamp as the API writes it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
@@ -43,7 +56,7 @@ def make_task(
     status_id: str | None,
     status: str | None = "RUNNING",
     *,
-    created: float | str | None = 1000.0,
+    created: float | str | None = CREATED,
     task_type: str | None = "Dataset",
     message: str | None = None,
     code: int | None = None,
@@ -60,13 +73,12 @@ def make_task(
 
 
 def make_page(*tasks: Task, skipped: int = 0) -> Page:
-    """One page."""
     return Page(tasks=list(tasks), next=None, skipped=skipped)
 
 
-def pages_of(tasks: Mapping[str, str]) -> list[Page]:
+def page_of(**statuses: str) -> Page:
     """One page of tasks by id and status."""
-    return [make_page(*(make_task(status_id, status) for status_id, status in tasks.items()))]
+    return make_page(*(make_task(*task) for task in statuses.items()))
 
 
 def make_inventory(types: TaskTypes | None = None, *, limit: float = inf) -> Inventory:
@@ -83,9 +95,8 @@ def apply(inventory: Inventory, *pages: Page, now: float = NOW) -> tuple[Listing
     return listing, changes, inventory.stuck(changes)
 
 
-def snapshot_of(*tasks: Task, types: TaskTypes | None = None) -> Snapshot:
-    """The snapshot of a first listing."""
-    inventory = make_inventory(types)
+def snapshot_of(inventory: Inventory, *tasks: Task) -> Snapshot:
+    """List these tasks and return the snapshot."""
     apply(inventory, make_page(*tasks))
     assert inventory.snapshot is not None
     return inventory.snapshot
@@ -108,19 +119,15 @@ class FakeSource:
         on_list, on_lookup: Called before each.
     """
 
-    def __init__(self, *pages: Page | Exception) -> None:
+    def __init__(self) -> None:
         self.clock_offset: float | None = None
-        self.pages: list[Page | Exception] = list(pages)
+        self.pages: list[Page | Exception] = [make_page()]
         self.records: dict[str, DetailedTask | Exception | None] = {}
         self.asked: list[str] = []
         self.deadlines: list[float] = []
         self.on_list: Callable[[], object] = lambda: None
         self.on_lookup: Callable[[], object] = lambda: None
         self.closed = threading.Event()
-
-    def list(self, **statuses: str) -> None:
-        """List tasks by id and status from now on."""
-        self.pages = [*pages_of(statuses)]
 
     def list_tasks(self, deadline: float) -> Iterator[Page]:
         self.deadlines.append(deadline)
@@ -131,10 +138,11 @@ class FakeSource:
             yield page
 
     def get_task(self, status_id: str, deadline: float, *, retry: bool) -> Lookup:
-        assert not retry, "a failed lookup is repeated by a later poll"
+        assert retry is False, "a failed lookup is repeated by a later poll"
+        assert deadline == self.deadlines[-1], "all of a poll has one deadline"
         self.asked.append(status_id)
         self.on_lookup()
-        record = self.records.get(status_id, NotFound(f"404: {status_id} until {deadline}"))
+        record = self.records.get(status_id, NotFound("404"))
         if isinstance(record, Exception):
             raise record
         return Lookup(record)
@@ -143,44 +151,60 @@ class FakeSource:
         self.closed.set()
 
 
-def make_tracker(
-    source: FakeSource,
-    *,
-    state: StateFile | None = None,
-    clock: Clock | None = None,
-    monotonic: Clock | None = None,
-    telemetry: Telemetry | None = None,
-    **tasks: Any,
-) -> Tracker:
-    """A tracker whose clocks stand still."""
-    return Tracker(
-        make_account(**tasks),
-        source,
-        telemetry=telemetry or Telemetry(),
-        state=state,
-        clock=clock or Clock(),
-        monotonic=monotonic or Clock(0.0),
-    )
+class Polls:
+    """Polls of one account, on clocks that stand still until the test moves them.
 
+    Attributes:
+        deadline: Of each poll.
+    """
 
-def finished(tracker: Tracker) -> dict[str, int]:
-    """The shown outcomes by status, of all types."""
-    assert tracker.known.counts is not None
-    return {status: sum(by_type.values()) for status, by_type in tracker.known.counts.finished.items()}
+    def __init__(self, *, state: StateFile | None = None, **tasks: Any) -> None:
+        self.source = FakeSource()
+        self.clock = Clock()
+        self.monotonic = Clock(0.0)
+        self.deadline = inf
+        self.telemetry = Telemetry()
+        self.begin(state, **tasks)
 
+    def begin(self, state: StateFile | None = None, **tasks: Any) -> None:
+        """Use another tracker, as after a restart."""
+        self.tracker = Tracker(
+            make_account(**tasks),
+            self.source,
+            telemetry=self.telemetry,
+            state=state,
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
 
-def submitted(tracker: Tracker) -> int:
-    """The shown number of submitted tasks."""
-    assert tracker.known.counts is not None
-    return sum(tracker.known.counts.submitted.values())
+    def poll(self, after: float = 0.0, /, *pages: Page | Exception, **statuses: str) -> Tracked:
+        """Poll after so many seconds, while some tasks are listed; return what is known then."""
+        self.clock.now += after
+        self.source.pages = [page_of(**statuses), *pages]
+        self.source.asked = []
+        self.tracker.poll(self.deadline)
+        return self.tracker.known
 
+    def vanish(self, *ids: str, record: DetailedTask | Exception | None = None) -> None:
+        """List tasks once, and no more from the next poll on; their records say this."""
+        self.source.records |= dict.fromkeys(ids, record)
+        self.poll(0.0, **dict.fromkeys(ids, "RUNNING"))
 
-def queued(tracker: Tracker) -> int:
-    """The shown number of tasks that left INITIALIZED."""
-    assert tracker.known.counts is not None
-    return sum(sum(histogram.counts) for histogram in tracker.known.counts.queued.values())
+    @property
+    def counts(self) -> Counts:
+        assert self.tracker.known.counts is not None
+        return self.tracker.known.counts
 
+    @property
+    def finished(self) -> dict[str, int]:
+        """The shown outcomes by status, of all types."""
+        return {status: sum(by_type.values()) for status, by_type in self.counts.finished.items()}
 
-def outcomes_of(tracker: Tracker) -> list[tuple[str, str]]:
-    """The last outcomes, latest first."""
-    return [(outcome.report.status_id, outcome.report.status) for outcome in tracker.known.outcomes]
+    @property
+    def submitted(self) -> int:
+        return sum(self.counts.submitted.values())
+
+    @property
+    def outcomes(self) -> list[tuple[str, str]]:
+        """The last outcomes, latest first."""
+        return [(outcome.report.status_id, outcome.report.status) for outcome in self.tracker.known.outcomes]
