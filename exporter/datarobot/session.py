@@ -91,7 +91,8 @@ class Session:
             if not self._authorization.credentials.reload():
                 raise
             self._count_retry(error)
-            return self._send(operation, method, target, retry=retry)
+        # Not above, where the 401 would be taken for the cause of whatever this one fails for.
+        return self._send(operation, method, target, retry=retry)
 
     def reset(self) -> None:
         """Close all connections; the next request opens a new one."""

@@ -277,12 +277,8 @@ def _text(error: BaseException) -> str:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error, and what caused it, down to the first cause."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
+    link: object = error
+    while isinstance(link, BaseException):
         yield link
         nested = (part for part in link.args if isinstance(part, BaseException))
         link = link.__cause__ or getattr(link, "reason", None) or next(nested, None) or link.__context__
-        if not isinstance(link, BaseException):
-            link = None

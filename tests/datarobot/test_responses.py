@@ -1,0 +1,168 @@
+"""What responses mean: errors, waits, clocks."""
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from requests.structures import CaseInsensitiveDict
+
+from exporter.datarobot.responses import Response, described, failure
+from exporter.errors import (
+    ApiError,
+    ClientError,
+    ConnectionFailed,
+    Forbidden,
+    NotFound,
+    RateLimited,
+    ServerError,
+    Unauthorized,
+)
+
+
+SECRET = "obviously-fake-token"
+SENT = 1_699_260_577.0
+DATE = "Mon, 06 Nov 2023 08:49:37 GMT"
+TWO_MINUTES_LATER = "Mon, 06 Nov 2023 08:51:37 GMT"
+DEEP = {"a": {"b": {"c": {"d": {"e": "text"}}}}}
+
+
+def a_response(status: int = 200, body: object = b"", **headers: str) -> Response:
+    fields = CaseInsensitiveDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return Response(status, fields, body if isinstance(body, bytes) else msgspec.json.encode(body))
+
+
+def failed(response: Response, now: float = 0.0) -> ApiError:
+    return failure(response, secret=SECRET, now=now, place="api.test:443")
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [
+        (400, ClientError, "400"),
+        (401, Unauthorized, "401"),
+        (403, Forbidden, "403"),
+        (404, NotFound, "404"),
+        (407, ConnectionFailed, "api.test:443: the proxy wants a user and a password: 407"),
+        (418, ClientError, "418"),
+        (429, RateLimited, "429"),
+        (499, ClientError, "499"),
+        (500, ServerError, "500"),
+        (503, ServerError, "503"),
+        (599, ServerError, "599"),
+    ],
+)
+def test_error_of_a_status(status: int, error: type[ApiError], text: str) -> None:
+    raised = failed(a_response(status))
+    assert (type(raised), str(raised)) == (error, text)
+    assert str(failed(a_response(status, {"message": "No"}))) == f"{text}: No"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"<html>", "422"),
+        (b"[" * 60_000, "422"),
+        ("über\n".encode("latin-1"), "422"),
+        ([1], "422"),
+        ({"message": 5}, "422"),
+        ({"message": "  Invalid\r\n credentials "}, "422: Invalid credentials"),
+        ({"message": "x" * 201}, f"422: {'x' * 200}"),
+        ({"message": f"bad {SECRET}"}, "422: bad <secret>"),
+        ({"errors": {"a": SECRET}}, "422: (a: <secret>)"),
+        (
+            {"message": "Invalid field data", "errors": {"limit": "value is greater than 100"}},
+            "422: Invalid field data (limit: value is greater than 100); try a smaller poll.page_size",
+        ),
+        ({"errors": {"offset": ["is\nodd", {"x": "y"}]}}, "422: (offset: is odd; offset.x: y)"),
+        ({"errors": ["first", 5, None, " ", [["second"]]], "message": "No"}, "422: No (first; second)"),
+        ({"errors": DEEP}, "422: (a.b.c.d.e: text)"),
+        ({"errors": {"f": DEEP}}, "422"),
+        ({"errors": [[[[["text"]]]]]}, "422: (text)"),
+        ({"errors": [[[[[["too deep"]]]]]]}, "422"),
+        ({"errors": {"a": "x" * 1000}}, f"422: (a: {'x' * 197})"),
+    ],
+)
+def test_error_says_what_the_body_says(body: object, text: str) -> None:
+    assert str(failed(a_response(422, body))) == text
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "expected"),
+    [
+        ("7", DATE, 7.0),
+        (" 0 ", "", 0.0),
+        (TWO_MINUTES_LATER, DATE, 120.0),
+        (TWO_MINUTES_LATER, "", 110.0),
+        (DATE, TWO_MINUTES_LATER, 0.0),
+        (DATE, "", 0.0),
+        ("soon", DATE, None),
+        ("-5", DATE, None),
+        ("1.5", DATE, None),
+        ("Wed, 99 Foo 2026", DATE, None),
+        ("", DATE, None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after(status: int, retry_after: str, date: str, expected: float | None) -> None:
+    """A date is compared with that of the same response, which is of the same clock."""
+    response = a_response(status, Retry_After=retry_after, Date=date)
+    error = failed(response, now=SENT + 10.0)
+    assert isinstance(error, RateLimited | ServerError)
+    assert error.retry_after == expected
+    assert failed(a_response(status)).retry_after is None  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def _far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Date": DATE}, SENT),
+        ({"Date": "Monday, 06-Nov-23 08:49:37 GMT"}, SENT),
+        ({"Date": "Mon Nov  6 08:49:37 2023"}, SENT),
+        ({"Date": DATE, "Age": "0"}, SENT),
+        ({"Date": DATE, "Age": " 3600 "}, SENT + 3600.0),
+        ({"Date": DATE, "Age": "soon"}, None),
+        ({"Date": DATE, "Age": "-5"}, None),
+        ({"Date": DATE, "Age": "9" * 400}, None),
+        ({"Date": "Thu, 01 Jan 2015 00:00:00 GMT"}, 1_420_070_400.0),
+        ({"Date": "Wed, 31 Dec 2014 23:59:59 GMT"}, None),
+        ({"Date": "Thu, 01 Jan 1970 00:00:00 GMT"}, None),
+        ({"Date": "Fri, 01 Jan 2100 00:00:00 GMT"}, 4_102_444_800.0),
+        ({"Date": "Fri, 01 Jan 2100 00:00:00 GMT", "Age": "1"}, None),
+        ({"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}, None),
+        ({"Date": "yesterday"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.usefixtures("_far_from_greenwich")
+def test_time_of_the_server(headers: dict[str, str], expected: float | None) -> None:
+    """A cache adds the age; a clock that is not set says nothing, nor does an age that is no number."""
+    assert Response(200, CaseInsensitiveDict(headers), b"").time() == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, "302"),
+        ({"Location": "/sign-in"}, "302 to /sign-in, which is not followed"),
+        ({"Location": "x" * 300}, f"302 to {'x' * 200}, which is not followed"),
+    ],
+)
+def test_a_redirect_is_described(headers: dict[str, str], expected: str) -> None:
+    assert described(Response(302, headers, b"")) == expected
+
+
+def test_only_a_response_that_repeats_a_secret_is_copied() -> None:
+    other = a_response(200, b"no secret", Server=SECRET)
+    assert other.without(SECRET) is other
+    found = a_response(302, f"a {SECRET} b {SECRET}".encode(), Date=DATE).without(SECRET)
+    assert (found.status, found.body, found.headers["date"]) == (302, b"a <secret> b <secret>", DATE)
