@@ -5,7 +5,8 @@ import socketserver
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +21,15 @@ def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in f"{names} requests_ca_bundle curl_ca_bundle ssl_cert_file ssl_cert_dir".split():
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def far_from_greenwich() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "EST+5")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 class Clock:
@@ -204,14 +214,12 @@ class Authority:
         self.bundle = str(directory / "ca.pem")
         self.ca.cert_pem.write_to_path(self.bundle)
 
-    def server(
-        self, leaf: trustme.LeafCert | str = "127.0.0.1", *, wants: ssl.VerifyMode = ssl.CERT_NONE
-    ) -> ssl.SSLContext:
-        """Return settings with a certificate or one for a name, that ask clients for theirs or not."""
+    def server(self, host: str = "127.0.0.1", *, wants: ssl.VerifyMode = ssl.CERT_NONE) -> ssl.SSLContext:
+        """Return settings with a certificate, which ask clients for theirs or not."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = wants
         self.ca.configure_trust(context)
-        (self.ca.issue_cert(leaf) if isinstance(leaf, str) else leaf).configure_cert(context)
+        self.ca.issue_cert(host).configure_cert(context)
         return context
 
     def client(self) -> dict[str, str]:

@@ -135,6 +135,10 @@ def test_name_servers_that_do_not_respond_are_given_up_and_not_asked_again(
     assert reached() == places.listening[4]
 
 
+def test_a_name_of_the_system(places: Places) -> None:
+    assert reached(host="localhost", port=places.listening[4][1]) == places.listening[4]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "[127.0.0.1]"])
 def test_an_ip_address_needs_no_name_server(names: NameServer, places: Places, host: str) -> None:
     assert reached(host=host, port=places.listening[4][1]) == places.listening[4]
