@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import cast
+from typing import Any
 
 from tenacity import (
     RetryCallState,
@@ -176,4 +176,6 @@ class Session:
 
 def _error(state: RetryCallState) -> ApiError:
     """The error of the attempt that is about to be repeated: nothing else is."""
-    return cast("ApiError", state.outcome and state.outcome.exception())
+    outcome: Any = state.outcome
+    error: ApiError = outcome.exception()
+    return error

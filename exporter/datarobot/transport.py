@@ -225,9 +225,9 @@ class Transport:
             return ConnectionFailed(f"the proxy {_place(self._proxy)} does not work: {root}")
         text = f"{self.place}: {root}"
         # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it.
-        if caused_by(ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
+        if caused_by(ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return ConnectionFailed(text)
-        if caused_by(TimeoutError, urllib3.exceptions.TimeoutError):
+        if caused_by(TimeoutError):
             return RequestTimedOut(text)
         if caused_by(ssl.SSLError):
             return TlsFailed(text)
@@ -270,9 +270,8 @@ def _text(error: BaseException) -> str:
         return f"the host name cannot be resolved: {error.strerror or error}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return re.sub(r"\(?_ssl\.c:\d+\)?:? ?", "", str(error)) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return re.sub(r" ?\(?_ssl\.c:\d+\)?:? ?", "", text) or type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -281,4 +280,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while isinstance(link, BaseException):
         yield link
         nested = (part for part in link.args if isinstance(part, BaseException))
-        link = link.__cause__ or getattr(link, "reason", None) or next(nested, None) or link.__context__
+        link = link.__cause__ or next(nested, None)

@@ -69,13 +69,15 @@ class Api(Network):
         *,
         token: str = TOKEN,
         authorization: Mapping[str, Any] | None = None,
+        proxy_url: str | None = None,
         **poll: Any,
     ) -> Client:
         environ = {"DATAROBOT_ENDPOINT": endpoint, "DATAROBOT_API_TOKEN": token}
         account = config.load(None, environ, {}).accounts[0]
         settings = {
-            "poll": Poll(**{"retries": 0, "request_timeout": 20.0, **poll}),
             "authorization": dataclasses.replace(account.authorization, **(authorization or {})),
+            "poll": Poll(**{"retries": 0, "request_timeout": 20.0, **poll}),
+            "proxy_url": proxy_url,
         }
         account = account.model_copy(update=settings)
         clocks = {"clock": self.wall, "monotonic": self.clock}
@@ -278,8 +280,9 @@ def test_time_of_requests_is_counted(api: Api) -> None:
         peer.sock.sendall(response("500 No"))
 
     client = api.client(api.handle(handle).url)
+    api.clock.now = 100.0
     with pytest.raises(ServerError):
-        listed(client)
+        listed(client, 200.0)
     assert [(name, one.sum) for name, one in api.telemetry.request_duration.items()] == [("list", 2.5)]
 
 
@@ -337,9 +340,16 @@ def test_token_that_the_api_repeats_reaches_nobody(api: Api, simulated: Simulate
         listed(api.canned(response("401 No", body=f'{{"message": "bad {TOKEN}"}}'.encode())))
 
 
-def test_token_that_is_too_short_for_a_secret_spoils_no_response(api: Api) -> None:
-    server = api.serve(response("200 OK", body=LISTING))
-    assert listed(api.client(server.url, token="data")) == {}
+@pytest.mark.parametrize(("token", "status_id"), [("status", "a"), ("statusId", None)])
+def test_token_that_is_too_short_for_a_secret_spoils_no_response(
+    api: Api, token: str, status_id: str | None
+) -> None:
+    assert found(api.canned(record("a"), token=token), "a") == (status_id, "ERROR", None)
+
+
+def test_proxy_of_the_account_is_used(api: Api) -> None:
+    proxy = api.serve(response("200 OK", body=LISTING))
+    assert listed(api.client("http://datarobot.invalid/api/v2", proxy_url=proxy.url)) == {}
 
 
 @pytest.mark.parametrize(
