@@ -1,11 +1,8 @@
-"""The client: whole listings from the simulated API, retries, and a token that is sent nowhere else."""
+"""The client: listings, lookups, retries, and a token that is sent nowhere else."""
 
-import dataclasses
 import re
-import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,11 @@ import msgspec
 import pytest
 from socket_server import Clock, Network, Peer, Server, clear_environment, responding, response
 
-from exporter import config
-from exporter.config import Poll
-from exporter.config.credentials import FileCredentials
+from exporter.config import Account, Poll
+from exporter.config.authorization import Authorization
+from exporter.config.credentials import FileCredentials, FixedCredentials
 from exporter.datarobot.client import Client
+from exporter.datarobot.models import DetailedTask
 from exporter.errors import (
     ApiError,
     ClientError,
@@ -32,10 +30,6 @@ from exporter.errors import (
     Unauthorized,
 )
 from exporter.logs import without_secrets
-from exporter.simulator.faults import Fault
-from exporter.simulator.profiles import EMPTY
-from exporter.simulator.server import Simulator
-from exporter.simulator.simulation import SimulatedAccount
 from exporter.telemetry import Telemetry
 from exporter.version import VERSION
 
@@ -45,6 +39,7 @@ DEADLINE = 60.0
 DATE, SENT = "Date: Mon, 06 Nov 2023 08:49:37 GMT", 1_699_260_577.0
 NO_JSON = "the body is not JSON: Expecting value: line 1 column 1 (char 0)"
 NO_STATUS_URL = "the lookup was sent to something that is no status URL"
+ECHO = f'{{"message": "bad {TOKEN}"}}'.encode()
 LISTING = b'{"data": [], "next": null}'
 
 
@@ -67,19 +62,20 @@ class Api(Network):
         self,
         endpoint: str,
         *,
-        token: str = TOKEN,
-        authorization: Mapping[str, Any] | None = None,
+        token: str | Path = TOKEN,
+        kind: str = "Bearer",
         proxy_url: str | None = None,
         **poll: Any,
     ) -> Client:
-        environ = {"DATAROBOT_ENDPOINT": endpoint, "DATAROBOT_API_TOKEN": token}
-        account = config.load(None, environ, {}).accounts[0]
-        settings = {
-            "authorization": dataclasses.replace(account.authorization, **(authorization or {})),
-            "poll": Poll(**{"retries": 0, "request_timeout": 20.0, **poll}),
-            "proxy_url": proxy_url,
-        }
-        account = account.model_copy(update=settings)
+        fixed = {"key": "credentials", "value": "a token"}
+        credentials = FileCredentials(token) if isinstance(token, Path) else FixedCredentials(token, **fixed)
+        account = Account(
+            name="default",
+            endpoint=endpoint,
+            authorization=Authorization(type=kind, credentials=credentials),
+            poll=Poll(**{"retries": 0, "request_timeout": 20.0, **poll}),
+            proxy_url=proxy_url,
+        )
         clocks = {"clock": self.wall, "monotonic": self.clock}
         return self.enter_context(
             closing(Client(account, telemetry=self.telemetry, stop=self.stop, **clocks))
@@ -91,22 +87,6 @@ class Api(Network):
         return self.client(self.server.url + path, **options)
 
 
-class Simulated:
-    """A simulated API with one account."""
-
-    def __init__(self, api: Api) -> None:
-        self.account = SimulatedAccount("simulated", start=time.time(), profile=EMPTY)
-        self.server = api.enter_context(Simulator({TOKEN: self.account}, clock=time.time))
-
-    def truth(self) -> dict[tuple[str, str], int]:
-        with self.server.lock:
-            return self.account.truth(time.time()).tasks
-
-    def running(self) -> str:
-        """Submit a task, and return its id."""
-        return self.account.submit("Dataset", status="RUNNING")
-
-
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     clear_environment(monkeypatch)
@@ -114,16 +94,9 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
         yield api
 
 
-@pytest.fixture
-def simulated(api: Api) -> Simulated:
-    return Simulated(api)
-
-
-def listed(client: Client, deadline: float = DEADLINE) -> dict[tuple[str, str], int]:
-    """Numbers of tasks in one complete listing."""
-    return Counter(
-        (task.outcome, task.task_type) for page in client.list_tasks(deadline) for task in page.tasks
-    )
+def listed(client: Client, deadline: float = DEADLINE) -> list[list[str | None]]:
+    """Ids of the tasks of all pages."""
+    return [[task.status_id for task in page.tasks] for page in client.list_tasks(deadline)]
 
 
 def found(client: Client, status_id: str) -> tuple[str | None, str | None, str | None]:
@@ -137,74 +110,39 @@ def moved(location: str) -> bytes:
     return response("307 Temporary Redirect", f"Location: {location}")
 
 
+def a_page(*ids: str, pointer: str | None = None) -> bytes:
+    body = {"data": [{"statusId": status_id} for status_id in ids], "next": pointer}
+    return response("200 OK", body=msgspec.json.encode(body))
+
+
 def record(status_id: str | None, status: str = "ERROR", *headers: str) -> bytes:
     return response("200 OK", *headers, body=msgspec.json.encode({"statusId": status_id, "status": status}))
 
 
-@pytest.mark.parametrize("page_size", [0, 1, 7, 19, 20, 21, 1000])
-def test_every_page_size_gives_the_whole(api: Api, simulated: Simulated, page_size: int) -> None:
-    client = api.client(simulated.server.url, page_size=page_size)
-    assert listed(client) == {}
-    assert api.telemetry.requests == {("list", "200"): 1}
-    simulated.account.populate(20)
-    assert listed(client) == simulated.truth()
+def test_a_listing_follows_its_pages_at_its_own_endpoint(api: Api) -> None:
+    """With offset and limit of `next`, wherever that leads to; and page by page."""
+    first = a_page("a", "b", pointer="https://elsewhere.invalid/other/?limit=2&offset=2")
+    client = api.canned(first, a_page("c", pointer="?offset=4"), a_page(), page_size=7)
+    pages = client.list_tasks(DEADLINE)
+    assert [task.status_id for task in next(pages).tasks] == ["a", "b"]
+    assert api.server.targets == ["/api/v2/status/?offset=0&limit=7"]
+    assert [[task.status_id for task in page.tasks] for page in pages] == [["c"], []]
+    assert api.server.targets[1:] == [f"/api/v2/status/?offset={offset}&limit=2" for offset in (2, 4)]
 
 
-def test_a_silently_capped_limit_and_trouble_midway_lose_nothing(api: Api, simulated: Simulated) -> None:
-    simulated.account.populate(345)
-    simulated.server.max_limit = 10
-    for fault in (
-        Fault(kind="server_error", page=1, times=1),
-        Fault(kind="rate_limited", retry_after=0, page=7, times=2),
-        Fault(kind="rate_limited", retry_after=7, retry_after_as_date=True, page=11, times=1),
-        Fault(kind="unavailable", retry_after=0, page=14, times=3),
-        Fault(kind="reset", page=20, times=1),
-        Fault(kind="close", page=25, times=1),
-        Fault(kind="cut_body", page=35, times=1),
-    ):
-        simulated.server.inject(fault)
-    client = api.client(simulated.server.url, retries=3, page_size=100)
-    assert listed(client) == simulated.truth()
-    assert api.telemetry.retries == {"rate_limited": 3, "server_error": 4, "connection": 3}
-    assert api.telemetry.requests["list", "200"] == 36  # the one that was cut off among them
-
-
-def test_a_page_that_is_too_large_fails_the_whole_listing(api: Api, simulated: Simulated) -> None:
-    """And changes nothing for the next one."""
-    simulated.account.populate(25)
-    simulated.server.inject(Fault(kind="huge_body", size=200_000, page=2, times=1))
-    client = api.client(simulated.server.url, page_size=10, max_response_size=100_000)
+def test_a_page_that_fails_fails_the_whole_listing_and_not_the_next_one(api: Api) -> None:
+    first, large = a_page("a", pointer="?offset=1"), response("200 OK", body=b" " * 2000)
+    client = api.canned(first, large, first, a_page("b"), max_response_size=1024)
     with pytest.raises(TooLarge):
         listed(client)
-    assert listed(client) == simulated.truth()
-
-
-def test_the_token_is_never_sent_to_another_origin(api: Api, simulated: Simulated) -> None:
-    """Neither a page's `next`, nor a redirect, nor a 307 leads the client away from its endpoint."""
-    simulated.account.populate(25)
-    status_id = simulated.running()
-    other = Simulated(api).server
-    client = api.client(simulated.server.url, page_size=10)
-    for fault in (
-        Fault(kind="proxied_next", location=other.origin),
-        Fault(kind="redirect", location=other.origin),
-        Fault(kind="foreign_next", location=other.origin),
-        Fault(kind="moved", location=other.origin),
-    ):
-        simulated.server.clear()
-        simulated.server.inject(fault)
-        with suppress(Malformed):
-            listed(client)
-        with suppress(Malformed):
-            found(client, status_id)
-    assert other.requests == ()
+    assert listed(client) == [["a"], ["b"]]
 
 
 def test_retries_wait_as_long_as_the_server_says_or_ever_longer(api: Api) -> None:
     """A quarter of a second doubles up to eight; chance adds up to another quarter."""
     asked = [response("503 No", "Retry-After: 7"), response("429 No", "Retry-After: 3")]
-    client = api.canned(*asked, *[response("500 No")] * 6, response("200 OK", body=LISTING), retries=8)
-    assert listed(client) == {}
+    client = api.canned(*asked, *[response("500 No")] * 6, a_page(), retries=8)
+    assert listed(client) == [[]]
     assert api.stop.waits[:2] == [7.0, 3.0]
     usual = [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
     assert [wait - usual.pop(0) for wait in api.stop.waits[2:]] == pytest.approx([0.125] * 6, abs=0.125)
@@ -267,7 +205,7 @@ def test_time_of_an_attempt_is_limited_by_both(api: Api, request_timeout: int, d
 
 
 def test_time_that_is_over_lets_nothing_be_sent(api: Api) -> None:
-    client = api.canned(response("200 OK", body=LISTING))
+    client = api.canned(a_page())
     with pytest.raises(RequestTimedOut, match=r"^127\.0\.0\.1:\d+: no time was left for the request$"):
         listed(client, 0.0)
     assert api.server.heads == []
@@ -287,8 +225,8 @@ def test_time_of_requests_is_counted(api: Api) -> None:
 
 
 def test_token_is_sent_with_the_headers_of_the_exporter(api: Api) -> None:
-    server = api.serve(response("200 OK", body=LISTING))
-    listed(api.client(f"{server.url}/api/v2/", authorization={"type": "Token"}, page_size=7))
+    server = api.serve(a_page())
+    listed(api.client(f"{server.url}/api/v2/", kind="Token", page_size=7))
     assert server.targets == ["/api/v2/status/?offset=0&limit=7"]
     assert server.headers() == {
         "Accept": "application/json",
@@ -310,7 +248,7 @@ def test_token_that_was_replaced_meanwhile_is_read_again_and_tried_once(api: Api
         peer.sock.sendall(response("401 No", "Connection: close"))
 
     server = api.handle(reject, responding(b""), responding(record("a"), response("401 No")))
-    client = api.client(server.url, authorization={"credentials": FileCredentials(file)})
+    client = api.client(server.url, token=file)
     with pytest.raises(ConnectionFailed, match="Remote end closed connection without response"):
         listed(client)
     assert client.get_task("a", DEADLINE, retry=False).task
@@ -325,19 +263,17 @@ def test_token_that_was_replaced_meanwhile_is_read_again_and_tried_once(api: Api
     assert without_secrets("other-fake-word") == "other-fake-word"
 
 
-def test_token_that_the_api_repeats_reaches_nobody(api: Api, simulated: Simulated) -> None:
+def test_token_that_the_api_repeats_reaches_nobody(api: Api) -> None:
     """Neither as a type, of which a label is made, nor as an id, which is kept, nor as a place."""
-    simulated.account.submit(TOKEN, status=TOKEN, status_id=f"id-{TOKEN}")
-    client = api.client(simulated.server.url)
-    (page,) = client.list_tasks(DEADLINE)
-    (task,) = page.tasks
-    assert (task.task_type, task.status, task.status_id) == ("<secret>", "<secret>", "id-<secret>")
-    assert found(client, f"id-{TOKEN}") == ("id-<secret>", "UNKNOWN", None)
-    simulated.server.inject(Fault(kind="redirect", location=f"http://elsewhere.invalid/{TOKEN}"))
+    redirect = response("302 Found", f"Location: http://elsewhere.invalid/{TOKEN}/")
+    client = api.canned(record(f"id-{TOKEN}", TOKEN), redirect, response("401 No", body=ECHO))
+    assert client.get_task(f"id-{TOKEN}", DEADLINE).task == DetailedTask(
+        status_id="id-<secret>", status="<secret>"
+    )
     with pytest.raises(Malformed, match=r"302 to http://elsewhere\.invalid/<secret>/"):
         listed(client)
     with pytest.raises(Unauthorized, match=r"^401: bad <secret>$"):
-        listed(api.canned(response("401 No", body=f'{{"message": "bad {TOKEN}"}}'.encode())))
+        listed(client)
 
 
 @pytest.mark.parametrize(("token", "status_id"), [("status", "a"), ("statusId", None)])
@@ -348,8 +284,8 @@ def test_token_that_is_too_short_for_a_secret_spoils_no_response(
 
 
 def test_proxy_of_the_account_is_used(api: Api) -> None:
-    proxy = api.serve(response("200 OK", body=LISTING))
-    assert listed(api.client("http://datarobot.invalid/api/v2", proxy_url=proxy.url)) == {}
+    proxy = api.serve(a_page())
+    assert listed(api.client("http://datarobot.invalid/api/v2", proxy_url=proxy.url)) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -396,7 +332,7 @@ def test_clock_not_from_errors_or_what_is_no_listing(api: Api, given: bytes) -> 
 
 def test_clock_not_from_a_response_without_a_date(api: Api) -> None:
     client = api.canned(response("203 Non-Authoritative Information", body=LISTING))
-    assert listed(client) == {}
+    assert listed(client) == [[]]
     assert client.clock_offset is None
 
 
