@@ -271,7 +271,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return re.sub(r" ?\(?_ssl\.c:\d+\)?:? ?", "", text) or type(error).__name__
+    return re.sub(r" ?\(?_ssl\.c:\d+\)?:? ?", "", text)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

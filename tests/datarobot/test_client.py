@@ -195,7 +195,7 @@ def test_retries_end_where_the_exporter_stops(api: Api) -> None:
 
 @pytest.mark.parametrize(("request_timeout", "deadline"), [(10, 1000.0), (30, 10.0)])
 def test_time_of_an_attempt_is_limited_by_both(api: Api, request_timeout: int, deadline: float) -> None:
-    server = api.handle(api.clock.dripping(b"HTTP/1.1 " + b"2" * 500))
+    server = api.handle(api.clock.dripping(b"HTTP/1.1 " + b"2" * 2000))
     client = api.client(server.url, request_timeout=request_timeout)
     api.clock.step = 1.0
     with pytest.raises(RequestTimedOut):
