@@ -141,7 +141,7 @@ class BoundedAdapter(HTTPAdapter):
             verify: Whether the server's certificate must be valid.
         """
         request = requests.Request("GET", url).prepare()
-        proxies = {"http": proxy, "https": proxy} if proxy else {}
+        proxies: Any = {"http": proxy, "https": proxy}
         pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies)
         return pool, self.request_url(request, proxies)
 

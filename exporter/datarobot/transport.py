@@ -138,7 +138,6 @@ class Transport:
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,
-                decode_content=False,
                 retries=self._adapter.max_retries,
                 timeout=_SENDING,
             )
@@ -187,7 +186,7 @@ class Transport:
         """The start of a body whose status says enough; nothing if it is garbage, cut off or slow."""
         self._deadline = min(self._deadline, self._monotonic() + _ERROR_BODY_SECONDS)
         try:
-            return response.read(_ERROR_BODY_BYTES, decode_content=True)
+            return response.read(_ERROR_BODY_BYTES)
         except (urllib3.exceptions.HTTPError, OSError):
             return b""
 
@@ -247,7 +246,7 @@ def _whole(response: BaseHTTPResponse, limit: int) -> bytes:
 
 def _chunks(response: BaseHTTPResponse, limit: int) -> Iterator[bytes]:
     size = 0
-    while chunk := response.read(min(_CHUNK_BYTES, limit + 1), decode_content=True):
+    while chunk := response.read(min(_CHUNK_BYTES, limit + 1)):
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes (poll.max_response_size)")

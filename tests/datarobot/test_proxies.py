@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from socket_server import clear_environment
 
-from exporter.datarobot.proxies import credentials_of, port_of, proxy_for
+from exporter.datarobot.proxies import credentials_of, proxy_for
 from exporter.errors import ConnectionFailed
 
 
@@ -121,11 +121,3 @@ def test_user_and_password_are_sent_as_curl_sends_them(user: str, sent: bytes | 
     """Bytes as they are percent-encoded, in whatever encoding; a user without password, too."""
     credentials = credentials_of(f"http://{user}proxy.test:3128")
     assert (b64decode(credentials) if credentials else None) == sent
-
-
-@pytest.mark.parametrize(
-    ("url", "port"),
-    [("http://a.test", 80), ("https://a.test", 443), ("http://a.test:81/", 81), ("a.test", 0)],
-)
-def test_port(url: str, port: int) -> None:
-    assert port_of(url) == port
