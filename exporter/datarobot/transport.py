@@ -55,7 +55,7 @@ _UNKNOWN_ISSUER: Final = frozenset({18, 19, 20, 21})
 
 
 class Transport:
-    """A kept session with one API, for one thread at a time.
+    """Kept connections to one API, for one thread at a time.
 
     Args:
         base: The API's URL; decides which of the environment's proxies apply.
@@ -100,9 +100,6 @@ class Transport:
                 proxy_context=lambda: client_context(proxy_tls, os.environ),
             )
         )
-        self._session = requests.Session()
-        self._session.mount("http://", self._adapter)
-        self._session.mount("https://", self._adapter)
 
     @property
     def place(self) -> str:
@@ -154,7 +151,7 @@ class Transport:
     def reset(self) -> None:
         """Close all connections; the next request opens a new one."""
         self._route = None
-        self._session.close()
+        self._adapter.close()
 
     def close(self) -> None:
         """Close all connections for good."""

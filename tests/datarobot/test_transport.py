@@ -389,13 +389,16 @@ def test_proxy_behind_tls(net: Internet, scheme: str) -> None:
         proxy = net.handle(tunnelling(server.port), tls=tls)
     else:
         proxy = net.serve(OK, tls=tls)
-    transport = net.transport(f"{scheme}://api.invalid", **net.authority.client(), proxy_url=proxy.url)
+    own = {"proxy_url": proxy.url, **net.authority.client()}
+    transport = net.transport(f"{scheme}://api.invalid", **own)
     assert send(transport).body == b"ok"
     assert proxy.certificates == [None]
     assert "Proxy-Authorization" not in proxy.headers()
     distrustful = net.transport(NOWHERE, ca_file=net.stranger.bundle, proxy_url=proxy.url)
     assert "certificate verify failed" in failure(distrustful, ConnectionFailed)
     assert len(proxy.heads) == 1
+    careless: dict[str, Any] = {"ca_file": net.stranger.bundle, "insecure_skip_verify": True}
+    assert send(net.transport(f"{scheme}://api.invalid", **own, **careless)).body == b"ok"
 
 
 def test_tunnel_leads_to_a_distant_server(net: Internet, monkeypatch: pytest.MonkeyPatch) -> None:
