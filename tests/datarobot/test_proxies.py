@@ -79,11 +79,6 @@ def test_exceptions(monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str, *
     assert proxy_for(f"https://{host}/api/v2", None) == (None if direct else PROXY)
 
 
-def test_the_configuration_knows_no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-    assert proxy_for("https://api.test", PROXY) == PROXY
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -177,13 +177,6 @@ def test_interim_responses_are_read_past_and_the_connection_is_kept(net: Interne
     assert (len(server.ports), len(set(server.ports))) == (5, 1)
 
 
-def test_next_request_connects_again_where_the_server_has_closed_the_connection(net: Internet) -> None:
-    server = net.serve(LAST)
-    transport = net.transport(server.url)
-    assert [send(transport).body for _ in range(2)] == [b"ok", b"ok"]
-    assert len(set(server.ports)) == 2
-
-
 @pytest.mark.parametrize(
     "render",
     [
@@ -305,14 +298,6 @@ def test_broken_response_is_a_failed_connection(net: Internet, handle: Handler, 
     transport = net.transport(server.url)
     assert failure(transport, ConnectionFailed) != ""
     assert send(transport).body == b"ok"
-
-
-def test_status_is_that_of_the_last_request(net: Internet) -> None:
-    transport = net.transport(net.serve(OK, b"").url)
-    send(transport)
-    assert transport.status == 200
-    failure(transport, ConnectionFailed)
-    assert transport.status is None
 
 
 def test_place_has_a_port_and_is_bracketed_where_it_is_an_address_of_version_6(net: Internet) -> None:
