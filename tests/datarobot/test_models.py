@@ -196,7 +196,7 @@ _names = st.sampled_from([*RECORD, "data", "next", "count"]) | _any_text
 _json = st.recursive(
     _scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_names, inner, max_size=6),
-    max_leaves=10,
+    max_leaves=6,
 )
 _odd_records = st.dictionaries(st.sampled_from(list(RECORD)), _json, max_size=8)
 _odd_pages = st.fixed_dictionaries(
