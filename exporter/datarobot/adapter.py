@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from http.client import HTTPResponse, parse_headers
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -88,6 +88,8 @@ class _BoundedResponse(HTTPResponse):
 class _Bounded:
     """Mixed into urllib3's connections."""
 
+    sock: Any
+
     def __init__(self, network: Network, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 the parent's
         self.network = network
         super().__init__(*args, **kwargs)
@@ -102,7 +104,7 @@ class _Bounded:
         own: Any = super()
         own._tunnel()  # noqa: SLF001 its parent's
         # A TLS handshake follows; the last read of the proxy's response has left its own limit behind.
-        self.network.allow(cast("Any", self).sock)
+        self.network.allow(self.sock)
 
     def response_class(self, sock: socket.socket, **kwargs: Any) -> HTTPResponse:  # noqa: ANN401 http.client's
         files: Any = _BoundedFiles(sock, self.network.wait)
@@ -118,7 +120,7 @@ class _SecureConnection(_Bounded, HTTPSConnection):  # type: ignore[misc] # both
 
     def connect(self) -> None:
         self.ssl_context = self.network.context()
-        if self.proxy_config is not None and self.proxy is not None and self.proxy.scheme == "https":
+        if self.proxy_config is not None:
             self.proxy_config = self.proxy_config._replace(ssl_context=self.network.proxy_context())
         super().connect()
 
@@ -139,7 +141,7 @@ class BoundedAdapter(HTTPAdapter):
             verify: Whether the server's certificate must be valid.
         """
         request = requests.Request("GET", url).prepare()
-        proxies = {"http": proxy, "https": proxy} if proxy else {}
+        proxies: Any = {"http": proxy, "https": proxy}
         pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies)
         return pool, self.request_url(request, proxies)
 

@@ -10,6 +10,7 @@ import os
 import selectors
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 from typing import Any, Final, TypeAlias
@@ -98,12 +99,13 @@ def _begin(
 
 def _by_turns(addresses: Sequence[Address]) -> list[Address]:
     """Order addresses so that families take turns, as one of them may be unreachable as a whole."""
-    turns: dict[int, int] = {}
-    order = []
-    for address in addresses:
-        turns[address[0]] = turns.get(address[0], 0) + 1
-        order.append(turns[address[0]])
-    return [address for _, address in sorted(zip(order, addresses, strict=True), key=lambda pair: pair[0])]
+    turns: Counter[int] = Counter()
+
+    def turn(address: Address) -> int:
+        turns[address[0]] += 1
+        return turns[address[0]]
+
+    return sorted(addresses, key=turn)
 
 
 def _resolved(host: str, port: int, patience: Patience) -> Sequence[Address]:

@@ -183,7 +183,7 @@ def _json(body: bytes) -> Any:  # noqa: ANN401 the shape is checked by the calle
     try:
         return json.loads(body, parse_constant=_refuse_constant, parse_int=_integer)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"the body is not JSON: {error or 'nested too deeply'}") from error
+        raise Malformed(f"the body is not JSON: {error}") from error
 
 
 def _integer(digits: str) -> int:
@@ -195,4 +195,4 @@ def _integer(digits: str) -> int:
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")

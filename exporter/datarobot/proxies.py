@@ -77,7 +77,7 @@ def _covers(entry: str, host: str, port: int) -> bool:
         if colon and digits.isdecimal():
             return int(digits) == port and _covers(name, host, port)
         name = entry.removeprefix("*").strip(".")
-        return entry == "*" or (name != "" and f".{host}".endswith(f".{name}"))
+        return entry == "*" or f".{host}".endswith(f".{name}")
     try:
         return ipaddress.ip_address(host) in network
     except ValueError:

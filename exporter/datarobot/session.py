@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import cast
+from typing import Any
 
 from tenacity import (
     RetryCallState,
@@ -91,7 +91,8 @@ class Session:
             if not self._authorization.credentials.reload():
                 raise
             self._count_retry(error)
-            return self._send(operation, method, target, retry=retry)
+        # Not above, where the 401 would be taken for the cause of whatever this one fails for.
+        return self._send(operation, method, target, retry=retry)
 
     def reset(self) -> None:
         """Close all connections; the next request opens a new one."""
@@ -175,4 +176,6 @@ class Session:
 
 def _error(state: RetryCallState) -> ApiError:
     """The error of the attempt that is about to be repeated: nothing else is."""
-    return cast("ApiError", state.outcome and state.outcome.exception())
+    outcome: Any = state.outcome
+    error: ApiError = outcome.exception()
+    return error

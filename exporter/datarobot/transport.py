@@ -55,7 +55,7 @@ _UNKNOWN_ISSUER: Final = frozenset({18, 19, 20, 21})
 
 
 class Transport:
-    """A kept session with one API, for one thread at a time.
+    """Kept connections to one API, for one thread at a time.
 
     Args:
         base: The API's URL; decides which of the environment's proxies apply.
@@ -100,9 +100,6 @@ class Transport:
                 proxy_context=lambda: client_context(proxy_tls, os.environ),
             )
         )
-        self._session = requests.Session()
-        self._session.mount("http://", self._adapter)
-        self._session.mount("https://", self._adapter)
 
     @property
     def place(self) -> str:
@@ -138,7 +135,6 @@ class Transport:
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,
-                decode_content=False,
                 retries=self._adapter.max_retries,
                 timeout=_SENDING,
             )
@@ -155,7 +151,7 @@ class Transport:
     def reset(self) -> None:
         """Close all connections; the next request opens a new one."""
         self._route = None
-        self._session.close()
+        self._adapter.close()
 
     def close(self) -> None:
         """Close all connections for good."""
@@ -187,7 +183,7 @@ class Transport:
         """The start of a body whose status says enough; nothing if it is garbage, cut off or slow."""
         self._deadline = min(self._deadline, self._monotonic() + _ERROR_BODY_SECONDS)
         try:
-            return response.read(_ERROR_BODY_BYTES, decode_content=True)
+            return response.read(_ERROR_BODY_BYTES)
         except (urllib3.exceptions.HTTPError, OSError):
             return b""
 
@@ -225,9 +221,9 @@ class Transport:
             return ConnectionFailed(f"the proxy {_place(self._proxy)} does not work: {root}")
         text = f"{self.place}: {root}"
         # A peer that goes away in the middle of TLS is a lost connection, whatever OpenSSL calls it.
-        if caused_by(ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
+        if caused_by(ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return ConnectionFailed(text)
-        if caused_by(TimeoutError, urllib3.exceptions.TimeoutError):
+        if caused_by(TimeoutError):
             return RequestTimedOut(text)
         if caused_by(ssl.SSLError):
             return TlsFailed(text)
@@ -247,7 +243,7 @@ def _whole(response: BaseHTTPResponse, limit: int) -> bytes:
 
 def _chunks(response: BaseHTTPResponse, limit: int) -> Iterator[bytes]:
     size = 0
-    while chunk := response.read(min(_CHUNK_BYTES, limit + 1), decode_content=True):
+    while chunk := response.read(min(_CHUNK_BYTES, limit + 1)):
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"the body is larger than {limit} bytes (poll.max_response_size)")
@@ -270,19 +266,14 @@ def _text(error: BaseException) -> str:
         return f"the host name cannot be resolved: {error.strerror or error}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return re.sub(r"\(?_ssl\.c:\d+\)?:? ?", "", str(error)) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return re.sub(r" ?\(?_ssl\.c:\d+\)?:? ?", "", text)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """The error, and what caused it, down to the first cause."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
+    link: object = error
+    while isinstance(link, BaseException):
         yield link
         nested = (part for part in link.args if isinstance(part, BaseException))
-        link = link.__cause__ or getattr(link, "reason", None) or next(nested, None) or link.__context__
-        if not isinstance(link, BaseException):
-            link = None
+        link = link.__cause__ or next(nested, None)

@@ -1,8 +1,12 @@
 """Which proxy is used, as the environment says it."""
 
-import pytest
+from base64 import b64decode
+from itertools import product
 
-from exporter.datarobot.proxies import proxy_for
+import pytest
+from socket_server import clear_environment
+
+from exporter.datarobot.proxies import credentials_of, proxy_for
 from exporter.errors import ConnectionFailed
 
 
@@ -11,9 +15,7 @@ PROXY = "http://proxy.test:3128"
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUEST_METHOD"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
+    clear_environment(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({}, "https://api.test", None),
         ({"HTTPS_PROXY": PROXY}, "https://api.test", PROXY),
+        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "api.test"}, "https://api.test", None),
         ({"https_proxy": PROXY}, "https://api.test", PROXY),
         ({"HTTP_PROXY": PROXY}, "https://api.test", None),
         ({"HTTPS_PROXY": PROXY}, "http://api.test", None),
@@ -40,54 +43,40 @@ def test_variables(
     assert proxy_for(endpoint, None) == expected
 
 
-@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
+NAMES = [
+    "*",
+    "api.test",
+    "API.test",
+    ".api.test",
+    ".test",
+    "test",
+    "*.test",
+    "other.test,api.test",
+    "api.test:443",
+]
+OTHERS = ["pi.test", "api.test:8443", "api.test:https", "10.0.0.0/8", "10.0.0.0/99", ".", ",, ,", ""]
+
+
 @pytest.mark.parametrize(
-    ("no_proxy", "host", "direct"),
+    ("host", "no_proxy", "direct"),
     [
-        ("*", "api.test", True),
-        ("api.test", "api.test", True),
-        ("API.test", "Api.TEST", True),
-        ("api.test", "api.test.", True),
-        (".api.test", "api.test", True),
-        (".test", "api.test", True),
-        ("test", "api.test", True),
-        ("*.test", "api.test", True),
-        ("pi.test", "api.test", False),
-        ("other.test, api.test", "api.test", True),
-        ("other.test api.test", "api.test", True),
-        (",, ,", "api.test", False),
-        ("", "api.test", False),
-        ("api.test:443", "api.test", True),
-        ("api.test:443", "api.test:8443", False),
-        ("api.test:8443", "api.test:8443", True),
-        ("api.test", "api.test:8443", True),
-        ("10.1.2.3", "10.1.2.3", True),
-        ("10.1.2.3:443", "10.1.2.3", True),
-        ("10.0.0.0/8", "10.1.2.3", True),
-        ("10.1.2.3/8", "10.1.2.3", True),
-        ("10.0.0.0/16", "10.1.2.3", False),
-        ("10.0.0.0/8", "api.test", False),
-        ("::1", "[::1]", True),
-        ("[::1]", "[::1]", True),
-        ("[::1]:443", "[::1]:443", True),
-        ("[::1]:80", "[::1]:443", False),
-        ("fd00::/8", "[fd00::1:8443]", True),
-        ("fd00::/8", "10.1.2.3", False),
-        ("10.0.0.0/99", "10.1.2.3", False),
+        *product(["api.test"], [*NAMES, "x.test api.test"], [True]),
+        *product(["api.test"], OTHERS, [False]),
+        *product(["Api.TEST."], ["api.test"], [True]),
+        *product(["api.test:8443"], ["api.test:8443", "api.test"], [True]),
+        *product(["api.test:8443"], ["api.test:443"], [False]),
+        *product(["10.1.2.3"], ["10.1.2.3", "10.1.2.3:443", "10.0.0.0/8", "10.1.2.3/8"], [True]),
+        *product(["10.1.2.3"], ["10.0.0.0/16", "fd00::/8", "10.0.0.0/99"], [False]),
+        *product(["[::1]", "[::1]:443"], ["::1", "[::1]", "[::1]:443"], [True]),
+        *product(["[::1]:443"], ["[::1]:80"], [False]),
+        *product(["[fd00::1:8443]"], ["fd00::/8"], [True]),
     ],
 )
-def test_exceptions(
-    monkeypatch: pytest.MonkeyPatch, variable: str, no_proxy: str, host: str, *, direct: bool
-) -> None:
+def test_exceptions(monkeypatch: pytest.MonkeyPatch, host: str, no_proxy: str, *, direct: bool) -> None:
     """Whatever form curl, requests or Go take: by name, domain, address, network, with or without port."""
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
-    monkeypatch.setenv(variable, no_proxy)
+    monkeypatch.setenv("no_proxy", no_proxy)
     assert proxy_for(f"https://{host}/api/v2", None) == (None if direct else PROXY)
-
-
-def test_the_configuration_knows_no_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "*")
-    assert proxy_for("https://api.test", PROXY) == PROXY
 
 
 @pytest.mark.parametrize(
@@ -110,3 +99,20 @@ def test_what_is_not_an_http_proxy_is_refused_by_name(
     with pytest.raises(ConnectionFailed) as raised:
         proxy_for("https://api.test", None)
     assert str(raised.value).startswith(f"{variable} {expected}")
+
+
+@pytest.mark.parametrize(
+    ("user", "sent"),
+    [
+        ("", None),
+        ("user@", b"user:"),
+        ("user:@", b"user:"),
+        ("user%40example.com:a%3Ab@", b"user@example.com:a:b"),
+        ("user:%E2%82%AC@", "user:€".encode()),
+        ("user:%FC@", b"user:\xfc"),
+    ],
+)
+def test_user_and_password_are_sent_as_curl_sends_them(user: str, sent: bytes | None) -> None:
+    """Bytes as they are percent-encoded, in whatever encoding; a user without password, too."""
+    credentials = credentials_of(f"http://{user}proxy.test:3128")
+    assert (b64decode(credentials) if credentials else None) == sent
