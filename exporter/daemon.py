@@ -94,8 +94,11 @@ class Daemon:
         """Poll every account once; return whether all polls were complete."""
         return self._pollers.poll_once()
 
-    def run(self) -> None:
+    def run(self, *, started: Callable[[], object] = lambda: None) -> None:
         """Poll and serve until SIGTERM or SIGINT; for the main thread.
+
+        Args:
+            started: Called once the endpoint is served.
 
         Raises:
             ConfigError: The listening address cannot be used.
@@ -124,6 +127,7 @@ class Daemon:
             shard_total=self._shard.total,
         )
         _notify_systemd()
+        started()
         while (asked := signal.Signals(signal.sigwait(SIGNALS))) == signal.SIGHUP:
             with contextlib.suppress(ConfigError, ReloadFailed):  # logged already
                 self.reload(wait=True)

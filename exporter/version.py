@@ -30,7 +30,7 @@ def read_build(path: Path) -> Build:
 def about(build: Build) -> str:
     """Return the text of ``--version``, one fact per line."""
     facts = {"revision": build.revision, "build date": build.date, "python": platform.python_version()}
-    lines = [f"  {name}: {fact}" for name, fact in facts.items() if fact]
+    lines = [f"  {name}: {fact or 'unknown'}" for name, fact in facts.items()]
     return "\n".join((f"datarobot-exporter, version {VERSION}", *lines))
 
 

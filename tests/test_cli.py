@@ -238,7 +238,8 @@ def test_all_configuration_errors_are_reported(run: Run) -> None:
         ("--web.listen-address=nowhere", 2, "--web.listen-address"),
         ("--web.listen-address=no-such-host.invalid:1", 2, "cannot listen on no-such-host.invalid:1"),
         # It can pass by itself, so that systemd tries again; 2 is for what somebody has to change.
-        ("--web.listen-address=192.0.2.1:1", 1, ": Cannot assign requested address; choose another address"),
+        ("--web.listen-address=192.0.2.1:1", 1, ": Cannot assign requested address; set another one"),
+        ("--web.listen-address=192.0.2.1:1 demo", 1, "set another one, for instance by --web.listen-address"),
         ("--log.level=loud", 2, "--log.level"),
         ("simulate --account a=b", 2, "unknown profile b"),
         ("simulate --listen x", 2, "--listen"),
@@ -252,6 +253,7 @@ def test_invalid_arguments(run: Run, arguments: str, status: int, message: str) 
     found = run(*arguments.split(), **({"DATAROBOT_API_TOKEN": TOKEN} if arguments else {}))
     assert found.status == status
     assert message in found.err
+    assert found.out == ""
 
 
 # Help, and what has to be fast

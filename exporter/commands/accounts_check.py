@@ -18,7 +18,7 @@ from exporter.errors import ApiError, ConnectionFailed, Forbidden, RequestTimedO
 
 _YES_NO: Final[Mapping[str, Mapping[str, Any]]] = {"yes": {"fg": "green"}, "no": {"fg": "red", "bold": True}}
 _COLUMNS: Final = (
-    Column("ACCOUNT"),
+    Column("ACCOUNT", shrinks=True),
     Column("REACHABLE", styles=_YES_NO),
     Column("AUTHORIZED", styles=_YES_NO),
     Column("TASKS"),

@@ -1,5 +1,6 @@
 """Loads the configuration for a command."""
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from exporter import config
-from exporter.commands.terminal import print_error, sanitize
+from exporter.commands.terminal import enumerated, print_error, sanitize
 from exporter.config import DEFAULT_FILE, Account, Config
 from exporter.logs import configure_logs
 
@@ -48,8 +49,7 @@ def select_accounts(context: click.Context, names: Sequence[str]) -> Sequence[Ac
     known = [account.name for account in settings.accounts]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     if unknown:
-        raise click.UsageError(
-            f"--account: {sanitize(unknown[0])} is not configured; expected one of {', '.join(known)}",
-            context,
-        )
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        expected = f"did you mean {close[0]}?" if close else f"expected one of {enumerated(known)}"
+        raise click.UsageError(f"--account: {sanitize(unknown[0])} is not configured; {expected}", context)
     return [account for account in settings.accounts if account.name in names or not names]

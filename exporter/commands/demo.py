@@ -63,14 +63,14 @@ def demo(context: click.Context, /, *, listen: str | None, file_to_write: Path |
         settings = demo_config(simulator, overrides(context.find_root().params))
         address = simulator.origin.removeprefix("http://")
         moved = "" if address == _ADDRESS else f" --listen {address}"
-        click.echo(
+        text = (
             f"{describe(settings, simulator)}\n"
             "In a second terminal, list the stuck tasks:\n\n"
             f"  {_program()} demo{moved} --write-config demo.yaml\n"
             f"  {_program()} --config.file demo.yaml tasks list --stuck\n\n"
             "Press Ctrl-C to stop. With --log.level info, the exporter's log is shown."
         )
-        Daemon(lambda: settings).run()
+        Daemon(lambda: settings).run(started=lambda: click.echo(text))
 
 
 @click.command("simulate")

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from exporter.commands.records import Listing, Selection, TaskRecord, make_record, select_records
+from exporter.commands.terminal import enumerated
 from exporter.config import Account
 from exporter.datarobot.client import Client
 from exporter.datarobot.models import Page
@@ -94,7 +95,7 @@ def describe_errors(results: Iterable[TaskResult]) -> list[str]:
 def describe_not_found(status_id: str, results: Iterable[TaskResult]) -> str:
     """Return one line with the id and the accounts that answered that they do not have it."""
     names = [result.account.name for result in results if isinstance(result.value, NotFound)]
-    return f"{status_id}: not found" + (f" in {', '.join(names)}" if names else "")
+    return f"{status_id}: not found" + (f" in {enumerated(names)}" if names else "")
 
 
 def for_each_account(

@@ -104,6 +104,8 @@ def tasks_list(
     from exporter.commands.records import Selection
     from exporter.commands.tasks_list import run
 
+    if stuck and failed:
+        raise click.UsageError("--stuck and --failed exclude each other: only open tasks are stuck", context)
     selection = Selection(
         statuses=frozenset(statuses),
         types=frozenset(map(str.casefold, types)),

@@ -16,6 +16,8 @@ from exporter.logs import without_secrets
 
 _GAP: Final = 2
 _NARROW_GAP: Final = 1
+_MIN_COLUMNS: Final = 2
+_MOST_NAMES: Final = 10
 # In a pipe, one very long cell does not make all lines long.
 _MAX_PADDED_WIDTH: Final = 64
 _PROGRESS_DELAY_SECONDS: Final = 1.0
@@ -42,6 +44,12 @@ def sanitize(text: str) -> str:
     """Return the text on one line, without secrets, and with control and bidirectional characters escaped."""
     text = without_secrets(text)
     return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Join names with commas; of more than ten, only the first ten, and the number of the others."""
+    others = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {others} others" if others > 0 else "")
 
 
 def write(lines: Iterable[str], *, error: bool = False) -> None:
@@ -98,7 +106,7 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, err
 
     def line(row: Sequence[str]) -> str:
         text = ""
-        for column, cell, width in zip(columns, row, widths, strict=True):
+        for column, cell, width in zip(columns, row, widths, strict=False):
             shown = _cut(cell, width) if terminal and column.shrinks else cell
             style = column.styles.get(cell, {}) if styled else {}
             padding = " " * max(0, width - _width(shown))
@@ -109,20 +117,27 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, err
 
 
 def _fit(columns: Sequence[Column], widths: Sequence[int], available: int) -> tuple[int, list[int]]:
-    """Return the gap between columns and their widths so that a line fits, or as they are if it cannot."""
-    gap = _GAP
-    excess = sum(widths) + gap * (len(widths) - 1) - available
-    if excess <= 0:
-        return gap, list(widths)
-    gap = _NARROW_GAP
-    excess -= (_GAP - gap) * (len(widths) - 1)
-    fitted = list(widths)
-    for index, column in reversed([*enumerate(columns)]):
-        if column.shrinks and excess > 0:
-            cut = min(excess, widths[index] - len(column.name))
-            fitted[index] -= cut
-            excess -= cut
-    return (gap, fitted) if excess <= 0 else (_GAP, list(widths))
+    """Return the gap between columns and the widths of those that fit into a line, at least of the first two.
+
+    Before columns are left out at the end, those that shrink are cut, the widest first.
+    """
+    if sum(widths) + _GAP * (len(widths) - 1) <= available:
+        return _GAP, list(widths)
+    fitted: list[int] = []
+    least = 0
+    for column, width in zip(columns, widths, strict=True):
+        least += (len(column.name) if column.shrinks else width) + _NARROW_GAP
+        if least - _NARROW_GAP > available and len(fitted) >= _MIN_COLUMNS:
+            break
+        fitted.append(width)
+    shrinking = [index for index, column in enumerate(columns[: len(fitted)]) if column.shrinks]
+    while shrinking and sum(fitted) + _NARROW_GAP * (len(fitted) - 1) > available:
+        widest = max(shrinking, key=lambda index: fitted[index])
+        if fitted[widest] > len(columns[widest].name):
+            fitted[widest] -= 1
+        else:
+            shrinking.remove(widest)
+    return _NARROW_GAP, fitted
 
 
 def _cut(text: str, width: int) -> str:

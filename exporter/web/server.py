@@ -194,7 +194,8 @@ def listen(address: ListenAddress) -> socket.socket:
         sock = socket.create_server((host, port), family=family, dualstack_ipv6=dual, backlog=1024)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        message = f"web.listen_address: cannot listen on {address}: {reason}; choose another address"
+        fix = "set another one, for instance by --web.listen-address"
+        message = f"web.listen_address: cannot listen on {address}: {reason}; {fix}"
         if error.errno in {errno.EADDRINUSE, errno.EADDRNOTAVAIL}:
             raise AddressUnavailable(message) from error
         raise ConfigError([message]) from error

@@ -457,6 +457,8 @@ UNAUTHORIZED = "account two: unauthorized: [^\n]*\n"
         ("", "delete --yes both", 2, "", ".*both exists in one and two; choose one with --account.*"),
         ("", "delete --yes both --account two", 0, "both: deleted from two\n", ".*"),
         ("", "delete a", 2, "", ".*Error: --yes is required without a terminal.*"),
+        ("", "list --stuck --failed", 2, "", ".*Error: --stuck and --failed exclude each other.*"),
+        ("", "list --account tow", 2, "", r".*--account: tow is not configured; did you mean two\?.*"),
         ("", "list --account z\x1b", 2, "", NOT_CONFIGURED),
         ("", "show x --account z\x1b", 2, "", NOT_CONFIGURED),
         ("", "delete --yes x --account z\x1b", 2, "", NOT_CONFIGURED),
@@ -547,7 +549,7 @@ def test_the_table_is_colored_unless_disabled(run: Run) -> None:
 
 
 def test_rows_fit_on_80_columns(run: Run) -> None:
-    """Ids are complete, long types end in an ellipsis, and account names are cut last."""
+    """Ids are complete; of account and type, the longer one is cut first."""
     run.change_config("name: one", "name: production")
     types = ["CustomModelFeatureImpact", "Dataset", "x" * 200]
     created = time.time() - 10_000
@@ -555,7 +557,7 @@ def test_rows_fit_on_80_columns(run: Run) -> None:
     _, screen = run.on_terminal("tasks", "list", COLUMNS="80", NO_COLOR="1")
     rows = [line.split()[:3] for line in screen.splitlines()[1:]]
     assert rows == [
-        ["production", *row] for row in zip(full, ["CustomM…", "Dataset", "xxxxxxx…"], strict=True)
+        ["producti…", *row] for row in zip(full, ["CustomMo…", "Dataset", "xxxxxxxx…"], strict=True)
     ]
     assert max(map(len, screen.splitlines())) <= 80
 

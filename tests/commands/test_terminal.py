@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import pytest
 from pseudo_terminal import standard_streams
 
-from exporter.commands.terminal import Column, ListProgress, is_terminal, sanitize, write, write_table
+from exporter.commands.terminal import (
+    Column,
+    ListProgress,
+    enumerated,
+    is_terminal,
+    sanitize,
+    write,
+    write_table,
+)
 
 
 RED = {"x": {"fg": "red"}}
@@ -44,25 +52,35 @@ def test_in_a_pipe_columns_are_aligned_by_display_width_and_have_no_colors(
     ("row", "shown"),
     [
         # Columns move together before anything is cut.
-        (("n" * 8, "i" * 16, "t" * 14), f"{'n' * 8} {'i' * 16} {'t' * 14}"),
-        (("n" * 8, "i" * 16, "大" * 9), f"{'n' * 8} {'i' * 16} {'大' * 6}…"),
-        (("n" * 20, "i" * 20, "t" * 20), f"{'n' * 13}… {'i' * 20} ttt…"),
-        # Nothing is cut if the rest is too wide anyway.
-        (("n" * 20, "i" * 40, "t" * 10), f"{'n' * 20}  {'i' * 40}  {'t' * 10}"),
+        (("n" * 8, "i" * 16, "t" * 8, "x"), f"{'n' * 8} {'i' * 16} {'t' * 8} \x1b[31mx\x1b[0m"),
+        (("n" * 8, "i" * 16, "大" * 9, "x"), f"{'n' * 8} {'i' * 16} 大大大大… \x1b[31mx\x1b[0m"),
+        (("n" * 20, "i" * 20, "t" * 20, "x"), f"nnnnn… {'i' * 20} tttttt… \x1b[31mx\x1b[0m"),
+        # The last columns are left out, but never the second one.
+        (("n" * 20, "i" * 30, "t" * 20, "x"), f"nnn… {'i' * 30} ttt…"),
+        (("n" * 20, "i" * 40, "t" * 20, "x"), f"nnn… {'i' * 40}"),
         # What fits has colors.
-        (("n", "x", "t"), "n     \x1b[31mx\x1b[0m   t"),
+        (("n", "i", "t", "x"), "n     i   t     \x1b[31mx\x1b[0m"),
     ],
 )
 def test_a_row_is_one_line_of_a_terminal_and_only_columns_that_shrink_are_cut(
     monkeypatch: pytest.MonkeyPatch, row: Sequence[str], shown: str
 ) -> None:
-    """The last of them first."""
-    columns = [Column("NAME", shrinks=True), Column("ID", styles=RED), Column("TYPE", shrinks=True)]
+    """The widest of them first."""
+    columns = [
+        *(Column(name, shrinks=name != "ID") for name in ("NAME", "ID", "TYPE")),
+        Column("LAST", styles=RED),
+    ]
     with standard_streams(monkeypatch, COLUMNS="40") as terminal:
         write_table(columns, [row])
     header, line = terminal.screen.splitlines()
-    assert header.split() == ["NAME", "ID", "TYPE"]
+    names = ["NAME", "ID", "TYPE", "LAST"]
+    assert header.split() == names[: len(header.split())]
     assert line == shown
+
+
+def test_of_many_names_only_the_first_are_shown() -> None:
+    assert enumerated([*"abcdefghij"]) == "a, b, c, d, e, f, g, h, i, j"
+    assert enumerated([*"abcdefghijkl"]) == "a, b, c, d, e, f, g, h, i, j and 2 others"
 
 
 def test_without_streams_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

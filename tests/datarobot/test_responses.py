@@ -76,7 +76,7 @@ def test_retry_after(status: int, retry_after: str, date: str, expected: float |
     error = failed(response, now=SENT + 10.0)
     assert isinstance(error, RateLimited | ServerError)
     assert error.retry_after == expected
-    assert failed(a_response(status)).retry_after is None  # type: ignore[attr-defined]
+    assert failed(a_response(status)).retry_after is None
 
 
 @pytest.mark.parametrize(
