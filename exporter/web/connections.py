@@ -115,6 +115,10 @@ class Connection(H11Protocol):
         """Whether a response is being made or sent."""
         return self._unread or not (self.cycle is None or self.cycle.response_complete)
 
+    def send_400_response(self, msg: str) -> None:
+        """Respond to an invalid request, with a newline at the end."""
+        super().send_400_response(f"{msg}\n")
+
     def close(self, reason: str) -> None:
         """Close the connection at once, without sending what is buffered."""
         self._connections.remove(self)
