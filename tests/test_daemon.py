@@ -173,6 +173,14 @@ def test_a_second_reload_is_refused_at_once(daemon: Daemon, load: Loader) -> Non
     assert not second.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("file", "expected"), [("", ""), ("config.yaml", ""), ("conf/config.yaml", "conf/config.yaml")]
+)
+def test_the_status_names_a_file_that_is_not_the_default(load: Loader, file: str, expected: str) -> None:
+    load.current = load.current.model_copy(update={"file": file})
+    assert Daemon(load, process_metrics=False).status().config_file == expected
+
+
 def test_an_invalid_configuration_changes_nothing(daemon: Daemon) -> None:
     (before,) = daemon._pollers
 

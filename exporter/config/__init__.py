@@ -90,6 +90,7 @@ class Config(Section):
         accounts: With different names; one or more, unless they are distributed across shards.
         warnings: Sentences on what is accepted, but probably wrong.
         source: Where the accounts come from.
+        file: The file that was read; empty without one.
     """
 
     accounts: tuple[Account, ...]
@@ -98,6 +99,7 @@ class Config(Section):
     log: Log = Log()
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
     source: str = Field(default="", exclude=True)
+    file: str = Field(default="", exclude=True)
 
 
 def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
@@ -132,7 +134,13 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     errors.raise_any()
     warnings = tuple(_warnings(errors, found.accounts, exposed=bool(mode & _READABLE_BY_OTHERS)))
     return Config(
-        accounts=found.accounts, state=found.state, web=web, log=found.log, warnings=warnings, source=source
+        accounts=found.accounts,
+        state=found.state,
+        web=web,
+        log=found.log,
+        warnings=warnings,
+        source=source,
+        file=errors.file,
     )
 
 

@@ -76,6 +76,7 @@ def test_the_written_configuration_is_the_demos(tmp_path: Path) -> None:
         for _ in range(2):
             assert CliRunner().invoke(cli.command_line, arguments, catch_exceptions=False).output == ""
         expected = demo_config(simulator, {})
+    assert expected.file == path.name  # for the commands of the status page
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found = config.load(path, {}, {})
     assert found.warnings == ()

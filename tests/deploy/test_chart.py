@@ -430,7 +430,7 @@ def test_the_exporters_example_is_valid_in_the_values(tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text(text)
     (tmp_path / "ours.yaml").write_text(configuration(objects))
     ours, theirs = (config.load(tmp_path / f"{name}.yaml", {}, {}) for name in ("ours", "theirs"))
-    assert ours == theirs.model_copy(update={"source": ours.source})
+    assert ours == theirs.model_copy(update={"source": ours.source, "file": ours.file})
 
 
 def test_large_numbers_stay_integers() -> None:
