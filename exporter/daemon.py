@@ -17,7 +17,7 @@ import structlog
 import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from exporter.config import Account, Config, ListenAddress, redacted
+from exporter.config import DEFAULT_FILE, Account, Config, ListenAddress, redacted
 from exporter.config.sharding import WHOLE, Shard
 from exporter.config.web_settings import WebConfig
 from exporter.datarobot.client import Client
@@ -210,6 +210,7 @@ class Daemon:
             show_messages=web.show_messages,
             runbooks_url=web.runbooks_url,
             grafana_url=web.grafana_url,
+            config_file=self._config.file if self._config.file != str(DEFAULT_FILE) else "",
         )
 
     def _make_poller(self, account: Account, telemetry: Telemetry) -> Poller:

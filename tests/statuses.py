@@ -142,6 +142,7 @@ def make_exporter(*accounts: AccountStatus, **fields: object) -> ExporterStatus:
         "show_messages": False,
         "runbooks_url": None,
         "grafana_url": None,
+        "config_file": "",
     }
     return ExporterStatus(**{**known, **fields})  # type: ignore[arg-type]
 

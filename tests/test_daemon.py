@@ -122,3 +122,11 @@ def test_more_accounts_than_file_descriptors_are_warned_of(
     with capture_logs() as logs:
         _check_descriptors(2)
     assert [line["event"] for line in logs] == ["config.warning"] * is_logged
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"), [("", ""), ("config.yaml", ""), ("conf/config.yaml", "conf/config.yaml")]
+)
+def test_the_status_names_a_file_that_is_not_the_default(file: str, expected: str) -> None:
+    daemon = Daemon(lambda: load().model_copy(update={"file": file}), process_metrics=False)
+    assert daemon.status().config_file == expected

@@ -70,6 +70,7 @@ class Config(Section):
         accounts: With different names; one or more, unless they are distributed across shards.
         warnings: Sentences on what is accepted, but probably wrong.
         source: Where the accounts come from.
+        file: The file that was read; empty without one.
     """
 
     accounts: tuple[Account, ...]
@@ -78,6 +79,7 @@ class Config(Section):
     log: Log = Log()
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
     source: str = Field(default="", exclude=True)
+    file: str = Field(default="", exclude=True)
 
 
 def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
@@ -122,6 +124,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         log=valid.log,
         warnings=warnings,
         source=source,
+        file=errors.file,
     )
 
 

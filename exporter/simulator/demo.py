@@ -90,7 +90,7 @@ def demo_config(simulator: Simulator, overrides: Mapping[str, object]) -> Config
         )
         for name in DEMO_ACCOUNTS
     )
-    return base.model_copy(update={"accounts": accounts, "source": "demo"})
+    return base.model_copy(update={"accounts": accounts, "source": "demo", "file": "demo.yaml"})
 
 
 def configuration(endpoint: str, accounts: Iterable[str]) -> str:

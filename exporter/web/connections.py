@@ -115,6 +115,10 @@ class Connection(H11Protocol):
         """Whether a response is being made or sent."""
         return self._unread or not (self.cycle is None or self.cycle.response_complete)
 
+    def send_400_response(self, msg: str) -> None:
+        """Respond to an invalid request, with a newline at the end."""
+        super().send_400_response(f"{msg}\n")
+
     def close(self, reason: str) -> None:
         """Close the connection at once, without sending what is buffered."""
         self._connections.remove(self)
@@ -205,19 +209,20 @@ class BoundedServer(uvicorn.Server):
         self._connections = Connections(_max_connections())
         self._reserve = Reserve(RESERVED)
         self._logged_at = -inf
-        self._accepting: asyncio.Task[None]
+        self._ended: asyncio.Future[None]
 
     def stop(self) -> None:
         """Stop accepting, and end once the responses in progress are sent; for any thread."""
         self.should_exit = True
         if self.started:
             with contextlib.suppress(RuntimeError):  # it has ended already
-                self._accepting.get_loop().call_soon_threadsafe(self._accepting.cancel)
+                self._ended.get_loop().call_soon_threadsafe(self._end)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start accepting connections."""
+        self._ended = asyncio.get_running_loop().create_future()
         self._listener.settimeout(0)
-        self._accepting = asyncio.create_task(self._accept())
+        self._listen()
         await super().startup(sockets=sockets or [])
 
     async def main_loop(self) -> None:
@@ -227,41 +232,52 @@ class BoundedServer(uvicorn.Server):
             OSError: Accepting connections has failed.
         """
         while not self.should_exit:
-            if self._accepting.done():
-                self._listener.close()
-                self._accepting.result()
             await self.on_tick(0)
-            await asyncio.wait([self._accepting], timeout=1.0)
+            await asyncio.wait([self._ended], timeout=1.0)
+            if self._ended.done():
+                self._ended.result()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting and finish the responses in progress."""
-        self._accepting.cancel()
-        self._listener.close()
+        self._end()
         self._reserve.close()
         self._connections.close_handshakes()
         await super().shutdown(sockets=sockets)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, _ = await loop.sock_accept(self._listener)
-            except ConnectionAbortedError:  # the client is gone already
-                continue
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                self._log_exhausted(error)
-                if not self._reserve.release():
-                    self._connections.close_one()
-                    await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
-                continue
-            self._reserve.fill()
-            connection = Connection(self._connections, self)
-            self._connections.add(connection)
-            connection.handshake = loop.create_task(self._connect(connection, sock))
-            connection.handshake.add_done_callback(partial(self._connected, connection, sock))
-            await asyncio.sleep(0)
+    def _listen(self) -> None:
+        with contextlib.suppress(ValueError):  # closed while it waited
+            self._ended.get_loop().add_reader(self._listener, self._accept)
+
+    def _end(self, error: Exception | None = None) -> None:
+        """Stop accepting; with an error, the server fails."""
+        if not self._ended.done():
+            self._ended.get_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._ended.set_exception(error) if error else self._ended.set_result(None)
+
+    def _accept(self) -> None:
+        """Accept a connection. Called when there is one; unlike a task, it cannot be cancelled in between."""
+        loop = self._ended.get_loop()
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):  # the client is gone already
+            return
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                self._end(error)
+                return
+            self._log_exhausted(error)
+            if not self._reserve.release():
+                self._connections.close_one()
+                loop.remove_reader(self._listener)
+                loop.call_later(_ACCEPT_RETRY_SECONDS, self._listen)
+            return
+        sock.settimeout(0)
+        self._reserve.fill()
+        connection = Connection(self._connections, self)
+        self._connections.add(connection)
+        connection.handshake = loop.create_task(self._connect(connection, sock))
+        connection.handshake.add_done_callback(partial(self._connected, connection, sock))
 
     def _log_exhausted(self, error: OSError) -> None:
         """Log at most once a minute."""

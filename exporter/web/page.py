@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from exporter.web.status import (
     ExporterStatus,
     Summary,
     TaskLists,
+    stuck_counts,
     summarize,
     task_lists,
     truncate,
@@ -103,27 +105,27 @@ def render(status: ExporterStatus, *, account: str | None = None) -> str:
     number = _MAX_SECTIONS if is_long else max(1, len(wanted))
     summaries = summarize(status.accounts, max_types=_rows(_TOTAL_TYPES // number, _MAX_TYPES))
     chosen = [summary for summary in summaries if summary.account in wanted]
+    title = _title(summaries if account is None else chosen)
+    without_section = 0
     if is_long:
-        chosen = [summary for summary in chosen if summary.problems][:_MAX_SECTIONS]
+        chosen = [summary for summary in chosen if summary.problems]
+        without_section = len(chosen[_MAX_SECTIONS:])
+        chosen = chosen[:_MAX_SECTIONS]
     sections = list(_sections(chosen, _rows(_TOTAL_TASKS // number, _MAX_TASKS)))
-    states = Counter(summary.account.state for summary in summaries)
-    problems = {
-        "stalled": states["stalled"],
-        "down": states["down"],
-        "stuck": sum(summary.stuck for summary in summaries),
-        "failed": sum(summary.failed for summary in summaries),
-    }
     return _TEMPLATE.render(
         status=status,
         only=account,
         summaries=summaries,
         sections=sections,
         shown={section.summary.account.account for section in sections},
+        without_section=without_section,
         with_problems=sum(bool(summary.problems) for summary in summaries),
-        title=", ".join(f"{count:,} {word}" for word, count in problems.items() if count)
-        or "nothing stuck or failed",
-        states=states,
-        problems=problems,
+        title=title,
+        states=Counter(summary.account.state for summary in summaries),
+        stuck=sum(summary.stuck for summary in summaries),
+        number_failed=sum(summary.failed for summary in summaries),
+        unknown=sum(summary.matrix is None for summary in summaries),
+        config_file=shlex.quote(status.config_file) if status.config_file else "",
         columns=COLUMNS,
         failed=FAILED,
         cancelled=CANCELLED,
@@ -138,18 +140,33 @@ def _rows(number: int, most: int) -> int:
     return min(most, max(_MIN_ROWS, number))
 
 
+def _title(summaries: Sequence[Summary]) -> str:
+    states = Counter(summary.account.state for summary in summaries)
+    numbers = {
+        "stalled": states["stalled"],
+        "down": states["down"],
+        "not polled yet": states["pending"],
+        "stuck": sum(summary.stuck for summary in summaries),
+        "failed": sum(summary.failed for summary in summaries),
+    }
+    found = ", ".join(f"{number:,} {word}" for word, number in numbers.items() if number)
+    return found or "nothing stuck or failed"
+
+
 def _sections(summaries: Sequence[Summary], max_tasks: int) -> Iterator[Section]:
     """Make sections. The only account is open, of several the first that are stalled or down."""
     for number, summary in enumerate(summaries):
         account = summary.account
-        tasks = task_lists(account, maximum=max_tasks)
+        stuck = {status for (status, _), number in stuck_counts(account).items() if number}
         unreachable = account.state in {"stalled", "down"} and number < _MAX_OPEN
         yield Section(
             summary=summary,
-            tasks=tasks,
+            tasks=task_lists(account, maximum=max_tasks),
             is_open=unreachable or len(summaries) == 1,
             api_runbook=_api_runbook(account),
-            stuck_runbooks=tuple(dict.fromkeys(_RUNBOOK_BY_STATUS[task.status] for task in tasks.stuck)),
+            stuck_runbooks=tuple(
+                runbook for status, runbook in _RUNBOOK_BY_STATUS.items() if status in stuck
+            ),
         )
 
 

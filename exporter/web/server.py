@@ -109,7 +109,7 @@ def make_app(exporter: Exporter, *, telemetry_path: str, enable_lifecycle: bool 
         Route("/-/reload", reload, methods=["POST"]),
         Route("/config", configuration),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _error_response})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _error_response, Exception: _crashed})
     app.router.redirect_slashes = False
     return app
 
@@ -178,6 +178,10 @@ async def _error_response(request: Request, error: Exception) -> Response:
         paths = (f"{'' if 'GET' in (each.methods or ()) else 'POST '}{each.path}" for each in routes)
         message = f"Not found; the paths are {', '.join(paths)}."
     return PlainTextResponse(f"{message}\n", exception.status_code, headers)
+
+
+async def _crashed(_request: Request, _error: Exception) -> Response:
+    return PlainTextResponse("Internal server error; see the exporter's log.\n", 500)
 
 
 def listen(address: ListenAddress) -> socket.socket:

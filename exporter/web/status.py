@@ -13,6 +13,7 @@ from exporter.logs import printable
 from exporter.tracking.inventory import MOST_OLDEST
 from exporter.tracking.recent_failures import CANCELLED, FAILED
 from exporter.tracking.reports import ObservedOutcome, TaskReport
+from exporter.tracking.snapshot import Key
 from exporter.tracking.view import AccountStatus, State
 
 
@@ -65,6 +66,7 @@ class ExporterStatus(msgspec.Struct, frozen=True, kw_only=True):
         show_messages: Whether to show messages of tasks.
         runbooks_url: Without a trailing slash; None for no links.
         grafana_url: The dashboard; None for no link.
+        config_file: What the commands need as `--config.file`; empty for nothing.
     """
 
     now: float
@@ -74,6 +76,7 @@ class ExporterStatus(msgspec.Struct, frozen=True, kw_only=True):
     show_messages: bool
     runbooks_url: str | None
     grafana_url: str | None
+    config_file: str
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,6 +192,16 @@ def _first_unknown(account: AccountStatus) -> float:
     return first
 
 
+def stuck_counts(account: AccountStatus) -> Counter[Key]:
+    """Count the stuck tasks of an account by status and type."""
+    stuck: Counter[Key] = Counter()
+    if account.snapshot is not None:
+        for status, task_type in account.snapshot.created:
+            instant = account.server_time - account.limit(status, task_type)
+            stuck[status, task_type] = account.snapshot.older_than(instant, status, task_type)
+    return stuck
+
+
 def matrix(status: AccountStatus, *, max_rows: int) -> Matrix | None:
     """Count the tasks of an account by status and type.
 
@@ -206,9 +219,8 @@ def matrix(status: AccountStatus, *, max_rows: int) -> Matrix | None:
     for (task_status, task_type), count in snapshot.counts.items():
         counts.setdefault(task_type, [0] * len(COLUMNS))[_COLUMN_INDEX[task_status]] = count
     stuck: Counter[str] = Counter()
-    for task_status, task_type in snapshot.created:
-        instant = status.server_time - status.limit(task_status, task_type)
-        stuck[task_type] += snapshot.older_than(instant, task_status, task_type)
+    for (_, task_type), number in stuck_counts(status).items():
+        stuck[task_type] += number
     rows = [
         MatrixRow(task_type=task_type, counts=tuple(numbers), stuck=stuck[task_type])
         for task_type, numbers in counts.items()

@@ -131,7 +131,8 @@ class AccountDocument(msgspec.Struct, frozen=True, kw_only=True):
         stuck_tasks: Stuck tasks by age divided by limit, largest first; at most 20.
         other_open: Number of other INITIALIZED and RUNNING tasks; null without a listing.
         other_open_tasks: The oldest of them; at most 20.
-        failed_last_hour: Number of tasks that were observed to fail within the last hour.
+        failed_last_hour: Number of tasks that were observed to fail within the last hour; without a listing,
+            0 may mean unknown.
         recent_failures: The last failed tasks and, if there is room, cancelled ones, latest first; at
             most 20.
         other_outcomes: The last outcomes of other kinds, latest first; at most 20.

@@ -77,6 +77,7 @@ def test_the_written_configuration_is_the_demos(run: CommandLine, tmp_path: Path
         for _ in range(2):
             assert run("demo", "--write-config", "demo.yaml", f"--listen={listen}") == (0, "", "")
         expected = demo_config(simulator, {})
+    assert expected.file == path.name  # for the commands of the status page
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found = config.load(path, {}, {})
     assert found.warnings == ()

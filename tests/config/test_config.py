@@ -374,7 +374,7 @@ def test_the_example_gives_the_defaults(text: str, make_file: MakeFile, tmp_path
     )
     assert account.authorization.type == "Bearer"
     assert (config.state, config.web, config.log, config.warnings) == (State(), Web(), Log(), ())
-    assert config.source == str(path)
+    assert (config.source, config.file) == (str(path), str(path))
 
 
 # Whatever is in the file.

@@ -486,7 +486,7 @@ def test_the_exporters_example_is_valid_in_the_values(tmp_path: Path) -> None:
     for name, content in (("ours", rendered.config_text), ("theirs", yaml.safe_dump(example))):
         (tmp_path / f"{name}.yaml").write_text(content)
     ours, theirs = (config.load(tmp_path / f"{name}.yaml", {}, {}) for name in ("ours", "theirs"))
-    assert ours == theirs.model_copy(update={"source": ours.source})
+    assert ours == theirs.model_copy(update={"source": ours.source, "file": ours.file})
 
 
 # Documents

@@ -22,6 +22,7 @@ from statuses import (
     make_outcome,
     make_snapshot,
     make_status,
+    make_task,
     poll_result,
 )
 
@@ -485,3 +486,38 @@ def test_a_page_of_another_version_is_reloaded(visit: Visit) -> None:
     with page.expect_navigation():
         page.evaluate(REFRESH)
     assert page.evaluate("window.unloaded") is None
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280])
+def test_accounts_with_long_names_and_no_match(visit: Visit, width: int) -> None:
+    """Nothing is cut. A filter that leaves no account says so, and *Show all* clears it."""
+    error = poll_result("server_error", "503: " + "please wait, " * 40)
+    tasks = tuple(make_task(f"task-{'1' * 36}", "RUNNING", age=5.0) for _ in range(2))
+    status = make_exporter(
+        make_status(account="a" * 64, last_poll=error),
+        make_busy("long" * 16, oldest=(*tasks, msgspec.structs.replace(tasks[0], message=""))),
+        show_messages=True,
+    )
+    tab = visit(status, width=width)
+    page = tab.page
+    page.evaluate(OPEN_ALL)
+    assert (
+        page.evaluate("""() => [...document.querySelectorAll(".scroll, tbody :is(tr, th, td)")]
+        .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth)
+        .map((element) => element.outerHTML)""")
+        == []
+    )
+    assert page.locator(".overview bdi").first.evaluate("e => e.offsetHeight") < 70
+    if width == 360:
+        expect(page.locator("td:empty:visible")).to_have_count(0)
+    none = page.get_by_text("No account matches.")
+    expect(none).to_be_hidden()
+    page.get_by_label("Filter").fill("b")
+    expect(none).to_be_visible()
+    page.get_by_role("link", name="Show all 2").click()
+    expect(none).to_be_hidden()
+    assert len(tab.names()) == 2
+    page.get_by_role("link", name="1 up").click()
+    page.get_by_label("Filter").fill("aa")
+    tab.refresh(status)
+    expect(none).to_be_visible()

@@ -257,6 +257,12 @@ def test_invalid_and_too_large_requests_are_refused(port: int, request_bytes: by
     assert "apples_total" in get(port)
 
 
+def test_the_response_to_an_invalid_request_ends_in_a_newline(port: int) -> None:
+    with closing(connect(port)) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert read_all(sock).endswith(b"\r\n\r\nInvalid HTTP request received.\n")
+
+
 def test_a_connection_reset_is_harmless(port: int) -> None:
     for _ in range(20):
         with closing(connect(port)) as sock:
@@ -303,6 +309,7 @@ def test_if_accepting_fails_the_process_stops() -> None:
         server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), Flaky(errno.EINVAL))
         with capture_logs() as logs:
             server.start()
+            connect(server.port).close()
             eventually(stopped.is_set)
         assert [line["event"] for line in logs] == ["web.crashed"]
         assert server.stop() is False

@@ -33,7 +33,7 @@ from exporter.web.page import render
 
 RUNBOOKS: Final = Path(__file__).parents[2] / "deploy" / "runbooks"
 STYLE: Final = (Path(page.__file__).parent / "templates" / "page.css").read_text()
-FILTERS: Final = ("stalled", "down", "up", "pending", "stuck", "failed", "all")
+FILTERS: Final = ("stalled", "down", "up", "pending", "stuck", "failed", "unknown", "all")
 VOID: Final = {"meta", "link", "wbr", "img", "br", "input"}
 
 
@@ -102,7 +102,10 @@ ACCOUNTS: Final = (
     make_status(
         account="stuck",
         oldest=STUCK,
-        snapshot=make_snapshot({("RUNNING", "A"): 25}, {("RUNNING", "A"): CREATED + CREATED[:5]}),
+        snapshot=make_snapshot(
+            {("RUNNING", "A"): 25, ("INITIALIZED", "A"): 1},
+            {("RUNNING", "A"): CREATED + CREATED[:5], ("INITIALIZED", "A"): [NOW - 150.0]},
+        ),
     ),
     make_status(account="open", snapshot=make_snapshot({("RUNNING", "A"): 2_675})),
     # With a server's clock that is an hour behind, far ahead, and far behind.
@@ -111,14 +114,15 @@ ACCOUNTS: Final = (
     make_status(account="far-behind", failures=make_failures([UNKNOWN_DURATION]), clock_offset=-1e12),
 )
 TEXT: Final = """
-1 stalled 2 down 6 up 1 not polled yet 27 stuck 10 failed (1 h) As of 2023-11-14 22:13:20 UTC
+1 stalled 2 down 6 up 1 not polled yet 28 stuck 10 failed (1 h)
+stuck and failed unknown for 2 accounts As of 2023-11-14 22:13:20 UTC
 
 Account State In state for Stuck Failed (1 h) INITIALIZED RUNNING Last poll Poll duration Last error
 stalled stalled 6m30s 0 0 0 0 6m30s ago 214ms
 busy down 1m35s 2 8 1 19 5s ago 214ms 503: no
-stale down 2h2m unknown 0 unknown unknown 5s ago 214ms internal
-pending not polled yet unknown 0 unknown unknown
-stuck up 2h2m 25 0 0 25 5s ago 214ms
+stale down 2h2m unknown unknown unknown unknown 5s ago 214ms internal
+pending not polled yet unknown unknown unknown unknown
+stuck up 2h2m 26 0 1 25 5s ago 214ms
 
 up up for 2h2m Up since 2023-11-14 20:11:20 UTC Last poll 2023-11-14 22:13:15 UTC, 5s ago
 Poll duration 214ms Next poll 2023-11-14 22:13:45 UTC, in 25s Listing 0 tasks, 0 types
@@ -131,10 +135,11 @@ Listing 25 tasks, 2 types Link Only this account
 Stuck tasks (2 of 2) DataRobotTaskNeverStarted DataRobotTaskStuck Age Limit Status Type ID
 15m 9.0\N{MULTIPLICATION SIGN} limit 1m40s INITIALIZED Dataset task-2
 1h23m 5.0\N{MULTIPLICATION SIGN} limit 16m40s RUNNING Dataset task-1
-Recent failures DataRobotTasksFailing Observed Duration Status Type ID
+Recent failures (6 of 8 in the last hour) DataRobotTasksFailing All that DataRobot still lists:
+datarobot-exporter tasks list --failed --account busy Observed Duration Status Type ID
 2023-11-14 22:12:20 UTC 15m12s ERROR Testing end-1
 
-Oldest other open tasks (6 of 18) All of them:
+Oldest other open tasks (6 of 18) All open tasks:
 datarobot-exporter tasks list --status initialized --status running --account busy
 Age Limit Status Type ID 8m20s 16m40s RUNNING Testing task-3
 
@@ -155,14 +160,15 @@ The data below does not change. DataRobotDataStale
 Last poll 2023-11-14 22:06:50 UTC, 6m30s ago Poll duration 214ms
 Last complete poll 2023-11-14 22:13:15 UTC, 5s ago Next poll none Listing
 
-Stuck tasks (6 of 25) DataRobotTaskStuck All of them:
+Stuck tasks (6 of 26) DataRobotTaskNeverStarted DataRobotTaskStuck All of them:
 datarobot-exporter tasks list --stuck --account stuck Age Limit Status Type ID
 33m20s 2.0\N{MULTIPLICATION SIGN} limit 16m40s RUNNING Dataset t0
 
-Oldest other open tasks (0 of 2,675) All of them:
+Oldest other open tasks (0 of 2,675) All open tasks:
 datarobot-exporter tasks list --status initialized --status running --account open
 Tasks by type and status
 
+Recent failures (1 in the last hour) DataRobotTasksFailing Observed Duration Status Type ID
 2023-11-14 23:12:20 UTC 15m12s ERROR Dataset e1
 
 1970-01-01 00:00:00 UTC 15m12s ERROR Dataset e1
@@ -180,6 +186,25 @@ def test_without_accounts_and_with_a_failed_reload() -> None:
     text = document(reload_successful=False).text
     assert text.startswith("nothing stuck or failed | DataRobot exporter")
     assert "nothing stuck nothing failed (1 h) configuration reload failed As of" in text
+
+
+def test_without_a_listing_it_is_unknown_what_is_stuck_or_failed() -> None:
+    never = [make_status(account=f"a{n}", last_poll=DOWN, last_success=None, snapshot=None) for n in range(5)]
+    text = document(make_status(), *never).text
+    assert "5 down 1 up stuck and failed unknown for 5 accounts As of" in text
+    assert "nothing" not in text
+    assert "stuck and failed unknown for 1 account As of" in document(never[0]).text
+
+
+@pytest.mark.parametrize(
+    ("config_file", "flag"),
+    [("", ""), ("demo.yaml", "--config.file demo.yaml "), ("a b.yaml", "--config.file 'a b.yaml' ")],
+)
+def test_commands_name_the_configuration_file(config_file: str, flag: str) -> None:
+    text = document(
+        make_busy("a"), *[make_status(account=str(n)) for n in range(9)], config_file=config_file
+    ).text
+    assert f"datarobot-exporter {flag}tasks list --failed --account a " in text
 
 
 def test_failed_numbers_have_one_colour() -> None:
@@ -286,7 +311,7 @@ class TestManyAccounts:
         found = document(
             make_status(account="quiet"),
             make_status(account="failed", failures=FAILED),
-            make_status(account="pending", last_poll=None),
+            make_status(account="pending", last_poll=None, snapshot=None),
             make_status(account="stuck", snapshot=stuck),
             make_status(account="both", snapshot=stuck, failures=FAILED),
             make_status(account="down", last_poll=DOWN),
@@ -297,7 +322,7 @@ class TestManyAccounts:
             "stalled": " problem stalled",
             "down-failed": " problem down failed",
             "down": " problem down",
-            "pending": "pending",
+            "pending": "pending unknown",
             "both": "up problem stuck failed",
             "stuck": "up problem stuck",
             "failed": "up problem failed",
@@ -307,8 +332,10 @@ class TestManyAccounts:
         assert list(found.sections.items()) == [(f"account-{name}", is_) for name, is_ in flags.items()]
         assert found.opened == ["account-stalled", "account-down-failed", "account-down"]
         assert {f"#{name}" for name in found.sections} <= set(found.links)
-        assert found.text.startswith("1 stalled, 2 down, 2 stuck, 3 failed | DataRobot exporter")
-        assert "1 stalled 2 down 4 up 1 not polled yet 2 stuck 3 failed (1 h) As of" in found.text
+        assert found.text.startswith(
+            "1 stalled, 2 down, 1 not polled yet, 2 stuck, 3 failed | DataRobot exporter"
+        )
+        assert "1 stalled 2 down 4 up 1 not polled yet 2 stuck 3 failed (1 h) stuck and" in found.text
         assert "Only problems (6)" in found.text
         # Every number of the headline is a link that filters.
         filters = [link for link in found.links if link.startswith("#show-")]
@@ -327,16 +354,21 @@ class TestManyAccounts:
         assert list(found.sections) == ["account-busy"]
         assert found.having("tr", id="account-a7")
         assert {"?account=a7", "#account-busy"} <= set(found.links)
-        assert len(document(*(make_busy(f"b{n}") for n in range(30))).sections) == 10
+        assert "other account" not in found.text
+        for number, expected in {11: "1 other account has", 30: "20 other accounts have"}.items():
+            found = document(*accounts, *(make_busy(f"b{n}") for n in range(number)))
+            assert len(found.sections) == 10
+            assert f"{expected} problems. In the table, each name leads to" in found.text
 
     def test_one_account_alone(self) -> None:
         status = make_exporter(*(make_busy(f"a{n}") for n in range(50)))
         found = Document(render(status, account="a7"))
-        assert found.text.startswith("a7: 100 stuck, 400 failed | DataRobot exporter")
+        assert found.text.startswith("a7: 2 stuck, 8 failed | DataRobot exporter")
         assert (list(found.sections), found.opened, found.rows) == (["account-a7"], ["account-a7"], {})
         assert "Oldest other open tasks (18 of 18)" in found.text
         assert {"./#show-stuck", "./"} <= set(found.links)
         found = Document(render(status, account="b7"))
+        assert found.text.startswith("b7: no such account | DataRobot exporter")
         assert "There is no account b7." in found.text
         assert found.sections == {}
 

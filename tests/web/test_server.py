@@ -128,6 +128,7 @@ def test_the_status_page_links_to_the_other_paths(url: str) -> None:
         ("POST /-/reload", {}, 200, "Reloaded.\n"),
         ("POST /-/reload", {"refusal": "one is under way"}, 500, "Reload failed: one is under way.\n"),
         ("POST /-/reload", {"errors": ["web: no", "tls: no"]}, 500, "web: no\ntls: no\n"),
+        ("POST /-/reload", {"errors": 1}, 500, "Internal server error; see the exporter's log.\n"),
     ],
 )
 def test_health_and_reload(request_line: str, state: dict[str, object], status: int, text: str) -> None:

@@ -91,6 +91,17 @@
     }
   }
 
+  // Say so if the filters leave no account.
+  function showWhetherEmpty() {
+    const rows = [...main.querySelectorAll(".overview tbody tr")];
+    for (const none of main.querySelectorAll(".none")) none.hidden = rows.some((row) => row.checkVisibility());
+  }
+
+  function filterByName(text) {
+    wanted = text.trim().toLowerCase();
+    filterAccounts(main);
+  }
+
   // Show times in the local time zone; times of today without the date.
   function localize(tree) {
     const today = new Date().toDateString();
@@ -172,6 +183,7 @@
     enhance(fresh);
     document.title = fresh.title;
     update(main, fresh.getElementById("main"));
+    showWhetherEmpty();
     showNotice("");
   }
 
@@ -208,6 +220,11 @@
   });
   main.addEventListener("click", ({target}) => {
     if (target.className === "copy") copyText(target);
+    if (target.className === "all") {
+      main.querySelector("#filter input").value = "";
+      filterByName("");
+      showWhetherEmpty();
+    }
     if (target.className !== "sort") return;
     const overview = target.closest(".overview");
     const column = target.parentElement.cellIndex;
@@ -219,15 +236,18 @@
     sortRows(overview);
   });
   main.addEventListener("input", ({target}) => {
-    if (target.type !== "search") return;
-    wanted = target.value.trim().toLowerCase();
-    filterAccounts(main);
+    if (target.type === "search") filterByName(target.value);
+    showWhetherEmpty();
   });
   document.addEventListener("visibilitychange", tick);
-  addEventListener("hashchange", openTarget);
+  addEventListener("hashchange", () => {
+    openTarget();
+    showWhetherEmpty();
+  });
   document.getElementById("zone").textContent =
     `Time zone: ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
   enhance(document);
   openTarget();
+  showWhetherEmpty();
   schedule();
 })();
