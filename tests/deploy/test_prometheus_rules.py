@@ -58,6 +58,9 @@ def test_promtool_and_amtool_find_rules_configuration_and_routes_clean() -> None
     assert run("promtool", "check", "rules", "--lint-fatal", *RULES).count("SUCCESS") == len(RULES)
     run("promtool", "check", "config", "--syntax-only", DEPLOY / "prometheus" / "prometheus.yaml")
     run("amtool", "check-config", ROUTES)
+    route = ("amtool", "config", "routes", "test", f"--config.file={ROUTES}")
+    for severity, receiver in (("critical", "page"), ("warning", "ticket")):
+        assert run(*route, f"severity={severity}").splitlines()[0] == receiver
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)

@@ -68,14 +68,10 @@ ROWS: tuple[Row, ...] = (
     Row(Fault(kind="not_found"), "client_error", Outcome("UNKNOWN")),
     Row(Fault(kind="unprocessable"), "client_error", "client_error"),
     Row(Fault(kind="rate_limited"), "rate_limited", "rate_limited"),
-    Row(Fault(kind="rate_limited", retry_after=0), "rate_limited", "rate_limited"),
     Row(Fault(kind="rate_limited", retry_after=36_000), "rate_limited", "rate_limited"),
-    Row(Fault(kind="rate_limited", retry_after=5, retry_after_as_date=True), "rate_limited", "rate_limited"),
     Row(Fault(kind="server_error"), "server_error", "server_error"),
     Row(Fault(kind="unavailable"), "server_error", "server_error"),
-    Row(Fault(kind="unavailable", retry_after=36_000), "server_error", "server_error"),
     Row(Fault(kind="redirect", location=ELSEWHERE), "malformed", "malformed"),
-    Row(Fault(kind="moved"), "malformed", SAME),
     Row(Fault(kind="moved", location=ELSEWHERE), "malformed", SAME),
     Row(Fault(kind="reset"), "connection", "connection"),
     Row(Fault(kind="close"), "connection", "connection"),
@@ -84,15 +80,12 @@ ROWS: tuple[Row, ...] = (
     Row(Fault(kind="drip_headers", seconds=0.01), "timeout", "timeout"),
     Row(Fault(kind="drip_body", seconds=0.01), "timeout", "timeout"),
     Row(Fault(kind="slow", seconds=60), "timeout", "timeout"),
-    Row(Fault(kind="slow", seconds=0.001), FINE, SAME),
     Row(Fault(kind="bad_json"), "malformed", "malformed"),
     Row(Fault(kind="deep_json", size=20_000), "malformed", "malformed"),
     Row(Fault(kind="invalid_utf8"), "malformed", "malformed"),
     Row(Fault(kind="huge_body", size=2 * LARGEST), "too_large", "too_large"),
     Row(Fault(kind="gzip_bomb", size=50_000_000), "too_large", "too_large"),
     Row(Fault(kind="wrong_shape"), "malformed", "malformed"),
-    Row(Fault(kind="wrong_shape", value="surprise"), "malformed", "malformed"),
-    Row(Fault(kind="wrong_shape", value=None), "malformed", "malformed"),
     Row(Fault(kind="wrong_shape", field="data"), "malformed", SAME),
     Row(Fault(kind="wrong_shape", field="next"), "malformed", SAME),
     Row(Fault(kind="wrong_shape", field="count"), FINE, SAME),
@@ -106,41 +99,26 @@ ROWS: tuple[Row, ...] = (
     Row(Fault(kind="shifting_list", rows=-3), {1: FINE, 3: Listed(lost=6)}, SAME),
     Row(Fault(kind="capped_limit", rows=4), FINE, SAME),
     Row(Fault(kind="clock_skew", seconds=86_400), FINE, SAME),
-    Row(Fault(kind="clock_skew", seconds=-86_400), FINE, SAME),
     Row(Fault(kind="missing_field", row=0, field="statusId"), Listed({"no_id": 1}), SAME),
-    Row(
-        Fault(kind="missing_field", row=0, field="status"),
-        Listed({"status": 1}, unknown=1),
-        "malformed",
-    ),
-    *(
-        Row(Fault(kind="missing_field", row=0, field=field), FINE, SAME)
-        for field in ("created", "message", "code", "description")
-    ),
+    Row(Fault(kind="missing_field", row=0, field="status"), Listed({"status": 1}, unknown=1), "malformed"),
+    Row(Fault(kind="missing_field", row=0, field="created"), FINE, SAME),
+    Row(Fault(kind="missing_field", row=0, field="message"), FINE, SAME),
     Row(Fault(kind="wrong_type", row=0, field="statusId"), Listed({"no_id": 1}), SAME),
     Row(Fault(kind="wrong_type", row=0, field="status"), Listed({"status": 1}, unknown=1), "malformed"),
-    *(
-        Row(Fault(kind="wrong_type", row=0, field=field), FINE, SAME)
-        for field in ("created", "code", "message")
-    ),
+    Row(Fault(kind="wrong_type", row=0, field="created"), FINE, SAME),
+    Row(Fault(kind="wrong_type", row=0, field="message"), FINE, SAME),
     Row(Fault(kind="wrong_type", row=0, field="type", value="Unheard"), Listed(untyped=1), SAME),
     Row(Fault(kind="no_object", row=0), Listed({"record": 1}, lost=1), "malformed"),
-    Row(Fault(kind="no_object", row=0, value=None), Listed({"record": 1}, lost=1), "malformed"),
     Row(Fault(kind="unknown_status", row=0), Listed({"status": 1}, unknown=1), "malformed"),
     Row(Fault(kind="lower_case_status"), FINE, SAME),
     Row(Fault(kind="created_offset"), FINE, SAME),
     Row(Fault(kind="created_naive"), FINE, SAME),
     Row(Fault(kind="created_bad", row=0), FINE, SAME),
-    Row(Fault(kind="created_bad", row=0, value="2026-13-45T99:99:99Z"), FINE, SAME),
     Row(Fault(kind="completed_as_200"), FINE, SAME, finished_as="COMPLETED"),
 )
 
 
-def named(row: Row) -> str:
-    """Return the kind, and how it differs from others of its kind."""
-    usual, fields = (msgspec.structs.asdict(fault) for fault in (Fault(kind="slow"), row.fault))
-    different = [f"{key}={fields[key]}" for key in fields if key != "kind" and fields[key] != usual[key]]
-    return "-".join([row.fault.kind, *different])
+by_kind = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault.kind)
 
 
 @pytest.fixture
@@ -209,7 +187,7 @@ def test_the_table_has_every_fault() -> None:
     assert {row.fault.kind for row in ROWS} == {*get_args(Replacement), *get_args(Change)}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=named)
+@by_kind
 def test_a_fault_on_a_page(row: Row, simulator: Simulator, account: SimulatedAccount) -> None:
     for page in get_args(Page):
         expected = row.listing[page] if isinstance(row.listing, Mapping) else row.listing
@@ -251,7 +229,7 @@ def check_listing(poller: Poller, expected: Listed, right: Mapping[tuple[str, st
     assert missing == expected.lost + expected.unknown + expected.untyped
 
 
-@pytest.mark.parametrize("row", ROWS, ids=named)
+@by_kind
 def test_a_fault_of_a_lookup(row: Row, simulator: Simulator, account: SimulatedAccount) -> None:
     """It never fails the poll, and never loses the task."""
     with simulator.lock:

@@ -1,4 +1,7 @@
-"""Tokens and passwords are sent to their destination only, even if responses repeat them."""
+"""Tokens and passwords are sent to their destination only, even if responses repeat them.
+
+`secrets_watch` searches all responses and all output of the exporter, and its command line.
+"""
 
 import json
 import re
@@ -16,28 +19,18 @@ import pytest
 import requests
 from conftest import eventually
 from running import RunningExporter
-from secrets_watch import masked
+from secrets_watch import MARKED
 
 
 FILE, VARIABLE = "NjA-fake-token:in/a+file=", "fake-token-in-a-variable"
 LITERAL = "fake-token-in-the-configuration"
 PROXY_PASSWORD, ENVIRONMENT_PASSWORD = "fake-password/of:the@proxy", "fake-password-of-the-environment"
 QUOTED = quote(PROXY_PASSWORD, safe="")
-SECRETS: Final = (FILE, VARIABLE, LITERAL, PROXY_PASSWORD, QUOTED, ENVIRONMENT_PASSWORD)
 
 ERRORS: Final = ("400", "401", "403", "404", "422", "429", "500", "503")
 WAYS: Final = (*ERRORS, "302", "307", "garbage", "next", "records", "lookup", "lookup-307", "lookup-record")
 SOURCES: Final = ("credentials_file: token", "credentials_env: TOKEN_OF_THE_TEST", f"credentials: {LITERAL}")
-PATHS: Final = [
-    "/metrics",
-    "/",
-    "/config",
-    "/api/v1/status",
-    "/-/healthy",
-    "/-/ready",
-    "/-/reload",
-    "/nothing",
-]
+PATHS: Final = ("/metrics", "/", "/config", "/api/v1/status", "/-/ready", "/-/reload", "/nothing")
 INVALID: Final = f"wep: {{{LITERAL}: 1}}\n{FILE}: {VARIABLE}\npoll: {LITERAL}\n"
 FLAGS: Final = ("--web.listen-address=127.0.0.1:0", "--web.enable-lifecycle")
 
@@ -145,22 +138,12 @@ def environ(origin: str) -> dict[str, str]:
     return {"TOKEN_OF_THE_TEST": VARIABLE, "no_proxy": "127.0.0.1", **proxies}
 
 
-def leaks(text: str) -> list[str]:
-    """Return the secrets in a text, also in base64."""
-    return [secret for secret in SECRETS if secret in text] + [text] * (masked(text) != text)
-
-
-def pages(exporter: RunningExporter) -> str:
-    """Return all responses of the exporter, including errors."""
-    responses = [
-        requests.request(
-            method, f"http://127.0.0.1:{exporter.port}{path}", headers={"Accept": accept}, timeout=30
-        )
-        for method in ("GET", "POST")
-        for path in PATHS
-        for accept in ("text/plain", "application/openmetrics-text; version=1.0.0")
-    ]
-    return "\n".join(f"{response.status_code} {response.headers} {response.text}" for response in responses)
+def ask_for_everything(exporter: RunningExporter) -> None:
+    for method in ("GET", "POST"):
+        for path in PATHS:
+            for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
+                url, headers = f"http://127.0.0.1:{exporter.port}{path}", {"Accept": accept}
+                requests.request(method, url, headers=headers, timeout=30)
 
 
 def polled(exporter: RunningExporter) -> bool:
@@ -178,7 +161,7 @@ def test_a_running_exporter_leaks_no_secret(
     configure("logfmt")
     with RunningExporter(FLAGS, cwd=tmp_path, environ=environ) as exporter:
         eventually(lambda: polled(exporter))
-        texts = [pages(exporter)]
+        ask_for_everything(exporter)
         for style in ("json", "console"):
             configure(style)
             reloaded = exporter.log.count("config.reloaded")
@@ -186,17 +169,14 @@ def test_a_running_exporter_leaks_no_secret(
             eventually(lambda reloaded=reloaded: exporter.log.count("config.reloaded") > reloaded)  # type: ignore[misc]
             lines = len(exporter.lines) + 3 * len(WAYS)
             eventually(lambda lines=lines: len(exporter.lines) >= lines)  # type: ignore[misc]
-            texts.append(pages(exporter))
+            ask_for_everything(exporter)
         configure("logfmt", INVALID)
         refused = requests.post(f"http://127.0.0.1:{exporter.port}/-/reload", timeout=30)
         assert refused.status_code == 500
-        texts.append(refused.text)
         eventually(lambda: "config.rejected" in exporter.log)
-        texts.append(Path(f"/proc/{exporter.process.pid}/cmdline").read_text())
         exporter.stop()
-    texts += [exporter.log, *exporter.printed]
-    texts += [path.read_text(errors="replace") for path in (tmp_path / "state").iterdir()]
-    assert [leaks(text) for text in texts] == [[]] * len(texts)
+    states = [path.read_text(errors="replace") for path in (tmp_path / "state").iterdir()]
+    assert [MARKED.findall(text) for text in states] == [[]] * len(states) != []
     for message in ("not with Bearer <secret>", "with <secret>", "neither <secret> nor", "Not with <secret>"):
         assert message in exporter.log
     for reason in ("unauthorized", "forbidden", "rate_limited", "client_error", "server_error", "malformed"):
@@ -210,5 +190,4 @@ def test_commands_leak_no_secret(
     configure("logfmt", more)
     with RunningExporter([flag], cwd=tmp_path, environ=environ) as exporter:
         assert exporter.wait() == status
-    assert leaks(exporter.log + "\n".join(exporter.printed)) == []
     assert "Traceback" not in exporter.log

@@ -1,4 +1,7 @@
-"""With the same web configuration file, node_exporter and this exporter respond alike."""
+"""With the same web configuration file, node_exporter and this exporter respond alike.
+
+`tests/config/test_web_config.py` has more cases of this exporter alone.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -29,12 +32,12 @@ class NodeExporter(Server):
 def test_both_respond_alike(tmp_path: Path) -> None:
     certificates, web_file = Certificates(tmp_path), tmp_path / "web.yml"
     stranger = certificates.for_client(type(certificates.ca)(), "stranger")
-    prometheus, grafana = basic("prometheus", PASSWORD), basic("grafana", "fake-password-two")
+    prometheus = basic("prometheus", PASSWORD)
     tls: dict[str, object] = {**certificates.files, "client_ca_file": "ca.pem"}
     write_web_file(
         web_file,
-        tls={**tls, "client_auth_type": "VerifyClientCertIfGiven", "min_version": "TLS12"},
-        users={"prometheus": hashed(PASSWORD), "grafana": hashed("fake-password-two")},
+        tls={**tls, "client_auth_type": "VerifyClientCertIfGiven"},
+        users={"prometheus": hashed(PASSWORD)},
         headers={"X-Frame-Options": "deny", "X-XSS-Protection": "1; mode=block"},
     )
     address = f"127.0.0.1:{free_port()}"
@@ -68,39 +71,23 @@ def test_both_respond_alike(tmp_path: Path) -> None:
         eventually(lambda: send(address, "/"))
         for expected, headers in (
             (200, prometheus),
-            (200, grafana),
             (200, {"Authorization": prometheus["Authorization"].replace("Basic", "basic")}),
-            (401, basic("prometheus", "fake-password-two")),
             (401, basic("prometheus", f"{PASSWORD} ")),
-            (401, basic("Prometheus", PASSWORD)),
-            (401, basic("prometheus", "")),
             (401, basic("unknown", PASSWORD)),
-            (401, basic("", "")),
-            (401, {"Authorization": "Basic"}),
             (401, {"Authorization": "Basic !!!"}),
-            (401, {"Authorization": "Basic bm9jb2xvbg=="}),
             (401, {"Authorization": f"Bearer {PASSWORD}"}),
             (401, {}),
         ):
-            assert [status(headers=headers) for _ in range(2)] == [expected] * 2, headers
+            assert status(headers=headers) == expected, headers
         assert status("/nothing") == status(method="POST") == 401
-        assert status(method="HEAD", headers=prometheus) == 200
         assert status(headers=prometheus, cert=certificates.client) == 200
         assert status(headers=prometheus, cert=stranger) is None
 
         # Both reload the file when it changes.
         tls["client_auth_type"] = "RequireAndVerifyClientCert"
+        changed = basic("grafana", "fake-password-three")
         write_web_file(web_file, tls=tls, users={"grafana": hashed("fake-password-three")})
-        assert status(headers=grafana) is None
-        for expected, headers in (
-            (401, prometheus),
-            (401, grafana),
-            (200, basic("grafana", "fake-password-three")),
-        ):
-            assert status(headers=headers, cert=certificates.client) == expected
-        write_web_file(web_file, tls={**tls, "min_version": "TLS13"})
-        assert status(cert=certificates.client) == 200
-        certificates.renew()
-        assert status(cert=certificates.client) == 200
+        assert status(headers=changed) is None
+        assert status(headers=prometheus, cert=certificates.client) == 401
+        assert status(headers=changed, cert=certificates.client) == 200
         ours.stop()
-    assert PASSWORD not in ours.log

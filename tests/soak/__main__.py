@@ -7,7 +7,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(1, str(Path(__file__).parents[1]))
-    from command import main
+    from soak_run import main
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -41,13 +41,11 @@ class Scrapes:
     Attributes:
         counts: Number of scrapes by kind.
         failures: Number of failed scrapes by kind and error.
-        seconds: Durations of the latest scrapes until the first byte.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
-        self.seconds: deque[float] = deque(maxlen=200_000)
 
     def keep_scraping(self, port: int, kind: str, stop: threading.Event) -> None:
         """Scrape as one of SCRAPERS until stopped."""
@@ -61,7 +59,6 @@ class Scrapes:
                 except requests.RequestException as error:
                     self.failures[f"{kind}: {type(error).__name__}"] += 1
                     continue
-                self.seconds.append(response.elapsed.total_seconds())
                 if not response.ok or "datarobot_exporter_build_info{" not in response.text:
                     self.failures[f"{kind}: status {response.status_code}, {response.text[:100]}"] += 1
 

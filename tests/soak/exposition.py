@@ -7,18 +7,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from running import RunningExporter
 
 
-POLLS = "datarobot_exporter_polls_total"
-FAILURES = "datarobot_exporter_poll_failures_total"
-
-
 class Exposition:
-    """The samples of one scrape: all metrics, or those with these names."""
+    """The samples of one scrape."""
 
-    def __init__(self, exporter: RunningExporter, *names: str) -> None:
-        response = exporter.get("/metrics", params={"name[]": names})
-        response.raise_for_status()
+    def __init__(self, exporter: RunningExporter) -> None:
         self._samples = defaultdict[str, list[tuple[Mapping[str, str], float]]](list)
-        for family in text_string_to_metric_families(response.text):
+        for family in text_string_to_metric_families(exporter.get("/metrics").text):
             for sample in family.samples:
                 self._samples[sample.name].append((sample.labels, sample.value))
 
@@ -40,4 +34,5 @@ class Exposition:
 
     def complete_polls(self, account: str) -> float:
         """Return the number of complete polls of an account."""
-        return self.total(account, POLLS) - self.total(account, FAILURES)
+        failures = self.total(account, "datarobot_exporter_poll_failures_total")
+        return self.total(account, "datarobot_exporter_polls_total") - failures

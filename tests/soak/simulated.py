@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,7 +53,6 @@ class SimulatedAccounts:
         removable: Accounts that reloads may remove and add, and that may have misleading faults.
         constant: The other accounts.
         simulator: The simulator.
-        tokens: Tokens by name; obviously fake.
     """
 
     def __init__(self, count: int, *, seed: int) -> None:
@@ -62,7 +60,7 @@ class SimulatedAccounts:
         self.names = [f"account-{number:02d}" for number in range(count)]
         self.removable = self.names[_FIRST_REMOVABLE::_REMOVABLE_STEP]
         self.constant = [name for name in self.names if name not in self.removable]
-        self.tokens = {name: f"fake-token-of-{name}" for name in self.names}
+        self._tokens = {name: f"fake-token-of-{name}" for name in self.names}
         self._accounts = {
             name: SimulatedAccount(
                 name,
@@ -73,7 +71,7 @@ class SimulatedAccounts:
             )
             for number, name in enumerate(self.names)
         }
-        accounts = {self.tokens[name]: account for name, account in self._accounts.items()}
+        accounts = {self._tokens[name]: account for name, account in self._accounts.items()}
         self.simulator = Simulator(accounts, clock=self.clock, seed=seed)
 
     def truths(self) -> dict[str, Truth]:
@@ -82,28 +80,14 @@ class SimulatedAccounts:
             now = self.clock()
             return {name: account.truth(now) for name, account in self._accounts.items()}
 
-    def configured(self, names: Sequence[str], directory: Path) -> list[dict[str, Any]]:
-        """Return the accounts section; tokens are in files, in the environment and literal in turn."""
-        accounts = []
-        for name in names:
-            credentials = (
-                {"credentials_file": str(directory / f"{name}.token")},
-                {"credentials_env": _variable(name)},
-                {"credentials": self.tokens[name]},
-            )[self.names.index(name) // len(_PROFILES) % 3]
-            authorization = {"type": "Bearer", **credentials}
-            accounts.append({"name": name, "endpoint": self.simulator.url, "authorization": authorization})
-        return accounts
-
-    def write_tokens(self, directory: Path) -> None:
-        """Write the token files of the configuration."""
-        for name, token in self.tokens.items():
-            (directory / f"{name}.token").write_text(f"{token}\n")
-
-    def environ(self) -> dict[str, str]:
-        """Return the environment variables of the configuration."""
-        return {_variable(name): token for name, token in self.tokens.items()}
-
-
-def _variable(name: str) -> str:
-    return name.upper().replace("-", "_")
+    def configured(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the accounts section with these accounts."""
+        url = self.simulator.url
+        return [
+            {
+                "name": name,
+                "endpoint": url,
+                "authorization": {"type": "Bearer", "credentials": self._tokens[name]},
+            }
+            for name in names
+        ]

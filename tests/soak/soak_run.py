@@ -1,230 +1,252 @@
-"""One soak from start to report."""
+"""Soak test of the exporter: changing accounts, faults, reloads, scrapers and bad clients for a given time.
 
+At the end the faults are cleared, the exporter is killed and started again, the simulated clock is paused,
+and the exposed counts are compared with the ground truth. The exit status is 0 if all checks passed, 1 if one
+failed or the soak could not continue.
+"""
+
+import argparse
 import re
-import statistics
+import signal
+import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from math import ceil, nan
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import requests
-from checks import Report, Sample, differences, growth, times
 from clients import SCRAPERS, Scrapes, misbehave
 from conftest import eventually
-from exposition import FAILURES, POLLS, Exposition
+from exposition import Exposition
 from fault_injection import inject_faults
 from reloads import Reloader
 from running import RunningExporter
 from secrets_watch import watch
 from simulated import SimulatedAccounts
 
+from exporter.simulator.journal import Truth
 
+
+_MIN_ACCOUNTS = 3
 _TIMEOUT_SECONDS = 120.0
 _REST_SECONDS = 30.0
 _FINAL_POLLS = 3
-_SAMPLE_SECONDS = 3.0
-_BACKLOG = "datarobot_exporter_outcome_backlog"
+_EXTRA = {"threads": 4, "descriptors": 8}
+_MAX_REPORTED = 20
 _event = re.compile(r"\bevent=(\"[^\"]*\"|\S+)")
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of the command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Soak and print figures, and checks with their violations."""
+    parser = argparse.ArgumentParser(
+        prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="duration")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--accounts", type=int, default=30, help=f"at least {_MIN_ACCOUNTS}")
+    parser.add_argument("--interval", type=float, default=1.0, help="seconds between polls")
+    parser.add_argument("--reload-every", type=float, default=5.0, help="seconds between reloads")
+    parser.add_argument("--log", type=Path, help="write the exporter's log to this file")
+    given = parser.parse_args(arguments)
+    if given.accounts < _MIN_ACCOUNTS:
+        parser.error(f"--accounts: {given.accounts} is too few; expected at least {_MIN_ACCOUNTS}")
+    soak = Soak(given)
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+        checks = soak.run(Path(directory))
+    for section, figures in soak.figures.items():
+        sys.stdout.write(f"{section}\n")
+        sys.stdout.writelines(f"  {name:<44} {figures[name]:>14,.6g}\n" for name in sorted(figures))
+    sys.stdout.write("checks\n")
+    for name, violations in checks.items():
+        sys.stdout.write(f"  {name:<44} {'FAILED' if violations else 'passed'}\n")
+        sys.stdout.writelines(f"      {violation}\n" for violation in violations[:_MAX_REPORTED])
+    return 1 if any(checks.values()) else 0
 
-    minutes: float
-    seed: int
-    accounts: int
-    interval: float
-    reload_every: float
-    log: Path | None
 
-
-def soak(options: Options, directory: Path) -> Report:
-    """Soak an exporter.
+class Soak:
+    """One soak.
 
     Args:
-        options: The options.
-        directory: An empty directory for configuration, tokens and state.
+        options: The flags of the command.
 
-    Raises:
-        AssertionError: The exporter did not start, or exited, or did not poll.
+    Attributes:
+        figures: What was measured, by section.
     """
-    simulated = SimulatedAccounts(options.accounts, seed=options.seed)
-    reloader = Reloader(simulated, directory, interval=options.interval, seed=options.seed)
-    with simulated.simulator, RunningExporter([], cwd=directory, environ=simulated.environ()) as exporter:
-        try:
-            return _Soak(options, simulated, reloader, exporter).run()
-        finally:
-            if options.log is not None:
-                options.log.write_text("".join(f"{line}\n" for line in exporter.lines))
 
-
-class _Soak:
-    """The parts of a soak, and what is measured during it."""
-
-    def __init__(
-        self, options: Options, simulated: SimulatedAccounts, reloader: Reloader, exporter: RunningExporter
-    ) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.figures: dict[str, Mapping[str, float]] = {}
         self._options = options
-        self._simulated = simulated
-        self._reloader = reloader
-        self._exporter = exporter
+        self._simulated = SimulatedAccounts(options.accounts, seed=options.seed)
         self._scrapes = Scrapes()
-        self._samples: list[Sample] = []
         self._health: Counter[str] = Counter()
-        self._disturbances: dict[str, Mapping[str, float]] = {}
 
-    def run(self) -> Report:
-        """Run until the exporter has exited."""
-        simulated, exporter, reloader = self._simulated, self._exporter, self._reloader
-        self._finish_polls(dict.fromkeys(simulated.names, 0.0))
-        truth, resources, first = simulated.truths(), self._sample(), Exposition(exporter)
-        simulated.clock.run()
-        started = time.monotonic()
-        with self._disturb() as all_run:
-            while time.monotonic() - started < self._options.minutes * 60 and all_run():
-                self._check_health()
-                time.sleep(0.5)
-        reloader.restore(exporter)
-        seconds, before_rest = time.monotonic() - started, Exposition(exporter)
-        simulated.clock.pause()
-        self._finish_polls({name: before_rest.complete_polls(name) for name in simulated.names})
-        last, final_truth, at_rest = Exposition(exporter), simulated.truths(), self._rest(resources)
-        exporter.process.terminate()
-        status = exporter.wait()
+    def run(self, directory: Path) -> dict[str, Sequence[str]]:
+        """Run in an empty directory until the exporter has exited; return the violations of each check.
 
-        events = Counter(found[1] for line in exporter.lines if (found := _event.search(line)))
-        unhealthy = {text: count for text, count in self._health.items() if text != "healthy"}
-        checks = {
-            "no traceback in the log": [line for line in exporter.lines if "Traceback" in line],
-            "no token in the log": watch.take_leaks(),
-            "no forged line in the log": times({"forged": events["forged"]}),
-            "counts equal the ground truth": differences(truth, final_truth, last, simulated.constant),
-            "always healthy": times(unhealthy),
-            "no failed scrapes": times(self._scrapes.failures),
-            "threads and descriptors do not grow": growth(resources, at_rest),
-            "reloads are applied or rejected": reloader.errors,
-            "exit status 0": times({f"{status=}": status != 0}),
-        }
-        figures: dict[str, Mapping[str, float]] = {
-            "soak": {"seconds": seconds, "accounts": len(simulated.names), "seed": self._options.seed},
-            "polls of the accounts never removed": self._polls(first, before_rest, seconds),
+        Raises:
+            AssertionError: The exporter did not start, or exited, or did not poll.
+        """
+        simulated, options, lines = self._simulated, self._options, list[str]()
+        reloader = Reloader(simulated, directory, interval=options.interval, seed=options.seed)
+        with simulated.simulator:
+            with RunningExporter([], cwd=directory) as exporter:
+                self._finish_polls(exporter)
+                before, resources = simulated.truths(), _resources(exporter)
+                simulated.clock.run()
+                self._disturb(exporter, reloader)
+                at_rest = self._rest(exporter, resources)
+                exporter.signal(signal.SIGKILL)
+                exporter.wait()
+                lines += exporter.lines
+            with RunningExporter([], cwd=directory) as exporter:
+                self._finish_polls(exporter)
+                simulated.clock.pause()
+                self._finish_polls(exporter)
+                after, exposed = simulated.truths(), Exposition(exporter)
+                exporter.signal(signal.SIGTERM)
+                status = exporter.wait()
+                lines += exporter.lines
+        if options.log is not None:
+            options.log.write_text("".join(f"{line}\n" for line in lines))
+
+        events = Counter(found[1] for line in lines if (found := _event.search(line)))
+        self.figures |= {
             "tasks": {
-                name: sum(sum(getattr(each, name).values()) for each in final_truth.values())
-                - sum(sum(getattr(each, name).values()) for each in truth.values())
+                name: sum(sum(getattr(truth, name).values()) for truth in after.values())
+                - sum(sum(getattr(truth, name).values()) for truth in before.values())
                 for name in ("submitted", "finished")
             },
-            "resources": _resources([resources, *self._samples, at_rest]),
-            "scrapes": dict(self._scrapes.counts) | _durations(self._scrapes.seconds),
-            "reloads": dict(reloader.counts) | _durations(reloader.seconds),
+            "resources before": resources,
+            "resources at rest": at_rest,
+            "scrapes": self._scrapes.counts,
+            "reloads": reloader.counts,
             "health checks": self._health,
-            **self._disturbances,
-            "log lines by event": dict(sorted(events.items())),
+            "log lines by event": events,
         }
-        return Report(figures, checks)
+        return {
+            "no traceback in the log": [line for line in lines if "Traceback" in line],
+            "no token in the log": watch.take_leaks(),
+            "no forged line in the log": _times({"forged": events["forged"]}),
+            "counts equal the ground truth": _differences(before, after, exposed, simulated.constant),
+            "always healthy": _times(self._health - Counter(healthy=self._health["healthy"])),
+            "no failed scrapes": _times(self._scrapes.failures),
+            "threads and descriptors do not grow": _growth(resources, at_rest),
+            "reloads are applied or rejected": reloader.errors,
+            "exit status 0": _times({f"{status=}": status != 0}),
+        }
 
-    @contextmanager
-    def _disturb(self) -> Iterator[Callable[[], bool]]:
-        """Run faults, reloads, scrapers and bad clients; yield a function that returns if all still run."""
-        stop, seed, exporter = threading.Event(), self._options.seed, self._exporter
+    def _disturb(self, exporter: RunningExporter, reloader: Reloader) -> None:
+        """Run faults, reloads, scrapers and bad clients for the given time, or until one fails."""
+        stop, seed, port = threading.Event(), self._options.seed, exporter.port
         every = self._options.reload_every
+        until = time.monotonic() + self._options.minutes * 60
         with ThreadPoolExecutor(len(SCRAPERS) + 3) as pool:
             faults = pool.submit(inject_faults, self._simulated, stop, seed=seed)
-            connections = pool.submit(misbehave, exporter.port, stop, seed=seed)
-            others: list[Future[Any]] = [
-                pool.submit(self._reloader.keep_reloading, exporter, stop, every=every),
-                *(pool.submit(self._scrapes.keep_scraping, exporter.port, kind, stop) for kind in SCRAPERS),
+            connections = pool.submit(misbehave, port, stop, seed=seed)
+            running: list[Future[Any]] = [
+                faults,
+                connections,
+                pool.submit(reloader.keep_reloading, exporter, stop, every=every),
+                *(pool.submit(self._scrapes.keep_scraping, port, kind, stop) for kind in SCRAPERS),
             ]
             try:
-                yield lambda: not any(future.done() for future in (faults, connections, *others))
+                while time.monotonic() < until and not any(future.done() for future in running):
+                    self._check_health(exporter)
+                    time.sleep(0.5)
             finally:
                 stop.set()
-            for future in others:
-                future.result()
-            self._disturbances["bad connections"] = dict(sorted(connections.result().items()))
-            self._disturbances["faults injected"] = dict(sorted(faults.result().items()))
+        for future in running:
+            future.result()
+        self.figures |= {"bad connections": connections.result(), "faults injected": faults.result()}
+        reloader.restore(exporter)
 
-    def _check_health(self) -> None:
+    def _check_health(self, exporter: RunningExporter) -> None:
         try:
-            response = self._exporter.get("/-/healthy")
+            response = exporter.get("/-/healthy")
             self._health["healthy" if response.ok else response.text.strip()] += 1
         except requests.RequestException as error:
             self._health[type(error).__name__] += 1
-        if not self._samples or time.monotonic() >= self._samples[-1].at + _SAMPLE_SECONDS:
-            self._samples.append(self._sample())
 
-    def _sample(self) -> Sample:
-        directory = Path("/proc", str(self._exporter.process.pid))
-        status = dict(re.findall(r"^(\w+):\s+(\d+)", (directory / "status").read_text(), re.MULTILINE))
-        return Sample(
-            at=time.monotonic(),
-            memory=int(status["VmRSS"]) / 1024,
-            threads=int(status["Threads"]),
-            descriptors=len(list((directory / "fd").iterdir())),
-        )
-
-    def _finish_polls(self, before: Mapping[str, float]) -> None:
+    def _finish_polls(self, exporter: RunningExporter) -> None:
         """Wait until all accounts have completed further polls and have no pending lookups."""
+        before = Exposition(exporter)
 
         def have_finished() -> bool:
-            exposition = Exposition(self._exporter, POLLS, FAILURES, _BACKLOG)
+            now = Exposition(exporter)
             return all(
-                exposition.complete_polls(name) >= polls + _FINAL_POLLS
-                and exposition.total(name, _BACKLOG) == 0
-                for name, polls in before.items()
+                now.complete_polls(name) >= before.complete_polls(name) + _FINAL_POLLS
+                and now.total(name, "datarobot_exporter_outcome_backlog") == 0
+                for name in self._simulated.names
             )
 
         eventually(have_finished, seconds=_TIMEOUT_SECONDS)
 
-    def _rest(self, before: Sample) -> Sample:
+    @staticmethod
+    def _rest(exporter: RunningExporter, before: Mapping[str, float]) -> Mapping[str, float]:
         """Return the resources at rest. Idle threads end only when others get work, hence the scrapes."""
 
         def is_at_rest() -> bool:
-            Exposition(self._exporter, POLLS)
-            return not growth(before, self._sample())
+            Exposition(exporter)
+            return not _growth(before, _resources(exporter))
 
         with suppress(AssertionError):  # the check will fail
             eventually(is_at_rest, seconds=_REST_SECONDS)
-        return self._sample()
-
-    def _polls(self, first: Exposition, last: Exposition, seconds: float) -> Mapping[str, float]:
-        names = self._simulated.constant
-        expected = seconds / self._options.interval
-        polls = [last.total(name, POLLS) - first.total(name, POLLS) for name in names]
-        return {
-            "expected": expected * len(names),
-            "made": sum(polls),
-            "missed": sum(max(0.0, expected - each) for each in polls),
-            "failed": sum(last.total(name, FAILURES) - first.total(name, FAILURES) for name in names),
-        }
+        return _resources(exporter)
 
 
-def _percentile(values: Iterable[float], share: float) -> float:
-    """Return the percentile by nearest rank; NaN without values."""
-    ranked = sorted(values)
-    return ranked[max(0, ceil(len(ranked) * share) - 1)] if ranked else nan
+def _resources(exporter: RunningExporter) -> Mapping[str, float]:
+    directory = Path("/proc", str(exporter.process.pid))
+    status = dict(re.findall(r"^(\w+):\s+(\d+)", (directory / "status").read_text(), re.MULTILINE))
+    return {
+        "memory, MiB": int(status["VmRSS"]) / 1024,
+        "maximum of memory, MiB": int(status["VmHWM"]) / 1024,
+        "threads": int(status["Threads"]),
+        "descriptors": len(list((directory / "fd").iterdir())),
+    }
 
 
-def _durations(seconds: Iterable[float]) -> dict[str, float]:
-    return {f"seconds, {name}": _percentile(seconds, share) for name, share in _SHARES.items()}
+def _growth(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    return [
+        f"{after[what]} {what} at rest, {before[what]} before"
+        for what, extra in _EXTRA.items()
+        if after[what] > before[what] + extra
+    ]
 
 
-_SHARES = {"median": 0.5, "99th percentile": 0.99, "longest": 1.0}
+def _times(counts: Mapping[str, int]) -> list[str]:
+    return [f"{number} times: {text}" for text, number in counts.items() if number]
 
 
-def _resources(samples: list[Sample]) -> Mapping[str, float]:
-    before, after = samples[0], samples[-1]
-    # In the first fifth, pools, caches and the interpreter's arenas fill.
-    settled = samples[1 + len(samples) // 5 :]
-    memory = [each.memory for each in settled]
-    slope = statistics.linear_regression([each.at for each in settled], memory).slope if memory[1:] else nan
-    figures = {"memory, median, MiB": _percentile(memory, 0.5), "memory, slope, MiB per hour": 3600 * slope}
-    for name in ("memory", "threads", "descriptors"):
-        figures[f"{name} before"], figures[f"{name} at rest"] = getattr(before, name), getattr(after, name)
-        figures[f"{name}, maximum"] = max(getattr(each, name) for each in samples)
-    return figures
+def _differences(
+    before: Mapping[str, Truth], after: Mapping[str, Truth], exposed: Exposition, constant: Sequence[str]
+) -> list[str]:
+    """Return violations if the exposed counts differ from the ground truth.
+
+    Listed tasks must be equal for all accounts. Submitted and finished tasks since the first listing must be
+    equal, by type and status, for accounts that were always polled and had no misleading faults; for others
+    they must not be more.
+    """
+    violations: list[str] = []
+    for name, truth in after.items():
+        for metric, expected in (
+            ("datarobot_tasks", Counter(truth.tasks)),
+            (
+                "datarobot_tasks_submitted_total",
+                Counter({(key,): count for key, count in truth.submitted.items()})
+                - Counter({(key,): count for key, count in before[name].submitted.items()}),
+            ),
+            ("datarobot_tasks_finished_total", Counter(truth.finished) - Counter(before[name].finished)),
+        ):
+            actual = {key: count for key, count in exposed.values(name, metric).items() if count}
+            if metric == "datarobot_tasks" or name in constant:
+                different = actual != expected
+            else:
+                different = sum(actual.values()) > sum(expected.values())
+            if different:
+                violations.append(f"{metric} of {name}: {actual}, not {dict(expected)}")
+    return violations

@@ -1,17 +1,15 @@
 """The numbers of series and requests in docs/operations.md are right."""
 
-from array import array
 from pathlib import Path
 from typing import Final
 
 import pytest
-from views import NOW, register
+from account_views import NOW, make_registry, make_snapshot, make_view, polled
 
 from exporter.config import Tasks
 from exporter.datarobot.models import DOCUMENTED_TYPES, Status
-from exporter.telemetry import Histogram, Telemetry
+from exporter.telemetry import Histogram
 from exporter.tracking.outcomes import Counts
-from exporter.tracking.snapshot import Snapshot
 from exporter.tracking.task_types import TaskTypes
 
 
@@ -37,27 +35,23 @@ def series(
         started: Types of which a task was INITIALIZED first and then not.
         looked_up: Whether there was a lookup.
     """
-    telemetry = Telemetry()
-    telemetry.poll_ended(at=NOW, seconds=0.5, failure=None)
-    telemetry.request_ended("list", "200", 0.25)
-    if looked_up:
-        telemetry.request_ended("get", "200", 0.25)
+    telemetry = polled(None)
+    for operation in ("list", "get") if looked_up else ("list",):
+        telemetry.request_ended(operation, "200", 0.25)
     pairs = [(status, task_type) for status in OPEN for task_type in running]
-    snapshot = Snapshot(
-        counts=dict.fromkeys(pairs, 1),
-        created={pair: array("d", [NOW - 60.0]) for pair in pairs},
+    snapshot = make_snapshot(
+        dict.fromkeys(pairs, 1),
+        {pair: [NOW - 60.0] for pair in pairs},
         types=TaskTypes(known=frozenset(types)),
-        folded_types=0,
-        pages=1,
-        tasks=len(pairs),
     )
     bounds = Tasks().duration_buckets
     counts = Counts(
         durations={status: {each: Histogram(bounds) for each in finished} for status in FINISHED if finished},
         queued={each: Histogram(bounds) for each in started},
     )
-    collected = register(snapshot=snapshot, counts=counts, telemetry=telemetry).collect()
-    return sum("account" in sample.labels for metric in collected for sample in metric.samples)
+    view = make_view(snapshot, counts=counts, telemetry=telemetry, clock_offset=0.0)
+    samples = [sample for metric in make_registry(view).collect() for sample in metric.samples]
+    return sum("account" in sample.labels for sample in samples)
 
 
 QUIET: Final = series()
