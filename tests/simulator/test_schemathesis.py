@@ -12,7 +12,7 @@ from hypothesis import settings
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from exporter.simulator.faults import Fault
-from exporter.simulator.profiles import EMPTY, STEADY
+from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
 from exporter.simulator.simulation import SimulatedAccount
 
@@ -84,12 +84,3 @@ def test_all_records() -> None:
                 schema["/status/{statusId}/"]["GET"].validate_response(reply)
                 assert reply.status_code == (303 if status == "COMPLETED" else 200)
                 assert ("Location" in reply.headers) is (status == "COMPLETED")
-
-
-def test_a_profile_has_only_the_known_undocumented_values() -> None:
-    """Real servers send two worker stages and one type that are not documented."""
-    account = SimulatedAccount("demo", start=NOW, profile=STEADY)
-    with Simulator({TOKEN: account}, clock=lambda: NOW) as simulator:
-        rows = get(simulator, "?offset=0&limit=0").json()["data"]
-    known = {None, *TYPES, *STATUSES, "LearningSession", "RUNNING_TO_WORKERS", "STARTED_ON_WORKER"}
-    assert {row[field] for row in rows for field in ("type", "statusType", "status")} <= known

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.simulator.journal import FINISHED, normalize_status
-from exporter.simulator.profiles import EMPTY, PROFILES, STEADY, Profile, Workload
+from exporter.simulator.profiles import EMPTY, PROFILES, Profile, Workload
 from exporter.simulator.simulation import SimulatedAccount
 
 
@@ -79,15 +79,6 @@ def test_no_task_finishes_before_the_minimum(profile: Profile, seed: int) -> Non
     truth = make(slow, seed=seed).truth(START + 300)
     assert bool(truth.outcomes) == bool(profile.workloads)
     assert all(outcome.at - outcome.created >= 89.999 for outcome in truth.outcomes)
-
-
-def test_accounts_differ_by_name_and_by_seed() -> None:
-    profile = msgspec.structs.replace(STEADY, warm_up=120)
-    listings = [
-        SimulatedAccount(name, seed=seed, start=START, profile=profile).page(0, 0)
-        for name, seed in (("a", 1), ("a", 2), ("b", 1))
-    ]
-    assert listings[0] != listings[1] != listings[2] != listings[0]
 
 
 @pytest.mark.parametrize("name", ["steady", "busy", "troubled"])
