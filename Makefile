@@ -102,7 +102,8 @@ $(PROMETHEUS_3)/prometheus: | $(BIN)/python
 
 test-prometheus-3: $(VENV)/.installed-dev $(PROMETHEUS_3)/prometheus ## Test rules, dashboards and scrapes with Prometheus 3; builds it in minutes, once
 	PATH=$(CURDIR)/$(PROMETHEUS_3):$$PATH $(BIN)/python -m pytest -q tests/deploy/test_prometheus_rules.py \
-	  tests/integration/test_prometheus.py tests/integration/test_dashboard_queries.py $(PYTEST_ARGS)
+	  tests/integration/test_prometheus.py tests/integration/test_dashboard_queries.py \
+	  tests/integration/test_alerting.py $(PYTEST_ARGS)
 
 chart-files: ## Copy rules and dashboards into the Helm chart
 	rm -rf $(CHART)/files/rules $(CHART)/files/dashboards

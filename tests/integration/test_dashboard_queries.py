@@ -1,12 +1,14 @@
 """Every query of every dashboard, sent to a Prometheus that scrapes the exporter on the demo's accounts."""
 
 import contextlib
+import sys
 import time
 from pathlib import Path
 
 import grafana
+from children import run
 from conftest import eventually
-from grafana import DASHBOARDS, Query
+from grafana import DASHBOARDS, DEPLOY, Query
 from running import Prometheus, RunningExporter
 
 from exporter.simulator.demo import DEMO_ACCOUNTS, make_simulator, simulated_token
@@ -82,4 +84,8 @@ def test_every_panel_has_an_answer(tmp_path: Path) -> None:
             # The assertion below shows which queries fail.
             with contextlib.suppress(AssertionError):
                 eventually(all_have_an_answer)
+            picture = tmp_path / "dashboard.png"
+            drawn = run([sys.executable, DEPLOY / "grafana/source/picture.py", prometheus.url, picture])
+    assert drawn.returncode == 0, drawn.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert {query.place for query in empty} == set()
