@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from exporter.simulator.profiles import EMPTY
 from exporter.simulator.server import Simulator
@@ -20,7 +20,9 @@ from exporter.simulator.simulation import SimulatedAccount
 pytest_plugins = ["secrets_watch"]
 # Hypothesis' time limit for an example is too short for a busy machine; a test has one.
 settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# A mutant is killed by the first failing example; nobody reads the smallest one.
+settings.register_profile("mutants", deadline=None, phases=[Phase.generate])
+settings.load_profile("mutants" if "MUTANT_UNDER_TEST" in os.environ else "no deadline")
 
 Seen = TypeVar("Seen")
 
