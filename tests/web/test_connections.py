@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, cast
 
@@ -309,7 +309,8 @@ def test_if_accepting_fails_the_process_stops() -> None:
         server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), Flaky(errno.EINVAL))
         with capture_logs() as logs:
             server.start()
-            connect(server.port).close()
+            with suppress(ConnectionError), socket.socket() as client:
+                client.connect(("127.0.0.1", server.port))
             eventually(stopped.is_set)
         assert [line["event"] for line in logs] == ["web.crashed"]
         assert server.stop() is False
