@@ -232,10 +232,9 @@ class Inventory:
         """Keep the ids of the oldest open tasks; all tasks are searched only if these have changed."""
         heads = {key: times[:MOST_OLDEST] for key, times in self._times.items()}
         found: Iterable[str] = self._oldest
-        gone = any(
-            status_id not in self.tasks or not self.tasks[status_id].series.has_age for status_id in found
-        )
-        if gone or heads != self._oldest_times:
+        tasks = (self.tasks.get(status_id) for status_id in found)
+        held = Counter(task.series.key for task in tasks if task is not None and task.series.has_age)
+        if heads != self._oldest_times or held != Counter({key: len(head) for key, head in heads.items()}):
             self._oldest_times = heads
             found = self._search_oldest(heads)
         self._oldest = {status_id: details.get(status_id, Details()) for status_id in found}

@@ -9,7 +9,7 @@ from copy import deepcopy
 import msgspec
 import pytest
 from fakes import CREATED, NOW, apply, at, make_inventory, make_page, make_task, snapshot_of
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.datarobot.models import FINISHED, Page, Task
@@ -175,6 +175,12 @@ def test_an_inventory_says_what_the_last_complete_listing_says(
         ),
         max_size=4,
     )
+)
+@example(
+    [
+        {"b": "INITIALIZED", "c": "INITIALIZED", "d": "RUNNING"},
+        {"b": "INITIALIZED", "c": "INITIALIZED", "d": "INITIALIZED", "e": "RUNNING"},
+    ]
 )
 @two_oldest()
 def test_the_oldest_tasks_are_what_sorting_gives(listings: list[dict[str, str]]) -> None:
