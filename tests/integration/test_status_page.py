@@ -157,6 +157,23 @@ def test_the_page_is_accessible_and_scrolls_vertically_only(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_tasks_are_cards_on_a_phone(visit: Visit) -> None:
+    """Nothing is cut and nothing scrolls sideways; what can be touched has at least 44 pixels."""
+    page = visit(width=360).page
+    page.evaluate(OPEN_ALL)
+    cut = page.evaluate("""() => [...document.querySelectorAll(".scroll, tbody :is(tr, th, td)")]
+        .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth)
+        .map((element) => element.outerHTML)""")
+    assert cut == []
+    assert page.evaluate("getComputedStyle(document.querySelector('.tasks tbody tr')).display") == "block"
+    small = page.evaluate("""() => [...document.querySelectorAll("a, button, summary, label")]
+        .filter((target) => target.checkVisibility() && !target.closest("thead"))
+        .map((target) => [target.textContent, target.getBoundingClientRect()])
+        .filter(([, box]) => box.width < 44 || box.height < 44)
+        .map(([text]) => text)""")
+    assert small == []
+
+
 def test_hostile_strings_have_no_effect(visit: Visit) -> None:
     """Neither when the page is opened nor when it refreshes."""
     hostile = make_busy("hostile", types=HOSTILE)
@@ -260,6 +277,33 @@ def test_times_are_in_the_local_time_zone_and_those_of_today_have_no_date(visit:
     page = visit(all_states(), at=NOW + 60, timezone_id="UTC", locale="en-GB").page
     expect(page.locator(".headline time")).to_have_text("22:13:20")
     expect(page.locator("#account-stale dd time").first).to_have_text("13 Nov 2023, 21:13:20")
+
+
+def test_keyboard_navigation(visit: Visit) -> None:
+    well = make_busy("well", last_poll=DOWN)
+    page = visit(make_exporter(well, make_busy("busy", oldest=(), failures=make_failures())), width=700).page
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    expect(page.locator(".skip")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    focused = "document.activeElement.getAttribute('aria-labelledby') || document.activeElement.localName"
+    parts = ("matrix", "stuck", "failures", "other")
+    wanted = {f"account-well-name account-well-{part}" for part in parts}
+    wanted |= {"overview", "a", "summary", "button", "input"}
+
+    def has_reached_everything() -> bool:
+        page.keyboard.press("Tab")
+        wanted.discard(page.evaluate(focused))
+        return not wanted
+
+    eventually(has_reached_everything)
+    region = page.locator("#account-well [data-key=matrix] .scroll")
+    region.focus()
+    page.keyboard.press("ArrowRight")
+    eventually(lambda: region.evaluate("e => e.scrollLeft") > 0)
+    page.locator("#account-busy > summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#account-busy")).to_have_attribute("open", "")
 
 
 def test_the_page_works_without_javascript(visit: Visit) -> None:
