@@ -76,12 +76,11 @@ test-every-python: ## Run the tests with every Python from 3.11 that is on PATH
 	  .venv-$$python/bin/python -m pytest -q -n auto $(PYTEST_ARGS) || exit 1; \
 	done
 
+# Without options in the result, nothing in it names where the packages were found.
+PIN := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit-options
 requirements: $(VENV)/.installed-dev ## Pin the image's dependencies again, with hashes
-	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit-index-url \
-	  --no-emit-trusted-host --no-emit-find-links --no-emit-options -o deploy/requirements.txt pyproject.toml
-	echo hatchling | $(BIN)/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
-	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-annotate \
-	  -o deploy/requirements-build.txt -
+	$(PIN) -o deploy/requirements.txt pyproject.toml
+	echo hatchling | $(PIN) --no-annotate -o deploy/requirements-build.txt -
 
 helm: $(BIN)/helm ## Build helm for the tests of the chart; takes minutes, once
 

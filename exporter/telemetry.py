@@ -3,7 +3,6 @@
 Plain numbers that the account's poll thread writes; a scrape reads a copy, made at the end of each poll.
 """
 
-import copy
 from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
@@ -125,7 +124,11 @@ class Telemetry:
 
     def copy(self) -> "Telemetry":
         """Return a copy that shares nothing with this one."""
-        return copy.deepcopy(self)
+        copied = Telemetry()
+        for name, value in vars(self).items():
+            setattr(copied, name, value.copy() if isinstance(value, Counter | Histogram) else value)
+        copied.request_duration = {name: one.copy() for name, one in self.request_duration.items()}
+        return copied
 
     def poll_ended(self, *, at: float, seconds: float, failure: str | None, error: str = "") -> None:
         """Count a poll.

@@ -129,7 +129,7 @@ def _fit(columns: Sequence[Column], widths: Sequence[int], available: int) -> tu
         least += (len(column.name) if column.shrinks else width) + _NARROW_GAP
         if least - _NARROW_GAP > available and len(fitted) >= _MIN_COLUMNS:
             break
-        fitted.append(width)
+        fitted.append(min(width, available) if column.shrinks else width)
     shrinking = [index for index, column in enumerate(columns[: len(fitted)]) if column.shrinks]
     while shrinking and sum(fitted) + _NARROW_GAP * (len(fitted) - 1) > available:
         widest = max(shrinking, key=lambda index: fitted[index])

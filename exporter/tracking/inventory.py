@@ -3,19 +3,16 @@
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Container, Iterable, Mapping
 
 import msgspec
 
 from exporter.datarobot.models import InvalidReason
 from exporter.tracking.listing import Limit, Listing, Series, TrackedTask, Words
+from exporter.tracking.oldest_tasks import OldestTasks
 from exporter.tracking.reports import Details, TaskReport
 from exporter.tracking.snapshot import Key, Snapshot, updated_times
 from exporter.tracking.task_types import TaskTypes, TypeLabels
-
-
-MOST_OLDEST: Final = 20
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +59,7 @@ class Inventory:
         self._polls = 0
         self._series: dict[Words, Series] = {}
         self._times: dict[Key, array[float]] = {}
-        self._oldest: dict[str, Details] = {}
-        self._oldest_times: dict[Key, array[float]] = {}
+        self._oldest = OldestTasks()
 
     def restore(self, tasks: Iterable[tuple[str, str | None, str, float | None]]) -> None:
         """Start with the tasks that an earlier process knew.
@@ -101,7 +97,7 @@ class Inventory:
             series=self._series,
             labels=TypeLabels(self.types),
             limit=self.limit,
-            watched={*self._oldest, *self._unreported(now)},
+            watched={*self._oldest.details, *self._unreported(now)},
         )
 
     def apply(self, listing: Listing) -> Changes:
@@ -120,7 +116,7 @@ class Inventory:
         self.types = listing.labels.types()
         self.complete = True
         self.snapshot = self._snapshot_of(listing)
-        self._find_oldest(listing.details)
+        self._oldest.update(self.tasks, self._times, listing.details)
         return Changes(
             now=listing.now, added=added, changed=changed, vanished=vanished, details=listing.details
         )
@@ -151,12 +147,14 @@ class Inventory:
         return sum(series.count for series in self._series.values() if series.is_open)
 
     def oldest(self, now: float) -> tuple[TaskReport, ...]:
-        """Return the oldest open tasks of each status and type, at most `MOST_OLDEST` of each, oldest first.
+        """Return the oldest open tasks of each status and type, a limited number of each, oldest first.
 
         Args:
             now: Unix seconds on the server's clock.
         """
-        reports = [self._report(status_id, details, now) for status_id, details in self._oldest.items()]
+        reports = [
+            self._report(status_id, details, now) for status_id, details in self._oldest.details.items()
+        ]
         return tuple(sorted(reports, key=lambda report: report.created or 0.0))
 
     def invalid(self, listing: Listing) -> Counter[InvalidReason]:
@@ -227,31 +225,6 @@ class Inventory:
             pages=listing.pages,
             tasks=counts.total(),
         )
-
-    def _find_oldest(self, details: Mapping[str, Details]) -> None:
-        """Keep the ids of the oldest open tasks; all tasks are searched only if these have changed."""
-        heads = {key: times[:MOST_OLDEST] for key, times in self._times.items()}
-        found: Iterable[str] = self._oldest
-        tasks = (self.tasks.get(status_id) for status_id in found)
-        held = Counter(task.series.key for task in tasks if task is not None and task.series.has_age)
-        if heads != self._oldest_times or held != Counter({key: len(head) for key, head in heads.items()}):
-            self._oldest_times = heads
-            found = self._search_oldest(heads)
-        self._oldest = {status_id: details.get(status_id, Details()) for status_id in found}
-
-    def _search_oldest(self, heads: Mapping[Key, "array[float]"]) -> Iterator[str]:
-        """Yield the ids of tasks that were created at these times."""
-        # Many tasks may have been created at the very time of the youngest that is kept.
-        ties = {key: len(head) - bisect_left(head, head[-1]) for key, head in heads.items()}
-        for status_id, task in self.tasks.items():
-            key, created = task.series.key, task.created
-            if created is None or key not in heads or created > heads[key][-1]:
-                continue
-            if created == heads[key][-1]:
-                ties[key] -= 1
-                if ties[key] < 0:
-                    continue
-            yield status_id
 
     def _instants(self, now: float) -> dict[Key, float]:
         """Return the times since when tasks of each status and type are not yet stuck."""

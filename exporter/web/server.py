@@ -27,7 +27,8 @@ from exporter.errors import AddressUnavailable, ConfigError, ReloadFailed
 from exporter.metrics import render
 from exporter.web import page, status_document
 from exporter.web.authentication import BasicAuth
-from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES, BoundedServer
+from exporter.web.bounded_server import BoundedServer
+from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_HEADER_BYTES
 from exporter.web.status import ExporterStatus
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from exporter.datarobot.models import FINISHED, WAITING_OR_RUNNING, Status
 from exporter.logs import printable
-from exporter.tracking.inventory import MOST_OLDEST
+from exporter.tracking.oldest_tasks import MOST_OLDEST
 from exporter.tracking.recent_failures import CANCELLED, FAILED
 from exporter.tracking.reports import ObservedOutcome, TaskReport
 from exporter.tracking.snapshot import Key

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.datarobot.models import FINISHED, Page, Task
-from exporter.tracking.inventory import MOST_OLDEST, Inventory
+from exporter.tracking.inventory import Inventory
+from exporter.tracking.oldest_tasks import MOST_OLDEST
 from exporter.tracking.reports import Details, TaskReport
 from exporter.tracking.snapshot import Key, Snapshot, updated_times
 from exporter.tracking.task_types import TaskTypes
@@ -125,7 +126,7 @@ class Naive:
 def two_oldest() -> Iterator[None]:
     """Keep two of the oldest tasks, so that the others are read as most are in a long listing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.tracking.inventory.MOST_OLDEST", 2)
+        patch.setattr("exporter.tracking.oldest_tasks.MOST_OLDEST", 2)
         yield
 
 

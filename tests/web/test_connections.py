@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from exporter.config import ListenAddress
 from exporter.config.web_settings import WebConfig, WebSettings
-from exporter.web import connections
+from exporter.web import bounded_server, connections
 from exporter.web.server import WebServer, listen, make_app
 
 
@@ -144,9 +144,9 @@ def test_an_idle_kept_connection_has_no_request_timeout(port: int, timeouts: dic
 @pytest.mark.parametrize(
     ("timeout", "limit", "clients", "reasons"),
     [
-        (0.2, "MAX_CONNECTIONS", 1, ["response timeout"]),
-        (60.0, "MAX_UNREAD_RESPONSES", 4, ["too many unread responses"] * 2),
-        (60.0, "MAX_CONNECTIONS", 3, ["too many connections"]),
+        (0.2, "bounded_server.MAX_CONNECTIONS", 1, ["response timeout"]),
+        (60.0, "connections.MAX_UNREAD_RESPONSES", 4, ["too many unread responses"] * 2),
+        (60.0, "bounded_server.MAX_CONNECTIONS", 3, ["too many connections"]),
     ],
 )
 def test_clients_that_do_not_read_are_disconnected(
@@ -159,7 +159,7 @@ def test_clients_that_do_not_read_are_disconnected(
 ) -> None:
     """The oldest first, since each takes memory."""
     timeouts["response"] = timeout
-    monkeypatch.setattr(connections, limit, 2)
+    monkeypatch.setattr(f"exporter.web.{limit}", 2)
     with serving_large() as port, capture_logs() as logs, ExitStack() as stack:
         for _ in range(clients):
             reader = stack.enter_context(closing(connect(port, receive_buffer=4096)))
@@ -193,7 +193,7 @@ def test_pending_handshakes_do_not_block_others_and_have_a_timeout(
         for _ in range(100):
             stack.enter_context(closing(connect(port)))
         assert "apples_total" in get(port, authority=tmp_path / "ca.pem")
-        monkeypatch.setattr(connections, "HANDSHAKE_TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr(bounded_server, "HANDSHAKE_TIMEOUT_SECONDS", 0.2)
         for data in (b"", SCRAPE):
             plain = stack.enter_context(closing(connect(port)))
             plain.sendall(data)
@@ -203,7 +203,7 @@ def test_pending_handshakes_do_not_block_others_and_have_a_timeout(
 def test_pending_handshakes_count_as_connections_and_do_not_delay_the_stop(
     tls: WebConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(bounded_server, "MAX_CONNECTIONS", 3)
     with ExitStack() as stack:
         with served(web_config=tls) as port:
             silent = [stack.enter_context(closing(connect(port))) for _ in range(4)]
@@ -213,7 +213,7 @@ def test_pending_handshakes_count_as_connections_and_do_not_delay_the_stop(
 
 
 def test_at_the_maximum_the_longest_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(bounded_server, "MAX_CONNECTIONS", 3)
     with served() as port, ExitStack() as stack:
 
         def ask(sock: socket.socket) -> socket.socket:
@@ -289,7 +289,7 @@ class Flaky(socket.socket):
 def test_without_file_descriptors_it_takes_a_reserved_one_then_closes_a_connection_and_logs_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "RESERVED", 1)
+    monkeypatch.setattr(bounded_server, "RESERVED", 1)
     flaky = Flaky(errno.EMFILE, errno.ECONNABORTED, errno.ENFILE)
     server = WebServer(make_app(FakeExporter(), telemetry_path="/metrics"), flaky)
     with capture_logs() as logs:
@@ -347,4 +347,4 @@ def test_connections_take_at_most_half_of_the_descriptors(
     monkeypatch: pytest.MonkeyPatch, soft: int, expected: int
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    assert connections._max_connections() == expected
+    assert bounded_server._max_connections() == expected
